@@ -8,6 +8,7 @@
 //! - a generation counter moves after the commit and before the writer is answered, so a cache keyed by a generation
 //!   read *before* its data can never outlive a write that was acknowledged.
 
+pub mod clock;
 mod error;
 mod generation;
 mod migrations;
@@ -20,6 +21,7 @@ use std::{
     sync::Arc,
 };
 
+pub use clock::Clock;
 pub use error::{Constraint, Error, Result};
 pub use generation::{Changes, Generation};
 pub use rusqlite::{self, Row, ToSql, named_params, params, params_from_iter, types::Value};

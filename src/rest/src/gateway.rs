@@ -1,0 +1,326 @@
+//! From a request on a socket to its service and back: which service, which address the client used, which version,
+//! the context, and on the way out the error's shape, the headers that every answer carries, and the audit line.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock, atomic::AtomicBool},
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderName, HeaderValue, Method, Uri, header};
+use policy::Enforcer;
+use tower::ServiceExt;
+
+use crate::{
+    Arrival, Ctx, Error, Kind, Microversion, Reply, Result, Service, ServiceInfo, Style, TokenCheck, context::Inner,
+};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
+const API_VERSION: HeaderName = HeaderName::from_static("openstack-api-version");
+
+/// What the gateway needs besides services.
+#[derive(Debug)]
+pub struct GatewayOptions {
+    /// `host[:port]` for requests that name no host.
+    pub default_authority: String,
+    /// Pages that belong to no service: `/`, `/ca.crt`, `/.well-known/...`.
+    pub pages: Router,
+    /// YAML policy overrides by service type.
+    pub policy_overrides: HashMap<String, String>,
+}
+
+struct Mounted {
+    info: ServiceInfo,
+    router: Router,
+    policy: Arc<Enforcer>,
+}
+
+/// All services behind one door.
+pub struct Gateway {
+    services: Vec<Mounted>,
+    token_check: Arc<dyn TokenCheck>,
+    default_authority: String,
+    pages: Router,
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.services.iter().map(|service| service.info.kind)).finish()
+    }
+}
+
+impl Gateway {
+    /// # Errors
+    /// When a service's default rules do not fit together. A broken override only keeps the defaults (and is logged).
+    pub fn new(
+        services: Vec<Service>,
+        token_check: Arc<dyn TokenCheck>,
+        options: GatewayOptions,
+    ) -> std::result::Result<Self, policy::RegistryError> {
+        let mut mounted = Vec::with_capacity(services.len());
+        for service in services {
+            let policy = Enforcer::new(service.rules)?;
+            if let Some(yaml) = options.policy_overrides.get(service.info.kind)
+                && let Err(error) = policy.load_overrides(yaml)
+            {
+                tracing::error!(service = service.info.kind, %error, "policy overrides refused, the defaults stay");
+            }
+            mounted.push(Mounted { info: service.info, router: service.router, policy: Arc::new(policy) });
+        }
+        Ok(Self { services: mounted, token_check, default_authority: options.default_authority, pages: options.pages })
+    }
+
+    /// Replaces a service's policy overrides; a broken text keeps the rules in force.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn load_policy(&self, service: &str, yaml: &str) -> std::result::Result<(), policy::OverrideError> {
+        match self.services.iter().find(|mounted| mounted.info.kind == service) {
+            Some(mounted) => mounted.policy.load_overrides(yaml),
+            None => Ok(()),
+        }
+    }
+
+    /// Answers one request.
+    pub async fn handle(&self, arrival: Arrival, mut request: Request) -> Response {
+        let found = match arrival.service {
+            Some(kind) => self.services.iter().find(|mounted| mounted.info.kind == kind).map(|mounted| (mounted, "")),
+            None => self.by_prefix(request.uri().path()),
+        };
+        let Some((mounted, prefix)) = found else {
+            request.extensions_mut().insert(arrival);
+            return self.pages.clone().oneshot(request).await.into_response();
+        };
+        self.dispatch(mounted, prefix, arrival, request).await
+    }
+
+    fn by_prefix(&self, path: &str) -> Option<(&Mounted, &'static str)> {
+        let path = path.trim_start_matches('/');
+        let first = path.split('/').next().unwrap_or_default();
+        let mounted = self.services.iter().find(|mounted| mounted.info.prefix.trim_matches('/') == first)?;
+        Some((mounted, mounted.info.prefix))
+    }
+
+    async fn dispatch(&self, mounted: &Mounted, prefix: &str, arrival: Arrival, mut request: Request) -> Response {
+        let request_id = format!("req-{}", crate::new_uuid());
+        let style = mounted.info.style;
+        let (path, authority) = match self.locate(prefix, &request) {
+            Ok(located) => located,
+            Err(error) => return render(style, &error, &request_id, None, &mounted.info, &Method::GET, ""),
+        };
+        let base_url = format!("{}://{authority}{prefix}", arrival.scheme);
+        let identity_url = format!("{}://{authority}/identity", arrival.scheme);
+        let method = request.method().clone();
+        let reading = matches!(method, Method::GET | Method::HEAD | Method::OPTIONS);
+
+        let version = mounted.info.microversions.map(|range| range.negotiate(request.headers())).transpose();
+        if reading && let Some(document) = mounted.info.document(&path, &base_url) {
+            let mut response = document.into_response();
+            if method == Method::HEAD {
+                *response.body_mut() = Body::empty();
+            }
+            finish(&mut response, &request_id, version.ok().flatten(), &mounted.info);
+            return response;
+        }
+        let version = match version {
+            Ok(version) => version,
+            Err(error) => return render(style, &error, &request_id, None, &mounted.info, &method, &identity_url),
+        };
+        let ctx = Ctx::new(Inner {
+            request_id: request_id.clone(),
+            service: mounted.info.kind,
+            style,
+            base_url,
+            version,
+            arrival,
+            method: method.clone(),
+            path: path.clone(),
+            token: request.headers().get("x-auth-token").and_then(|value| value.to_str().ok()).map(str::to_owned),
+            token_check: Arc::clone(&self.token_check),
+            policy: Arc::clone(&mounted.policy),
+            credentials: OnceLock::new(),
+            decided: AtomicBool::new(false),
+        });
+        if let Err(error) = rewrite(&mut request, &path) {
+            return render(style, &error, &request_id, version, &mounted.info, &method, &identity_url);
+        }
+        request.extensions_mut().insert(ctx.clone());
+        let mut response = mounted.router.clone().oneshot(request).await.into_response();
+        let failed = response.extensions_mut().remove::<Arc<Error>>();
+        let mut response = match failed {
+            Some(error) => render(style, &error, &request_id, version, &mounted.info, &method, &identity_url),
+            None => match foreign_error(&response) {
+                // What axum itself refuses (a path that is no UTF-8) speaks the service's language too.
+                Some(kind) => {
+                    let error = Error::new(kind, "The request could not be understood.");
+                    render(style, &error, &request_id, version, &mounted.info, &method, &identity_url)
+                }
+                None => response,
+            },
+        };
+        finish(&mut response, &request_id, version, &mounted.info);
+        if !reading {
+            audit(&ctx, &method, &path, &response);
+        }
+        response
+    }
+
+    /// The path below the service's root without doubled or trailing slashes, and the authority that the client used.
+    fn locate(&self, prefix: &str, request: &Request) -> Result<(String, String)> {
+        let raw = request.uri().path().trim_start_matches('/');
+        let below = raw.strip_prefix(prefix.trim_start_matches('/')).unwrap_or(raw);
+        let mut path = String::with_capacity(below.len() + 1);
+        for segment in below.split('/').filter(|segment| !segment.is_empty()) {
+            path.push('/');
+            path.push_str(segment);
+        }
+        if path.is_empty() {
+            path.push('/');
+        }
+        let authority = match request.uri().authority() {
+            Some(authority) => authority.as_str(),
+            None => match request.headers().get(header::HOST) {
+                Some(host) => host.to_str().map_err(|_| Error::bad_request("The Host header is not valid."))?,
+                None => &self.default_authority,
+            },
+        };
+        let valid = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+        if authority.is_empty() || authority.len() > 261 || !authority.bytes().all(valid) {
+            return Err(Error::bad_request("The Host header is not valid."));
+        }
+        Ok((path, authority.to_owned()))
+    }
+}
+
+fn rewrite(request: &mut Request, path: &str) -> Result<()> {
+    let target = match request.uri().query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    *request.uri_mut() = Uri::try_from(target).map_err(|_| Error::bad_request("The URL is not valid."))?;
+    Ok(())
+}
+
+/// The kind of an error response that no handler of ours made.
+fn foreign_error(response: &Response) -> Option<Kind> {
+    let status = response.status();
+    if !status.is_client_error() && !status.is_server_error() {
+        return None;
+    }
+    let text =
+        response.headers().get(header::CONTENT_TYPE).is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    text.then_some(match status.as_u16() {
+        400 => Kind::BadRequest,
+        404 => Kind::NotFound,
+        405 => Kind::MethodNotAllowed,
+        413 => Kind::TooLarge,
+        415 => Kind::WrongMediaType,
+        422 => Kind::BadRequest,
+        _ => Kind::Internal,
+    })
+}
+
+fn render(
+    style: Style,
+    error: &Error,
+    request_id: &str,
+    version: Option<Microversion>,
+    info: &ServiceInfo,
+    method: &Method,
+    identity_url: &str,
+) -> Response {
+    let status = style.status(error.kind());
+    if status.is_server_error() {
+        tracing::error!(request.id = request_id, service = info.kind, causes = error.causes(), "{}", error.public());
+    } else if error.source().is_some() {
+        tracing::debug!(request.id = request_id, service = info.kind, causes = error.causes(), "{}", error.public());
+    }
+    let mut body = style.body(error, request_id, version);
+    if error.kind() == Kind::NotAcceptable
+        && let Some(range) = info.microversions
+        && let Some(fault) = inner_fault(&mut body)
+    {
+        fault.insert("min_version".into(), range.min.to_string().into());
+        fault.insert("max_version".into(), range.max.to_string().into());
+    }
+    let mut response = Reply::json(status, &body).into_response();
+    if method == Method::HEAD {
+        *response.body_mut() = Body::empty();
+    }
+    response.headers_mut().extend(error.headers().clone());
+    if error.kind() == Kind::Unauthenticated
+        && let Ok(value) = HeaderValue::from_str(&format!("Keystone uri=\"{identity_url}\""))
+    {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
+    }
+    if status.as_u16() == 413 {
+        response.headers_mut().entry(header::RETRY_AFTER).or_insert(HeaderValue::from_static("0"));
+    }
+    finish(&mut response, request_id, version, info);
+    response
+}
+
+fn inner_fault(body: &mut serde_json::Value) -> Option<&mut serde_json::Map<String, serde_json::Value>> {
+    let first = body.as_object_mut()?.values_mut().next()?;
+    if first.is_array() { first.get_mut(0)?.as_object_mut() } else { first.as_object_mut() }
+}
+
+/// Headers of every answer.
+fn finish(response: &mut Response, request_id: &str, version: Option<Microversion>, info: &ServiceInfo) {
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        headers.insert(REQUEST_ID, value.clone());
+        if info.style == Style::Compute {
+            headers.insert(HeaderName::from_static("x-compute-request-id"), value);
+        }
+    }
+    let Some(range) = info.microversions else {
+        headers.entry(header::VARY).or_insert(HeaderValue::from_static("X-Auth-Token"));
+        return;
+    };
+    let mut vary = String::from("OpenStack-API-Version");
+    if let Some(version) = version {
+        if let Ok(value) = HeaderValue::from_str(&format!("{} {version}", range.service)) {
+            headers.insert(API_VERSION, value);
+        }
+        if let Some(legacy) = range.legacy_header
+            && let Ok(value) = HeaderValue::from_str(&version.to_string())
+        {
+            headers.insert(HeaderName::from_static(legacy), value);
+            vary.push_str(", X-OpenStack-Nova-API-Version");
+        }
+    }
+    if let Ok(value) = HeaderValue::from_str(&vary) {
+        headers.insert(header::VARY, value);
+    }
+}
+
+/// One line per mutating call: who, in which scope, with which audit id, from where, and how it ended.
+fn audit(ctx: &Ctx, method: &Method, path: &str, response: &Response) {
+    let creds = ctx.creds_if_any();
+    let user_id = creds.map(|creds| creds.user.id.as_str());
+    let project_id = creds.and_then(|creds| creds.project_id());
+    let domain_id = creds.and_then(|creds| creds.domain_id());
+    let system = creds.is_some_and(|creds| creds.is_system());
+    let audit_id = creds.and_then(|creds| creds.audit_ids.first()).map(String::as_str);
+    tracing::info!(
+        target: "audit",
+        service = ctx.inner().service,
+        request.id = ctx.request_id(),
+        method = method.as_str(),
+        path = path,
+        status = response.status().as_u16(),
+        peer = %ctx.arrival().peer.ip(),
+        user.id = user_id,
+        project.id = project_id,
+        domain.id = domain_id,
+        system = system,
+        audit.id = audit_id,
+        "request"
+    );
+}

@@ -1,0 +1,67 @@
+//! A service as the wiring mounts it.
+
+use std::collections::BTreeMap;
+
+use axum::{Router, response::IntoResponse, routing::MethodRouter};
+use policy::Rule;
+
+use crate::{ApiVersion, DiscoveryStyle, Error, Kind, Range, Route, RouteInfo, Style};
+
+/// The facts about a service that the gateway and the catalog need.
+#[derive(Clone, Copy, Debug)]
+pub struct ServiceInfo {
+    /// The service type in the catalog: `compute`.
+    pub kind: &'static str,
+    /// The name in the catalog, as DevStack has it: `nova`.
+    pub name: &'static str,
+    pub style: Style,
+    /// First path segment on the shared port: `/compute`. No segment may look like a version (`v` + digit).
+    pub prefix: &'static str,
+    /// The port that tools know.
+    pub port: u16,
+    /// What the catalog appends to the root: `/v2.1`, or nothing for unversioned endpoints.
+    pub catalog_path: &'static str,
+    pub microversions: Option<Range>,
+    pub discovery: DiscoveryStyle,
+    pub versions: &'static [ApiVersion],
+}
+
+/// A service: its facts, its table, its rules.
+#[derive(Debug)]
+pub struct Service {
+    pub info: ServiceInfo,
+    pub routes: Vec<RouteInfo>,
+    pub rules: Vec<Rule>,
+    pub(crate) router: Router,
+}
+
+impl Service {
+    /// `base_rules` are those that other rules refer to; the routes bring their own.
+    #[must_use]
+    pub fn new<S>(info: ServiceInfo, state: S, routes: Vec<Route<S>>, base_rules: &[Rule]) -> Self
+    where
+        S: Clone + Send + Sync + 'static,
+    {
+        let mut rules: BTreeMap<&'static str, Rule> = base_rules.iter().map(|rule| (rule.name, *rule)).collect();
+        let mut infos = Vec::with_capacity(routes.len());
+        let mut paths: BTreeMap<&'static str, MethodRouter<S>> = BTreeMap::new();
+        for route in routes {
+            let (info, handler) = route.into_parts();
+            rules.extend(info.rules.iter().map(|rule| (rule.name, *rule)));
+            let at = paths.remove(info.path).unwrap_or_default();
+            paths.insert(info.path, at.merge(handler));
+            infos.push(info);
+        }
+        let mut router = Router::new();
+        for (path, handlers) in paths {
+            router = router.route(path, handlers);
+        }
+        let router = router
+            .method_not_allowed_fallback(async || {
+                Error::new(Kind::MethodNotAllowed, "The method is not allowed for this resource.").into_response()
+            })
+            .fallback(async || Error::no_such_route().into_response())
+            .with_state(state);
+        Self { info, routes: infos, rules: rules.into_values().collect(), router }
+    }
+}
