@@ -1,0 +1,400 @@
+//! The description of one VM.
+//!
+//! What must stay true: a spec that parses and validates can be turned into a machine without further checks of its
+//! text (nothing in it can break out of a command line or a path); its hash changes when, and only when, anything in it
+//! changes; a file written by the previous version can be read (`parse`), and one by a newer version is refused.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+/// The version this program writes.
+pub const SPEC_VERSION: u32 = 1;
+/// The oldest version this program reads: the one before its own, so that VMs outlive an upgrade. Version 1 has no
+/// predecessor.
+pub const OLDEST_SPEC_VERSION: u32 = 1;
+/// No honest spec comes near this.
+pub const MAX_SPEC_BYTES: usize = 256 * 1024;
+/// The file descriptor number in the VM process of the descriptor with index 0; index `n` is `FIRST_DESCRIPTOR + n`.
+pub const FIRST_DESCRIPTOR: i32 = 3;
+
+pub const MAX_VCPUS: u32 = 240;
+pub const MAX_DISKS: usize = 14;
+pub const MAX_NICS: usize = 8;
+
+#[derive(Debug, thiserror::Error)]
+pub enum SpecError {
+    #[error("spec is not valid: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("spec version {found} cannot be read by this program (it reads {OLDEST_SPEC_VERSION} to {SPEC_VERSION})")]
+    Version { found: u64 },
+    #[error("spec is larger than {MAX_SPEC_BYTES} bytes")]
+    TooLarge,
+    #[error("spec refused: {0}")]
+    Invalid(String),
+}
+
+/// Everything a VM process needs to know. Descriptors (disks, taps) are handed to the process open, in the order of
+/// their `descriptor` index; no path of a guest's disk is ever in here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VmSpec {
+    /// Always [`SPEC_VERSION`] in memory.
+    pub version: u32,
+    pub server_id: Uuid,
+    /// For people reading logs; never identifies anything.
+    pub name: String,
+    /// Boot id of the host at the time of writing ([`crate::host_boot_id`]).
+    pub boot_id: Uuid,
+    /// Generation of the operation that wants this VM.
+    pub generation: u64,
+    pub driver: Driver,
+    pub vcpus: u32,
+    pub memory_mib: u64,
+    #[serde(default)]
+    pub cpu: Cpu,
+    pub disks: Vec<Disk>,
+    pub nics: Vec<Nic>,
+    /// How many of the newest bytes of the console survive. The file on disk is at most twice this.
+    pub console_log_bytes: u64,
+    pub smbios: Smbios,
+    pub firmware: Firmware,
+    /// User and group id of the VM process. Only a supervisor with root may set it.
+    pub run_as: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Driver {
+    Kvm,
+    Tcg,
+    Fake,
+}
+
+impl Driver {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
+            Self::Fake => "fake",
+        }
+    }
+}
+
+impl fmt::Display for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Driver {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        match text {
+            "kvm" => Ok(Self::Kvm),
+            "tcg" => Ok(Self::Tcg),
+            "fake" => Ok(Self::Fake),
+            other => Err(SpecError::Invalid(format!("driver {other:?} is none of kvm, tcg, fake"))),
+        }
+    }
+}
+
+/// Hints about the virtual CPU. What a driver cannot honour it ignores.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cpu {
+    /// A model name of the driver; absent means the most capable one it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Sockets, cores per socket and threads per core; absent means one socket per vCPU. Their product is `vcpus`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topology: Option<CpuTopology>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CpuTopology {
+    pub sockets: u32,
+    pub cores: u32,
+    pub threads: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Disk {
+    /// Place in the machine, 0 to 13; the guest meets disks in this order, so the root disk has 0. Never changes while
+    /// the disk is attached.
+    pub slot: u8,
+    pub kind: DiskKind,
+    /// Index of the open file: raw content, opened read-write unless `read_only`.
+    pub descriptor: u32,
+    pub read_only: bool,
+    /// What the guest sees as the serial: at most 20 characters of `[A-Za-z0-9_-]` (the first 20 of a volume's id), or
+    /// empty for none.
+    pub serial: String,
+    /// Size the guest must see.
+    pub size_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskKind {
+    /// What the machine boots from.
+    Root,
+    Ephemeral,
+    ConfigDrive,
+    Volume,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nic {
+    /// Place in the machine, 0 to 7, stable while attached.
+    pub slot: u8,
+    pub port_id: Uuid,
+    pub mac: Mac,
+    pub mtu: u16,
+    /// Index of the open tap (a queue of `/dev/net/tun`, already attached to its bridge).
+    pub descriptor: u32,
+}
+
+/// What the guest reads in its SMBIOS tables. cloud-init recognises OpenStack by the product name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Smbios {
+    pub manufacturer: String,
+    pub product: String,
+    pub version: String,
+    pub serial: String,
+    pub uuid: Uuid,
+}
+
+impl Smbios {
+    /// The tables of an OpenStack server.
+    pub fn openstack(server_id: Uuid) -> Self {
+        Self {
+            manufacturer: "OpenStack Foundation".to_owned(),
+            product: "OpenStack Nova".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            serial: server_id.to_string(),
+            uuid: server_id,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Firmware {
+    Bios,
+    Uefi,
+}
+
+/// A unicast Ethernet address.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Mac(pub [u8; 6]);
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Mac {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        let refused = || SpecError::Invalid(format!("{text:?} is not a unicast MAC address"));
+        let mut bytes = [0_u8; 6];
+        let mut parts = text.split(':');
+        for byte in &mut bytes {
+            let part = parts.next().filter(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()));
+            *byte = part.and_then(|part| u8::from_str_radix(part, 16).ok()).ok_or_else(refused)?;
+        }
+        if parts.next().is_some() || bytes[0] & 1 == 1 || bytes == [0; 6] {
+            return Err(refused());
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl Serialize for Mac {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Mac {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl VmSpec {
+    /// Read a spec of this or the previous version, and validate it. Unknown fields are refused: a field this program
+    /// does not know might be the one that says "read-only".
+    pub fn parse(bytes: &[u8]) -> Result<Self, SpecError> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u64,
+        }
+        if bytes.len() > MAX_SPEC_BYTES {
+            return Err(SpecError::TooLarge);
+        }
+        let spec = match serde_json::from_slice::<Version>(bytes)?.version {
+            // When version 2 comes: its struct becomes `VmSpec`, this one moves to `spec/v1.rs` with a `From`.
+            1 => serde_json::from_slice::<Self>(bytes)?,
+            found => return Err(SpecError::Version { found }),
+        };
+        spec.validate()?;
+        Ok(spec)
+    }
+
+    /// The bytes of `spec.json`.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, SpecError> {
+        self.validate()?;
+        let mut bytes = serde_json::to_vec_pretty(self)?;
+        bytes.push(b'\n');
+        if bytes.len() > MAX_SPEC_BYTES {
+            return Err(SpecError::TooLarge);
+        }
+        Ok(bytes)
+    }
+
+    /// SHA-256 over the compact JSON of this spec, in hex: what supervisor and VM process compare in `hello`.
+    pub fn hash(&self) -> String {
+        use fmt::Write as _;
+
+        // Serializing plain structs of strings and numbers into memory cannot fail; an empty input would only make the
+        // comparison fail, which is the safe side.
+        let bytes = serde_json::to_vec(self).unwrap_or_default();
+        Sha256::digest(&bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+    }
+
+    /// How many descriptors the VM process is handed.
+    pub fn descriptor_count(&self) -> usize {
+        self.disks.len() + self.nics.len()
+    }
+
+    /// Check every rule of this module's header.
+    pub fn validate(&self) -> Result<(), SpecError> {
+        let refuse = |why: String| Err(SpecError::Invalid(why));
+        if self.version != SPEC_VERSION {
+            return Err(SpecError::Version { found: u64::from(self.version) });
+        }
+        if self.server_id.is_nil() {
+            return refuse("server_id is nil".to_owned());
+        }
+        if self.name.chars().count() > 255 || self.name.chars().any(char::is_control) {
+            return refuse("name is longer than 255 characters or has control characters".to_owned());
+        }
+        if !(1..=MAX_VCPUS).contains(&self.vcpus) {
+            return refuse(format!("vcpus is {}, not 1 to {MAX_VCPUS}", self.vcpus));
+        }
+        if !(1..=16 * 1024 * 1024).contains(&self.memory_mib) {
+            return refuse(format!("memory_mib is {}, not 1 to 16777216", self.memory_mib));
+        }
+        if !(4096..=64 * 1024 * 1024).contains(&self.console_log_bytes) {
+            return refuse(format!("console_log_bytes is {}, not 4096 to 67108864", self.console_log_bytes));
+        }
+        if self.run_as == Some(0) || self.run_as == Some(u32::MAX) {
+            return refuse("run_as is root or no user".to_owned());
+        }
+        if let Some(model) = &self.cpu.model {
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+            if model.is_empty() || model.len() > 64 || !model.chars().all(plain) {
+                return refuse(format!("cpu model {model:?} is not a model name"));
+            }
+        }
+        if let Some(CpuTopology { sockets, cores, threads }) = self.cpu.topology {
+            let product =
+                u64::from(sockets).checked_mul(u64::from(cores)).and_then(|n| n.checked_mul(u64::from(threads)));
+            if product != Some(u64::from(self.vcpus)) {
+                return refuse(format!("cpu topology {sockets}x{cores}x{threads} does not make {} vcpus", self.vcpus));
+            }
+        }
+        for (what, text) in [
+            ("manufacturer", &self.smbios.manufacturer),
+            ("product", &self.smbios.product),
+            ("version", &self.smbios.version),
+            ("serial", &self.smbios.serial),
+        ] {
+            if text.len() > 64 || !text.chars().all(|c| c.is_ascii_graphic() || c == ' ') {
+                return refuse(format!("smbios {what} is longer than 64 or not plain ASCII"));
+            }
+        }
+        self.validate_devices()
+    }
+
+    fn validate_devices(&self) -> Result<(), SpecError> {
+        let refuse = |why: String| Err(SpecError::Invalid(why));
+        if self.disks.len() > MAX_DISKS || self.nics.len() > MAX_NICS {
+            return refuse(format!("more than {MAX_DISKS} disks or {MAX_NICS} nics"));
+        }
+        let mut descriptors = BTreeSet::new();
+        let mut slots = BTreeSet::new();
+        let mut serials = BTreeSet::new();
+        for disk in &self.disks {
+            let slot = disk.slot;
+            if usize::from(slot) >= MAX_DISKS || !slots.insert(slot) {
+                return refuse(format!("disk slot {slot} is out of range or taken twice"));
+            }
+            if disk.serial.len() > 20
+                || !disk.serial.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
+            {
+                return refuse(format!(
+                    "serial {:?} of disk {slot} is longer than 20 or not [A-Za-z0-9_-]",
+                    disk.serial
+                ));
+            }
+            if !disk.serial.is_empty() && !serials.insert(disk.serial.as_str()) {
+                return refuse(format!("serial {:?} is used twice", disk.serial));
+            }
+            if disk.size_bytes == 0 || disk.size_bytes % 512 != 0 {
+                return refuse(format!("size of disk {slot} is not a positive multiple of 512"));
+            }
+            if !descriptors.insert(disk.descriptor) {
+                return refuse(format!("descriptor {} is used twice", disk.descriptor));
+            }
+        }
+        if self.disks.iter().filter(|disk| disk.kind == DiskKind::Root).count() > 1 {
+            return refuse("more than one root disk".to_owned());
+        }
+        let (mut slots, mut macs) = (BTreeSet::new(), BTreeSet::new());
+        for nic in &self.nics {
+            let slot = nic.slot;
+            if usize::from(slot) >= MAX_NICS || !slots.insert(slot) {
+                return refuse(format!("nic slot {slot} is out of range or taken twice"));
+            }
+            if nic.mtu < 68 {
+                return refuse(format!("mtu of nic {slot} is below 68"));
+            }
+            if !macs.insert(nic.mac) {
+                return refuse(format!("mac {} is used twice", nic.mac));
+            }
+            if !descriptors.insert(nic.descriptor) {
+                return refuse(format!("descriptor {} is used twice", nic.descriptor));
+            }
+        }
+        // Contiguous from 0, so that the VM process knows exactly which descriptors are its own.
+        if descriptors.iter().zip(0_u32..).any(|(used, expected)| *used != expected) {
+            return refuse("descriptor indices are not 0, 1, 2 ... without a gap".to_owned());
+        }
+        Ok(())
+    }
+}

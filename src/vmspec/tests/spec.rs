@@ -1,0 +1,139 @@
+//! What a spec accepts, refuses and keeps.
+
+use proptest::prelude::*;
+use vmspec::{Disk, DiskKind, Mac, ServerDirectory, SpecError, VmSpec};
+
+const GOLDEN: &[u8] = include_bytes!("golden/spec-v1.json");
+
+fn golden() -> VmSpec {
+    VmSpec::parse(GOLDEN).unwrap()
+}
+
+fn refused(change: impl FnOnce(&mut VmSpec)) -> String {
+    let mut spec = golden();
+    change(&mut spec);
+    match spec.validate() {
+        Err(SpecError::Invalid(why)) => why,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn every_readable_version_of_the_file_is_read() {
+    let spec = golden();
+    assert_eq!(spec.vcpus, 2);
+    assert_eq!(spec.nics[0].mac, "fa:16:3e:00:00:01".parse::<Mac>().unwrap());
+    assert_eq!(spec.disks[1].kind, DiskKind::ConfigDrive);
+    assert_eq!(VmSpec::parse(&spec.to_bytes().unwrap()).unwrap(), spec);
+}
+
+#[test]
+fn a_newer_version_is_refused_by_its_number_and_not_by_its_fields() {
+    let text = String::from_utf8(GOLDEN.to_vec()).unwrap().replace("\"version\": 1,", "\"version\": 2, \"new\": true,");
+    assert!(matches!(VmSpec::parse(text.as_bytes()), Err(SpecError::Version { found: 2 })));
+}
+
+#[test]
+fn an_unknown_field_is_refused_at_every_level() {
+    for (from, to) in [
+        ("\"vcpus\": 2,", "\"vcpus\": 2, \"x\": 1,"),
+        ("\"serial\": \"\",", "\"serial\": \"\", \"x\": 1,"),
+        ("\"mtu\": 1500,", "\"mtu\": 1500, \"x\": 1,"),
+        ("\"sockets\": 1,", "\"sockets\": 1, \"x\": 1,"),
+        ("\"product\":", "\"x\": 1, \"product\":"),
+    ] {
+        let text = String::from_utf8(GOLDEN.to_vec()).unwrap();
+        assert!(text.contains(from));
+        let error = VmSpec::parse(text.replace(from, to).as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("unknown field `x`"), "{error}");
+    }
+}
+
+#[test]
+fn the_hash_changes_with_anything_and_with_nothing_else() {
+    let spec = golden();
+    assert_eq!(spec.hash(), golden().hash());
+    assert_eq!(spec.hash().len(), 64);
+    for change in [
+        (|spec: &mut VmSpec| spec.memory_mib += 1) as fn(&mut VmSpec),
+        |spec| spec.disks[1].read_only = false,
+        |spec| spec.generation += 1,
+        |spec| spec.run_as = None,
+        |spec| spec.nics[0].mtu = 1400,
+    ] {
+        let mut changed = golden();
+        change(&mut changed);
+        assert_ne!(changed.hash(), spec.hash());
+    }
+}
+
+#[test]
+fn nonsense_is_refused_with_its_reason() {
+    assert!(refused(|spec| spec.vcpus = 0).contains("vcpus"));
+    assert!(refused(|spec| spec.memory_mib = 0).contains("memory_mib"));
+    assert!(refused(|spec| spec.run_as = Some(0)).contains("root"));
+    assert!(refused(|spec| spec.name = "a\nb".to_owned()).contains("control"));
+    assert!(refused(|spec| spec.disks[1].slot = 0).contains("twice"));
+    assert!(refused(|spec| spec.disks[1].kind = DiskKind::Root).contains("root disk"));
+    assert!(refused(|spec| spec.disks[1].descriptor = 0).contains("twice"));
+    assert!(refused(|spec| spec.nics[0].descriptor = 3).contains("gap"));
+    assert!(refused(|spec| spec.disks[0].size_bytes = 513).contains("512"));
+    assert!(refused(|spec| spec.disks[0].serial = "a,b".to_owned()).contains("serial"));
+    assert!(refused(|spec| spec.smbios.product = "a\nb".to_owned()).contains("smbios"));
+    assert!(refused(|spec| spec.cpu.model = Some("max,host".to_owned())).contains("model"));
+    assert!(refused(|spec| spec.cpu.topology.as_mut().unwrap().cores = 3).contains("topology"));
+    assert!(refused(|spec| spec.console_log_bytes = 1).contains("console_log_bytes"));
+    for mac in
+        ["01:00:00:00:00:00", "00:00:00:00:00:00", "fa:16:3e:00:00", "fa:16:3e:00:00:001", "+a:16:3e:00:00:00", ""]
+    {
+        assert!(mac.parse::<Mac>().is_err(), "{mac}");
+    }
+}
+
+#[test]
+fn a_spec_of_any_size_of_garbage_is_an_error_and_never_a_panic() {
+    assert!(matches!(VmSpec::parse(&vec![b'['; 1 << 20]), Err(SpecError::TooLarge)));
+    assert!(VmSpec::parse(&vec![b'['; 100_000]).is_err());
+    assert!(VmSpec::parse(b"").is_err());
+}
+
+#[test]
+fn files_of_a_hostile_vm_process_are_read_with_a_bound_and_without_following_links() {
+    let state = tempfile::tempdir().unwrap();
+    let directory = ServerDirectory::of(state.path(), golden().server_id);
+    directory.ensure().unwrap();
+    directory.ensure().unwrap();
+    assert!(directory.read_spec().unwrap().is_none());
+    directory.write_spec(&golden()).unwrap();
+    assert_eq!(directory.read_spec().unwrap().unwrap(), golden());
+
+    std::fs::write(directory.file("exit.json"), b"{\"version\":1,").unwrap();
+    assert_eq!(directory.read_exit().unwrap(), None, "a torn record is none");
+    std::fs::write(directory.file("exit.json"), vec![b' '; 1 << 20]).unwrap();
+    assert!(directory.read_exit().is_err(), "an endless record is refused");
+    std::fs::remove_file(directory.file("exit.json")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", directory.file("exit.json")).unwrap();
+    assert!(directory.read_exit().is_err(), "a link is not followed");
+    nix::unistd::mkfifo(&directory.file("console.log"), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    assert!(directory.console_tail(100).is_err(), "a pipe does not block the reader");
+}
+
+proptest! {
+    #[test]
+    fn parsing_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
+        let _ = VmSpec::parse(&bytes);
+    }
+
+    #[test]
+    fn what_validates_survives_the_file(memory in 1_u64..100_000, serial in "[A-Za-z0-9_-]{0,20}", name in "[^\\p{C}]{0,40}") {
+        let mut spec = golden();
+        spec.memory_mib = memory;
+        spec.name = name;
+        spec.disks.truncate(1);
+        spec.nics[0].descriptor = 1;
+        spec.disks[0] = Disk { serial, ..spec.disks[0].clone() };
+        let read = VmSpec::parse(&spec.to_bytes().unwrap()).unwrap();
+        prop_assert_eq!(read.hash(), spec.hash());
+        prop_assert_eq!(read, spec);
+    }
+}
