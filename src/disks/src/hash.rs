@@ -1,0 +1,68 @@
+//! The checksums of an image, made while its bytes stream by: MD5 because the Image API still shows it, SHA-512 because
+//! that is what a client verifies.
+
+use md5::{Digest, Md5};
+use sha2::Sha512;
+
+#[derive(Debug, Default, Clone)]
+pub struct Hasher {
+    md5: Md5,
+    sha512: Sha512,
+    size: u64,
+}
+
+/// The results, in lower-case hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Digests {
+    pub md5: String,
+    pub sha512: String,
+    pub size_bytes: u64,
+}
+
+impl Hasher {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn update(&mut self, data: &[u8]) {
+        // In pieces that stay in the cache between the two passes.
+        for piece in data.chunks(32 << 10) {
+            self.md5.update(piece);
+            self.sha512.update(piece);
+        }
+        self.size += data.len() as u64;
+    }
+
+    pub fn size_bytes(&self) -> u64 {
+        self.size
+    }
+
+    pub fn finish(self) -> Digests {
+        Digests { md5: hex(&self.md5.finalize()), sha512: hex(&self.sha512.finalize()), size_bytes: self.size }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksums_of_a_known_text_are_the_known_ones() {
+        let mut hasher = Hasher::new();
+        hasher.update(b"a");
+        hasher.update(b"bc");
+        let digests = hasher.finish();
+        assert_eq!(digests.md5, "900150983cd24fb0d6963f7d28e17f72");
+        assert!(digests.sha512.starts_with("ddaf35a193617abacc417349ae204131"), "{}", digests.sha512);
+        assert_eq!(digests.sha512.len(), 128);
+        assert_eq!(digests.size_bytes, 3);
+    }
+}
