@@ -282,8 +282,11 @@ fn vhdx_edit(file: &mut [u8], at: usize, len: usize, edit: impl FnOnce(&mut Vec<
     }
 }
 
+/// Name, format, file, and the disk that the file stands for.
+pub type Good = (&'static str, Format, Vec<u8>, Vec<u8>);
+
 /// Every good image there is, with the disk that it stands for.
-pub fn good() -> Vec<(&'static str, Format, Vec<u8>, Vec<u8>)> {
+pub fn good() -> Vec<Good> {
     let row = |name, format, (file, disk)| (name, format, file, disk);
     let raw = pattern(17, 100_000);
     vec![

@@ -121,7 +121,7 @@ fn mutable_places(format: Format, len: usize) -> Vec<(usize, usize)> {
 }
 
 /// Making the images takes longer than trying them.
-static GOOD: LazyLock<Vec<(&'static str, Format, Vec<u8>, Vec<u8>)>> = LazyLock::new(corpus::good);
+static GOOD: LazyLock<Vec<corpus::Good>> = LazyLock::new(corpus::good);
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
