@@ -1,0 +1,376 @@
+//! DHCP and DNS of a network, and router advertisements of a router: one dnsmasq each, inside the namespace.
+//!
+//! dnsmasq detaches itself, so it outlives this process and is found again by its command line. What it was last told is
+//! noted in `state` after it was told, never before: after a crash in between it is told once more.
+//!
+//! Users' words never reach its files: names are checked letter by letter, options are written as numbers.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{ErrorKind, Write as _};
+use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use nix::sys::signal::Signal;
+use uuid::Uuid;
+
+use crate::netlink::{Netlink, Route};
+use crate::{
+    AddressMode, DhcpChange, DhcpOption, DhcpSpec, DhcpSubnet, Error, Id, Inner, METADATA_ADDRESS, OptionValue, Result,
+    RouterSpec, command, namespace, network, process,
+};
+
+/// Codes that make the protocol itself: not a user's to set.
+const PROTOCOL_OPTIONS: [u16; 14] = [0, 1, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 61, 255];
+
+/// The contents of a server's files; the configuration lacks what depends on the instance.
+#[derive(Default)]
+pub(crate) struct Files {
+    config: String,
+    hosts: String,
+    options: String,
+    names: String,
+}
+
+pub(crate) fn compile(spec: &DhcpSpec) -> Result<Files> {
+    if !is_domain(&spec.domain) {
+        return Err(Error::Invalid("a DNS domain with characters that do not belong there".to_owned()));
+    }
+    network::check_mtu(spec.mtu)?;
+    let mut files = Files::default();
+    let config = &mut files.config;
+    let domain = &spec.domain;
+    let lease = spec.lease_seconds.max(120);
+    let _ = write!(
+        config,
+        "interface={}\ndhcp-authoritative\ndhcp-ignore=tag:!known\nleasefile-ro\ndhcp-lease-max=65536\n\
+         domain={domain}\nlocal=/{domain}/\ndomain-needed\ncache-size=150\n",
+        network::BRIDGE
+    );
+    for (number, subnet) in spec.subnets.iter().enumerate() {
+        check_subnet(subnet)?;
+        let tag = format!("subnet{number}");
+        let address = subnet.cidr.network();
+        match subnet.cidr {
+            IpNet::V4(v4) => {
+                let _ = writeln!(config, "dhcp-range=set:{tag},{address},static,{},{lease}", v4.netmask());
+                options4(&mut files.options, &tag, subnet, spec.mtu);
+            }
+            // dnsmasq makes nothing smaller than a /64, and SLAAC needs no server.
+            IpNet::V6(v6) if subnet.mode != Some(AddressMode::Slaac) && v6.prefix_len() >= 64 => {
+                let _ = writeln!(config, "dhcp-range=set:{tag},{address},static,{},{lease}", v6.prefix_len());
+                let dns = if subnet.dns.is_empty() { vec![subnet.server] } else { subnet.dns.clone() };
+                let dns: Vec<String> = dns.iter().filter(|ip| ip.is_ipv6()).map(|ip| format!("[{ip}]")).collect();
+                if !dns.is_empty() {
+                    let _ = writeln!(files.options, "tag:{tag},option6:dns-server,{}", dns.join(","));
+                }
+                let _ = writeln!(files.options, "tag:{tag},option6:domain-search,{domain}");
+            }
+            IpNet::V6(_) => {}
+        }
+    }
+    for server in &spec.upstream_dns {
+        let _ = writeln!(config, "server={server}");
+    }
+    hosts(spec, &mut files);
+    Ok(files)
+}
+
+fn check_subnet(subnet: &DhcpSubnet) -> Result<()> {
+    let same_family = |ip: &IpAddr| ip.is_ipv4() == subnet.cidr.addr().is_ipv4();
+    if !subnet.cidr.contains(&subnet.server) {
+        return Err(Error::Invalid(format!("the DHCP server {} is outside its subnet {}", subnet.server, subnet.cidr)));
+    }
+    if subnet.gateway.iter().any(|ip| !same_family(ip)) {
+        return Err(Error::Invalid(format!("the gateway of {} is of another family", subnet.cidr)));
+    }
+    Ok(())
+}
+
+fn options4(out: &mut String, tag: &str, subnet: &DhcpSubnet, mtu: u32) {
+    match subnet.gateway {
+        Some(gateway) => {
+            let _ = writeln!(out, "tag:{tag},option:router,{gateway}");
+        }
+        // Without a value it is not sent; left out, dnsmasq would name itself.
+        None => {
+            let _ = writeln!(out, "tag:{tag},option:router");
+        }
+    }
+    let dns: Vec<String> = subnet.dns.iter().filter(|ip| ip.is_ipv4()).map(ToString::to_string).collect();
+    let dns = if dns.is_empty() { subnet.server.to_string() } else { dns.join(",") };
+    let _ = writeln!(out, "tag:{tag},option:dns-server,{dns}");
+    let _ = writeln!(out, "tag:{tag},option:mtu,{mtu}");
+    // Clients that understand classless routes ignore the router option (RFC 3442), so the default route is repeated.
+    let mut routes = vec![format!("{METADATA_ADDRESS}/32,{}", subnet.server)];
+    for route in &subnet.routes {
+        if route.destination.addr().is_ipv4() && route.next_hop.is_ipv4() {
+            routes.push(format!("{},{}", route.destination.trunc(), route.next_hop));
+        }
+    }
+    if let Some(gateway) = subnet.gateway {
+        routes.push(format!("0.0.0.0/0,{gateway}"));
+    }
+    // An option holds 255 bytes, a route takes at most 9.
+    routes.truncate(28);
+    let routes = routes.join(",");
+    let _ = writeln!(out, "tag:{tag},option:classless-static-route,{routes}");
+    let _ = writeln!(out, "tag:{tag},249,{routes}");
+}
+
+fn hosts(spec: &DhcpSpec, files: &mut Files) {
+    let served = |ip: &IpAddr| spec.subnets.iter().any(|subnet| subnet.cidr.contains(ip));
+    let mut taken = BTreeSet::new();
+    let mut hosts: Vec<_> = spec.hosts.iter().collect();
+    hosts.sort_by_key(|host| host.port_id);
+    for host in hosts {
+        let tag = format!("port{}", host.port_id.short());
+        // Two lines for one address would make dnsmasq refuse to start; the second port is left without a lease.
+        let addresses: Vec<IpAddr> =
+            host.addresses.iter().copied().filter(|ip| served(ip) && taken.insert(*ip)).collect();
+        let name =
+            if is_label(&host.hostname) { format!(",{}", host.hostname.to_ascii_lowercase()) } else { String::new() };
+        let v6: String = addresses.iter().filter(|ip| ip.is_ipv6()).map(|ip| format!(",[{ip}]")).collect();
+        let v4: Vec<String> = addresses.iter().filter(|ip| ip.is_ipv4()).map(|ip| format!(",{ip}")).collect();
+        if v4.is_empty() && !v6.is_empty() {
+            let _ = writeln!(files.hosts, "{},set:{tag}{v6}{name}", host.mac);
+        }
+        for (index, v4) in v4.iter().enumerate() {
+            let v6 = if index == 0 { v6.as_str() } else { "" };
+            let _ = writeln!(files.hosts, "{},set:{tag}{v4}{v6}{name}", host.mac);
+        }
+        if let Some(name) = name.strip_prefix(',') {
+            for ip in &addresses {
+                let _ = writeln!(files.names, "{ip} {name}.{} {name}", spec.domain);
+            }
+        }
+        for option in &host.options {
+            match option_line(&tag, option) {
+                Some(line) => files.options.push_str(&line),
+                None => tracing::warn!(port_id = %host.port_id, code = option.code, "dhcp option left out"),
+            }
+        }
+    }
+}
+
+/// None when the option cannot be sent: a code of the protocol itself, no value, too long, or of another family.
+fn option_line(tag: &str, option: &DhcpOption) -> Option<String> {
+    let code = match option.ip_version {
+        6 if option.code > 0 => format!("option6:{}", option.code),
+        4 if option.code < 255 && !PROTOCOL_OPTIONS.contains(&option.code) => option.code.to_string(),
+        _ => return None,
+    };
+    let value = match &option.value {
+        OptionValue::Addresses(addresses) => {
+            if addresses.iter().any(|ip| ip.is_ipv6() != (option.ip_version == 6)) || addresses.len() > 15 {
+                return None;
+            }
+            let texts: Vec<String> =
+                addresses.iter().map(|ip| if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() }).collect();
+            texts.join(",")
+        }
+        OptionValue::Text(text) => bytes(text.as_bytes())?,
+        OptionValue::Bytes(value) => bytes(value)?,
+        OptionValue::U8(value) => bytes(&[*value])?,
+        OptionValue::U16(value) => bytes(&value.to_be_bytes())?,
+        OptionValue::U32(value) => bytes(&value.to_be_bytes())?,
+    };
+    (!value.is_empty()).then(|| format!("tag:{tag},{code},{value}\n"))
+}
+
+/// As dnsmasq reads raw bytes: hexadecimal pairs with colons, or a number if there is but one.
+fn bytes(value: &[u8]) -> Option<String> {
+    match value {
+        [] => None,
+        [one] => Some(one.to_string()),
+        _ if value.len() > 255 => None,
+        _ => Some(value.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")),
+    }
+}
+
+fn is_label(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let inner = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
+    (1..=63).contains(&bytes.len())
+        && bytes.iter().all(inner)
+        && bytes.first() != Some(&b'-')
+        && bytes.last() != Some(&b'-')
+}
+
+fn is_domain(text: &str) -> bool {
+    text.len() <= 253 && text.strip_suffix('.').unwrap_or(text).split('.').all(is_label)
+}
+
+pub(crate) fn apply(host: &Inner, spec: &DhcpSpec, files: Files) -> Result<DhcpChange> {
+    let name = namespace::network(spec.network_id);
+    if spec.subnets.is_empty() && namespace::find(&name)?.is_none() {
+        return stop(host, spec.network_id);
+    }
+    namespace::enter(namespace::get(&name)?)?;
+    let mut netlink = Netlink::open()?;
+    let bridge = netlink.get(network::BRIDGE)?.index;
+    let mut addresses = vec![network::metadata_net()];
+    for subnet in &spec.subnets {
+        addresses.extend(IpNet::new(subnet.server, subnet.cidr.prefix_len()).ok());
+    }
+    netlink.set_addresses(bridge, &addresses)?;
+    let mut routes: Vec<Route> = Vec::new();
+    for subnet in spec.subnets.iter().filter(|_| !spec.upstream_dns.is_empty()) {
+        let Some(gateway) = subnet.gateway.filter(|gateway| subnet.cidr.contains(gateway)) else { continue };
+        let any = IpNet::new(if gateway.is_ipv4() { IpAddr::from([0u8; 4]) } else { IpAddr::from([0u8; 16]) }, 0);
+        let Ok(destination) = any else { continue };
+        if routes.iter().all(|route| route.destination != destination) {
+            routes.push(Route { destination, gateway: Some(gateway), link: bridge, metric: 0, is_static: true });
+        }
+    }
+    netlink.set_routes(&routes, |route| route.gateway.is_some())?;
+    if spec.subnets.is_empty() {
+        return stop(host, spec.network_id);
+    }
+    run(host, spec.network_id, files)
+}
+
+pub(crate) fn remove(host: &Inner, network_id: Id) -> Result<()> {
+    stop(host, network_id).map(drop)
+}
+
+/// Router advertisements: no addresses, no names, only what a router says of itself and its prefixes.
+pub(crate) fn advertise(host: &Inner, spec: &RouterSpec, interface_name: fn(Id) -> String) -> Result<()> {
+    let mut config = "port=0\nenable-ra\nleasefile-ro\ndhcp-ignore=tag:!known\n".to_owned();
+    let mut any = false;
+    for interface in &spec.interfaces {
+        let name = interface_name(interface.port_id);
+        for (number, advertised) in interface.advertise.iter().enumerate() {
+            if number == 0 {
+                let _ = writeln!(config, "interface={name}\nra-param={name},mtu:{},60,1800", interface.mtu);
+            }
+            any = true;
+            let prefix = advertised.prefix;
+            let tag = format!("ra{}{number}", interface.port_id.short());
+            let mode = match advertised.mode {
+                AddressMode::Slaac => "ra-only",
+                AddressMode::DhcpStateless => "ra-stateless",
+                AddressMode::DhcpStateful => "static",
+            };
+            let _ = writeln!(config, "dhcp-range=set:{tag},{},{mode},{},86400", prefix.network(), prefix.prefix_len());
+            let dns: Vec<String> = advertised.dns.iter().map(|ip| format!("[{ip}]")).collect();
+            if !dns.is_empty() {
+                let _ = writeln!(config, "dhcp-option=tag:{tag},option6:dns-server,{}", dns.join(","));
+            }
+        }
+    }
+    if any { run(host, spec.id, Files { config, ..Files::default() }).map(drop) } else { stop(host, spec.id).map(drop) }
+}
+
+struct Paths {
+    directory: PathBuf,
+    config: PathBuf,
+    hosts: PathBuf,
+    options: PathBuf,
+    names: PathBuf,
+    pid: PathBuf,
+    state: PathBuf,
+}
+
+fn paths(host: &Inner, id: Id) -> Paths {
+    let directory = host.files.join(id.to_string());
+    let file = |name: &str| directory.join(name);
+    Paths {
+        config: file("dnsmasq.conf"),
+        hosts: file("hosts"),
+        options: file("options"),
+        names: file("names"),
+        pid: file("pid"),
+        state: file("state"),
+        directory,
+    }
+}
+
+/// Brings the server of a network or router, in the calling thread's namespace, to these files.
+fn run(host: &Inner, id: Id, files: Files) -> Result<DhcpChange> {
+    let paths = paths(host, id);
+    let config = format!(
+        "user={}\npid-file={}\nno-hosts\nno-resolv\nno-poll\nexcept-interface=lo\nbind-interfaces\nquiet-dhcp\n\
+         quiet-dhcp6\nquiet-ra\ndhcp-hostsfile={}\ndhcp-optsfile={}\naddn-hosts={}\n{}",
+        host.dnsmasq_user,
+        paths.pid.display(),
+        paths.hosts.display(),
+        paths.options.display(),
+        paths.names.display(),
+        files.config
+    );
+    let digest = |parts: &[&str]| Uuid::new_v5(&Uuid::NAMESPACE_OID, parts.join("\0").as_bytes()).to_string();
+    let config_digest = digest(&[&config]);
+    let state = format!("{config_digest} {}", digest(&[&files.hosts, &files.options, &files.names]));
+    let told = fs::read_to_string(&paths.state).unwrap_or_default();
+    let running = process::find(&paths.config, &paths.pid);
+    let running = match running {
+        // Left over in a namespace that is gone.
+        Some(process) if !process.is_in_this_namespace() => {
+            process.stop()?;
+            None
+        }
+        other => other,
+    };
+    if running.is_some() && told == state {
+        return Ok(DhcpChange::Unchanged);
+    }
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(&paths.directory)
+        .map_err(|e| Error::io(format!("making {}", paths.directory.display()), e))?;
+    write(&paths.hosts, &files.hosts)?;
+    write(&paths.options, &files.options)?;
+    write(&paths.names, &files.names)?;
+    write(&paths.config, &config)?;
+    let change = match running {
+        Some(process) if told.starts_with(&config_digest) => {
+            process.signal(Signal::SIGHUP)?;
+            DhcpChange::Reloaded
+        }
+        other => {
+            let change = if other.is_some() { DhcpChange::Restarted } else { DhcpChange::Started };
+            if let Some(process) = other {
+                process.stop()?;
+            }
+            command::run("dnsmasq", &[&process::argument(&paths.config)], None)?;
+            change
+        }
+    };
+    write(&paths.state, &state)?;
+    Ok(change)
+}
+
+/// Ends the server and removes its files.
+pub(crate) fn stop(host: &Inner, id: Id) -> Result<DhcpChange> {
+    let paths = paths(host, id);
+    if !paths.directory.exists() {
+        return Ok(DhcpChange::Unchanged);
+    }
+    if let Some(process) = process::find(&paths.config, &paths.pid) {
+        process.stop()?;
+    }
+    match fs::remove_dir_all(&paths.directory) {
+        Err(e) if e.kind() != ErrorKind::NotFound => {
+            Err(Error::io(format!("removing {}", paths.directory.display()), e))
+        }
+        _ => Ok(DhcpChange::Stopped),
+    }
+}
+
+/// Whole or not at all, readable by dnsmasq's own user.
+fn write(path: &Path, text: &str) -> Result<()> {
+    let failed = |e| Error::io(format!("writing {}", path.display()), e);
+    if fs::read_to_string(path).is_ok_and(|old| old == text) {
+        return Ok(());
+    }
+    let new = path.with_extension("new");
+    let mut file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&new).map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)?;
+    fs::rename(&new, path).map_err(failed)
+}
