@@ -164,6 +164,9 @@ impl Engine {
     pub async fn stop(&self) {
         self.inner.stop.cancel();
         self.inner.tracker.close();
+        if self.inner.faults.dead() {
+            return;
+        }
         if tokio::time::timeout(STOP_WAIT, self.inner.tracker.wait()).await.is_err() {
             tracing::warn!("steps are cut off; they run again at the next start");
         }
@@ -219,13 +222,8 @@ impl Inner {
         drop(busy);
         let inner = Arc::clone(self);
         self.tracker.spawn(async move {
-            let lane = async {
-                let Ok(_permit) = inner.lanes.acquire().await else { return };
+            if let Ok(_permit) = inner.lanes.acquire().await {
                 inner.lane(&resource).await;
-            };
-            tokio::select! {
-                () = lane => {}
-                () = inner.stop.cancelled() => {}
             }
             inner.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&resource);
             inner.again.notify_one();
@@ -234,7 +232,7 @@ impl Inner {
 
     async fn lane(&self, resource: &str) {
         let mut pauses = 0_u32;
-        loop {
+        while !self.stop.is_cancelled() {
             let (name, now_ms) = (resource.to_owned(), self.now_ms());
             match self.db.read(move |tx| rows::find_due(tx, &name, now_ms)).await {
                 Ok(Some(row)) => {

@@ -68,7 +68,7 @@ impl Operation for Create {
                 Ok(Step::next(Self::Tap, |_| Ok(())))
             }
             Self::Tap => {
-                let _hold = world.hold.acquire().await;
+                drop(world.hold.acquire().await);
                 task.act(async { world.ensure("tap") }).await?;
                 Ok(Step::next(Self::Process, |_| Ok(())))
             }
