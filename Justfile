@@ -1,0 +1,96 @@
+# Every task of this project. `just` alone lists them. Works on Debian 12 and 13 as root, with a Rust toolchain.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+export SOLOSTACK_CACHE := env("SOLOSTACK_CACHE", env("XDG_CACHE_HOME", home_directory() / ".cache") / "solostack")
+target := env("CARGO_TARGET_DIR", justfile_directory() / "target")
+state := env("SOLOSTACK_STATE", "/var/lib/solostack")
+
+# List the tasks
+[private]
+default:
+    @just --list --unsorted
+
+# Install what the other tasks need (Debian packages, cargo-nextest, cargo-deny, the openstack client), listing it first
+setup:
+    @tests/setup/packages
+    @tests/setup/tools
+
+# Build the program and start the cloud in the foreground; says how to reach it. ARGS go to `solostack serve`
+up *ARGS: setup
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cargo build --release --locked
+    echo "up: starting with state in {{ state }} (Ctrl-C stops the program; servers go on until \`just down\`)"
+    # `ready <url>` is the only line that the program prints to standard output.
+    "{{ target }}/release/solostack" serve --state "{{ state }}" {{ ARGS }} | while read -r word url; do
+      echo "$word $url"
+      [ "$word" = ready ] || continue
+      echo
+      echo "    source {{ state }}/admin-openrc      # or: export OS_CLIENT_CONFIG_FILE={{ state }}/clouds.yaml OS_CLOUD=solostack"
+      echo "    export PATH=$(dirname "$(tests/setup/tools openstack)"):\$PATH"
+      echo "    openstack server list"
+    done
+
+# Stop every server and remove all that the cloud made on this host (namespaces, rules, taps); data stays
+down:
+    "{{ target }}/release/solostack" down --state "{{ state }}"
+
+# What this host offers and lacks
+doctor:
+    @cargo run --quiet --release --locked -- doctor --state "{{ state }}"
+
+# Everything that .ci/run checks
+test: setup
+    @tests/setup/all
+
+# The checks before a commit: formatting, lints, boundaries
+check: fmt boundaries clippy
+
+# Formatting
+fmt:
+    cargo fmt --all --check
+
+# Lints, warnings are errors
+clippy:
+    cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+
+# The arrows between crates; lock files without download addresses
+boundaries:
+    @tests/setup/boundaries
+
+# Licences, banned crates and sources of all dependencies
+deny:
+    cargo deny --log-level error check licenses bans sources
+
+# Unit and API tests: no root, no guests, no packages. FILTER is nextest's
+test-api *FILTER:
+    cargo nextest run --workspace --locked {{ FILTER }}
+
+# kill -9 at random moments, restart, nothing lost and nothing left. CYCLES (100) and SEED choose how long and which
+test-crash CYCLES="100" SEED="":
+    SOLOSTACK_CRASH_CYCLES={{ CYCLES }} SOLOSTACK_CRASH_SEED={{ SEED }} \
+      cargo nextest run --locked --profile slow --package solostack --test crash --success-output immediate
+
+# The test guests alone, booted without a cloud: console, ssh, config drive, power button
+test-guests: (guests "tiny")
+    tests/guests/boot.py tiny
+    tests/guests/boot.py tiny --firmware uefi --memory 256
+
+# The real openstack client and a real guest against the real program, from image create to delete
+test-clients: (guests "tiny")
+    cargo nextest run --locked --profile slow --package solostack --test clients --success-output immediate
+
+# Speed and memory against the budgets of docs/ARCHITECTURE.md
+bench *ARGS:
+    cargo build --release --locked
+    tests/bench/bench.py "{{ target }}/release/solostack" {{ ARGS }}
+
+# Build the test guests (tiny, debian) if their inputs changed; `just guests debian` takes minutes
+guests *WHICH="tiny":
+    @tests/guests/guests.py build {{ WHICH }}
+
+# Write golden files anew; review them as diffs
+golden:
+    SOLOSTACK_GOLDEN=1 cargo nextest run --workspace --locked -E 'test(golden) | test(schema_sql)'
+    git diff --stat
