@@ -1,0 +1,32 @@
+//! Real clients against the real program, in namespaces of their own. Each test runs one script of this folder with the
+//! interpreter that `just setup` made, and shows what it printed. Needs root, the guest `tiny` (`just guests`) and QEMU.
+//! What is missing makes a test fail with a word on how to get it, never pass.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// The Python that has python-openstackclient.
+fn interpreter() -> PathBuf {
+    let tools = Path::new(ROOT).join("tests/setup/tools");
+    let said = Command::new(&tools).arg("openstack").output().expect("tests/setup/tools runs");
+    let client = PathBuf::from(String::from_utf8_lossy(&said.stdout).trim().to_owned());
+    assert!(client.exists(), "no openstack client at {}: run `just setup`", client.display());
+    client.with_file_name("python")
+}
+
+fn run(script: &str) {
+    let program = std::env::var_os("SOLOSTACK_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_solostack").into());
+    let status = Command::new(interpreter())
+        .arg(Path::new(ROOT).join("tests/clients").join(script))
+        .arg(program)
+        .status()
+        .expect("the script starts");
+    assert!(status.success(), "{script} ended with {status}");
+}
+
+#[test]
+fn the_stock_client_boots_a_server_reaches_it_and_leaves_nothing_behind() {
+    run("story.py");
+}
