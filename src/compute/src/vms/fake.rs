@@ -1,0 +1,356 @@
+//! VMs that are files: for tests, and for a fake cloud (`--driver fake`).
+//!
+//! `fake.json` is the VM: it runs while the file is there and names this boot of the host. Each change is one rename or
+//! one unlink, so a `kill -9` at any instant leaves the VM as it was or as it was to be; nothing is fsynced, because
+//! after a power cut the boot id differs and the VM counts as gone, as a real one would.
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
+use uuid::Uuid;
+use vmspec::protocol::{DiskStatistics, EventKind, Isolation, Statistics, VmState};
+use vmspec::{ExitCause, ExitRecord, ServerDirectory, VmSpec, directory};
+
+use super::{EVENTS_KEPT, Observed, Rebooted, Running, VmError, VmEvent, VmEventKind, ids_in, observe_remains};
+
+const FAKE: &str = "fake.json";
+const MAX_FAKE_BYTES: u64 = 4096;
+
+#[derive(Clone, Debug)]
+pub struct FakeDriver {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    servers: PathBuf,
+    boot_id: Uuid,
+    events: broadcast::Sender<VmEvent>,
+    faults: Mutex<Faults>,
+}
+
+/// How tests make a fake misbehave.
+#[derive(Debug, Default)]
+struct Faults {
+    next_starts_fail: Vec<String>,
+    deaf_guests: HashSet<Uuid>,
+    held: HashMap<Uuid, Arc<tokio::sync::Mutex<()>>>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FakeVm {
+    boot_id: Uuid,
+    generation: u64,
+    spec_hash: String,
+    paused: bool,
+    started_at_unix_ms: u64,
+}
+
+impl FakeDriver {
+    pub fn new(servers: PathBuf) -> std::io::Result<Self> {
+        std::fs::create_dir_all(&servers)?;
+        let inner = Inner {
+            servers,
+            boot_id: vmspec::host_boot_id()?,
+            events: broadcast::channel(EVENTS_KEPT).0,
+            faults: Mutex::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    pub fn servers(&self) -> &Path {
+        &self.inner.servers
+    }
+
+    pub fn events(&self) -> broadcast::Receiver<VmEvent> {
+        self.inner.events.subscribe()
+    }
+
+    pub async fn ensure_running(&self, spec: &VmSpec, descriptors: Vec<OwnedFd>) -> Result<(), VmError> {
+        let server_id = spec.server_id;
+        let _turn = self.turn(server_id).await;
+        super::process::check_start(spec, &descriptors, self.inner.boot_id)?;
+        if let Some(running) = self.find(server_id)? {
+            return if running.spec_hash == spec.hash() {
+                Ok(())
+            } else {
+                Err(VmError::DifferentSpec { server_id, running_generation: running.generation })
+            };
+        }
+        let fault = {
+            let mut faults = self.faults();
+            (!faults.next_starts_fail.is_empty()).then(|| faults.next_starts_fail.remove(0))
+        };
+        if let Some(reason) = fault {
+            return Err(VmError::StartFailed { server_id, reason });
+        }
+        self.write_start(spec).map_err(|source| VmError::Io { server_id, what: "cannot write a fake", source })?;
+        self.send(server_id, spec.generation, VmEventKind::Changed(EventKind::Started));
+        Ok(())
+    }
+
+    fn write_start(&self, spec: &VmSpec) -> std::io::Result<()> {
+        let directory = self.directory(spec.server_id);
+        match std::fs::create_dir(directory.path()) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let bytes = spec.to_bytes().map_err(std::io::Error::other)?;
+        directory.replace(directory::SPEC, &bytes, false)?;
+        remove_file(&directory, directory::EXIT)?;
+        let line = format!("fake server {} started (generation {})\r\n", spec.server_id, spec.generation);
+        self.append_console(spec.server_id, spec.console_log_bytes, line.as_bytes())?;
+        let vm = FakeVm {
+            boot_id: self.inner.boot_id,
+            generation: spec.generation,
+            spec_hash: spec.hash(),
+            paused: false,
+            started_at_unix_ms: vmspec::unix_ms(),
+        };
+        directory.replace(FAKE, &serde_json::to_vec(&vm)?, false)
+    }
+
+    pub async fn stop(&self, server_id: Uuid, graceful: Option<Duration>) -> Result<(), VmError> {
+        let deaf = self.faults().deaf_guests.contains(&server_id);
+        let _turn = self.turn(server_id).await;
+        match (graceful, self.find(server_id)?) {
+            (_, None) => Ok(()),
+            (Some(deadline), Some(vm)) if deaf || vm.paused => {
+                if !vm.paused {
+                    tokio::time::sleep(deadline).await;
+                }
+                self.end(server_id, ExitCause::Stopped, true, None)
+            }
+            (Some(_), Some(_)) => self.end(server_id, ExitCause::GuestShutdown, true, None),
+            (None, Some(_)) => self.end(server_id, ExitCause::Stopped, false, None),
+        }
+    }
+
+    pub async fn kill(&self, server_id: Uuid) -> Result<(), VmError> {
+        let _turn = self.turn(server_id).await;
+        self.end(server_id, ExitCause::Killed, false, None)
+    }
+
+    pub async fn reset(&self, server_id: Uuid) -> Result<(), VmError> {
+        let _turn = self.turn(server_id).await;
+        self.restart_guest(server_id, false)
+    }
+
+    pub async fn reboot_soft(&self, server_id: Uuid, deadline: Duration) -> Result<Rebooted, VmError> {
+        let deaf = self.faults().deaf_guests.contains(&server_id);
+        let _turn = self.turn(server_id).await;
+        if deaf {
+            tokio::time::sleep(deadline).await;
+        }
+        self.restart_guest(server_id, !deaf)?;
+        Ok(if deaf { Rebooted::Hard } else { Rebooted::Soft })
+    }
+
+    pub async fn pause(&self, server_id: Uuid) -> Result<(), VmError> {
+        self.set_paused(server_id, true).await
+    }
+
+    pub async fn resume(&self, server_id: Uuid) -> Result<(), VmError> {
+        self.set_paused(server_id, false).await
+    }
+
+    pub async fn observe(&self, server_id: Uuid) -> Result<Observed, VmError> {
+        match self.find(server_id)? {
+            Some(vm) => Ok(Observed::Running(Running {
+                spec_hash: vm.spec_hash,
+                boot_id: vm.boot_id,
+                generation: vm.generation,
+                state: if vm.paused { VmState::Paused } else { VmState::Running },
+                pid: std::process::id(),
+                isolation: Isolation::default(),
+            })),
+            None => observe_remains(&self.directory(server_id)).map_err(|source| VmError::Io {
+                server_id,
+                what: "cannot look at what is left",
+                source,
+            }),
+        }
+    }
+
+    pub async fn adopt_all(&self) -> std::io::Result<Vec<(Uuid, Observed)>> {
+        let mut all = Vec::new();
+        for id in ids_in(&self.inner.servers)? {
+            let observed = self.observe(id).await;
+            all.push((id, observed.unwrap_or_else(|error| Observed::Unresponsive { reason: error.to_string() })));
+        }
+        Ok(all)
+    }
+
+    pub async fn remove(&self, server_id: Uuid) -> Result<(), VmError> {
+        let turn = self.turn(server_id).await;
+        self.end(server_id, ExitCause::Killed, false, None)?;
+        match std::fs::remove_dir_all(self.directory(server_id).path()) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(VmError::Io { server_id, what: "cannot remove the directory", source });
+            }
+            _ => {}
+        }
+        drop(turn);
+        let mut faults = self.faults();
+        faults.deaf_guests.remove(&server_id);
+        faults.held.retain(|id, turn| *id != server_id || Arc::strong_count(turn) > 1);
+        Ok(())
+    }
+
+    pub async fn statistics(&self, server_id: Uuid) -> Result<Statistics, VmError> {
+        let vm = self.find(server_id)?.ok_or(VmError::NotRunning { server_id })?;
+        let spec = self.directory(server_id).read_spec().ok().flatten();
+        let up_ms = vmspec::unix_ms().saturating_sub(vm.started_at_unix_ms);
+        Ok(Statistics {
+            cpu_time_ms: up_ms / 100,
+            resident_bytes: spec.as_ref().map_or(0, |spec| spec.memory_mib * 1024 * 1024),
+            disks: spec
+                .iter()
+                .flat_map(|spec| &spec.disks)
+                .map(|disk| DiskStatistics { slot: disk.slot, ..DiskStatistics::default() })
+                .collect(),
+        })
+    }
+
+    // What a guest does by itself. Tests call these; nothing else does.
+
+    /// The guest runs `poweroff`.
+    pub async fn guest_powers_off(&self, server_id: Uuid) -> Result<(), VmError> {
+        let _turn = self.turn(server_id).await;
+        self.end(server_id, ExitCause::GuestShutdown, false, None)
+    }
+
+    /// The hypervisor process crashes.
+    pub async fn crash(&self, server_id: Uuid) -> Result<(), VmError> {
+        let _turn = self.turn(server_id).await;
+        self.end(server_id, ExitCause::HypervisorFailed, false, Some("the fake was told to crash".to_owned()))
+    }
+
+    /// The guest runs `reboot`.
+    pub async fn guest_reboots(&self, server_id: Uuid) -> Result<(), VmError> {
+        let _turn = self.turn(server_id).await;
+        self.restart_guest(server_id, true)
+    }
+
+    /// The guest writes to its serial console.
+    pub async fn guest_prints(&self, server_id: Uuid, text: &str) -> Result<(), VmError> {
+        let spec = self.directory(server_id).read_spec().ok().flatten().ok_or(VmError::NotRunning { server_id })?;
+        self.append_console(server_id, spec.console_log_bytes, text.as_bytes()).map_err(|source| VmError::Io {
+            server_id,
+            what: "cannot write the console log",
+            source,
+        })
+    }
+
+    /// From now on the guest ignores its power button, or no longer does.
+    pub fn guest_ignores_power_button(&self, server_id: Uuid, ignores: bool) {
+        let mut faults = self.faults();
+        if ignores {
+            faults.deaf_guests.insert(server_id);
+        } else {
+            faults.deaf_guests.remove(&server_id);
+        }
+    }
+
+    /// The next start of any server fails with this reason; several queue up.
+    pub fn fail_next_start(&self, reason: impl Into<String>) {
+        self.faults().next_starts_fail.push(reason.into());
+    }
+
+    fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.inner.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn turn(&self, server_id: Uuid) -> tokio::sync::OwnedMutexGuard<()> {
+        let turn = Arc::clone(self.faults().held.entry(server_id).or_default());
+        turn.lock_owned().await
+    }
+
+    fn directory(&self, server_id: Uuid) -> ServerDirectory {
+        ServerDirectory::of(&self.inner.servers, server_id)
+    }
+
+    /// The VM, if it runs.
+    fn find(&self, server_id: Uuid) -> Result<Option<FakeVm>, VmError> {
+        let bytes = self.directory(server_id).read_bounded(FAKE, MAX_FAKE_BYTES).map_err(|source| VmError::Io {
+            server_id,
+            what: "cannot read a fake",
+            source,
+        })?;
+        // A file that cannot be read was not written by a rename of ours: no such VM.
+        let vm = bytes.and_then(|bytes| serde_json::from_slice::<FakeVm>(&bytes).ok());
+        Ok(vm.filter(|vm| vm.boot_id == self.inner.boot_id))
+    }
+
+    fn end(&self, server_id: Uuid, cause: ExitCause, requested: bool, detail: Option<String>) -> Result<(), VmError> {
+        let Some(vm) = self.find(server_id)? else { return Ok(()) };
+        let directory = self.directory(server_id);
+        let exit = ExitRecord {
+            version: vmspec::exit::EXIT_VERSION,
+            server_id,
+            boot_id: vm.boot_id,
+            generation: vm.generation,
+            cause,
+            requested,
+            detail,
+            at_unix_ms: vmspec::unix_ms(),
+        };
+        // The record first: between the two steps the VM still runs.
+        let written = serde_json::to_vec(&exit)
+            .map_err(std::io::Error::from)
+            .and_then(|bytes| directory.replace(directory::EXIT, &bytes, false))
+            .and_then(|()| remove_file(&directory, FAKE));
+        written.map_err(|source| VmError::Io { server_id, what: "cannot end a fake", source })?;
+        if cause == ExitCause::GuestShutdown {
+            self.send(server_id, vm.generation, VmEventKind::Changed(EventKind::GuestShutdown { requested }));
+        }
+        self.send(server_id, vm.generation, VmEventKind::Gone { exit: Some(exit) });
+        Ok(())
+    }
+
+    fn restart_guest(&self, server_id: Uuid, by_guest: bool) -> Result<(), VmError> {
+        let Some(vm) = self.find(server_id)? else { return Err(VmError::NotRunning { server_id }) };
+        self.send(server_id, vm.generation, VmEventKind::Changed(EventKind::Reset { by_guest }));
+        Ok(())
+    }
+
+    async fn set_paused(&self, server_id: Uuid, paused: bool) -> Result<(), VmError> {
+        let _turn = self.turn(server_id).await;
+        let Some(mut vm) = self.find(server_id)? else { return Err(VmError::NotRunning { server_id }) };
+        if vm.paused == paused {
+            return Ok(());
+        }
+        vm.paused = paused;
+        serde_json::to_vec(&vm)
+            .map_err(std::io::Error::from)
+            .and_then(|bytes| self.directory(server_id).replace(FAKE, &bytes, false))
+            .map_err(|source| VmError::Io { server_id, what: "cannot write a fake", source })?;
+        let kind = if paused { EventKind::Paused } else { EventKind::Resumed };
+        self.send(server_id, vm.generation, VmEventKind::Changed(kind));
+        Ok(())
+    }
+
+    fn append_console(&self, server_id: Uuid, bound: u64, bytes: &[u8]) -> std::io::Result<()> {
+        let path = self.directory(server_id).file(directory::CONSOLE);
+        let file = std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        vmspec::console::BoundedLog::new(file, bound)?.append(bytes)
+    }
+
+    fn send(&self, server_id: Uuid, generation: u64, kind: VmEventKind) {
+        // Nobody listening is fine.
+        let _ = self.inner.events.send(VmEvent { server_id, generation, kind });
+    }
+}
+
+fn remove_file(directory: &ServerDirectory, name: &str) -> std::io::Result<()> {
+    match std::fs::remove_file(directory.file(name)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,4 @@
+//! x
+#[path = "../../compute/src/vms/mod.rs"]
+mod vms;
+fn main() {}
