@@ -1,1 +1,7 @@
 //! Wiring.
+
+pub mod cli;
+pub mod config;
+pub mod doctor;
+pub mod logging;
+pub mod serve;

@@ -1,0 +1,466 @@
+//! Arguments to actions. Answers go to standard output, everything else to standard error.
+//!
+//! Exit status: 0 done; 1 refused or failed, with the reason on standard error; 2 wrong usage. `doctor` has its own: 0 all
+//! fine, 1 warnings, 2 failures.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{self, Config, Log, LogFormat, Override, Value};
+use crate::serve::Failure;
+use crate::{doctor, logging, serve};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "solostack",
+    version,
+    about = "A cloud in one box: the OpenStack APIs and their hypervisor, in one program."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the cloud. Prints `ready <URL>` when every API answers; SIGTERM ends it and leaves servers running.
+    Serve(Serve),
+    /// Stop every server of this state directory and remove every namespace, rule and tap.
+    Down(Where),
+    /// Show what this machine offers and lacks. Exit status 0: all fine, 1: warnings, 2: failures.
+    Doctor(Doctor),
+    /// The configuration file.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// The certificate authority.
+    #[command(subcommand)]
+    Ca(CaCommand),
+    /// The process of one server; started by `serve`.
+    #[command(hide = true)]
+    Vm { directory: PathBuf },
+}
+
+/// Where the state is; every subcommand that touches it takes these.
+#[derive(Debug, Args, Default)]
+struct Where {
+    /// The state directory [default: /var/lib/solostack].
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// The configuration file [default: /etc/solostack/solostack.toml if it exists].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    #[command(flatten)]
+    place: Where,
+    /// The address to listen on [default: 0.0.0.0, every IPv4 address].
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// The port of every API and the dashboard; 0 takes any free one [default: 443].
+    #[arg(long, value_name = "N")]
+    https_port: Option<i64>,
+    /// The port that redirects and hands out the CA; 0 is off [default: 80].
+    #[arg(long, value_name = "N")]
+    http_port: Option<i64>,
+    /// Answer also on the ports that OpenStack tools know [default: on].
+    #[arg(long, value_name = "on|off")]
+    service_ports: Option<Switch>,
+    /// The name or address by which clients reach this machine.
+    #[arg(long, value_name = "NAME")]
+    public_host: Option<String>,
+    /// How servers run: auto, kvm, tcg or fake [default: auto].
+    #[arg(long, value_name = "DRIVER")]
+    driver: Option<String>,
+    /// The region in the catalog [default: RegionOne].
+    #[arg(long, value_name = "NAME")]
+    region: Option<String>,
+    /// Do not register this machine in Placement, which then starts empty.
+    #[arg(long)]
+    no_self_provider: bool,
+    /// Log as text or json [default: text].
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// The least serious event that is logged: error, warn, info, debug, trace [default: info].
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
+#[derive(Debug, Args)]
+struct Doctor {
+    #[command(flatten)]
+    place: Where,
+    /// Print JSON for machines.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Check a file and say everything that is wrong with it.
+    Check {
+        /// [default: /etc/solostack/solostack.toml]
+        file: Option<PathBuf>,
+        #[arg(long, value_name = "FILE", conflicts_with = "file")]
+        config: Option<PathBuf>,
+    },
+    /// Print a file with every key, its meaning and its default.
+    Sample,
+}
+
+#[derive(Debug, Subcommand)]
+enum CaCommand {
+    /// Show what clients must trust, who signs, and for which names.
+    Show {
+        #[command(flatten)]
+        place: Where,
+        /// Print only the certificate that clients must trust, as PEM.
+        #[arg(long)]
+        pem: bool,
+    },
+    /// Sign with your own intermediate from now on. A running `serve` follows within seconds.
+    Import {
+        #[command(flatten)]
+        place: Where,
+        /// The intermediate's certificate, PEM; the rest of its chain may be in the file too.
+        #[arg(long, value_name = "FILE")]
+        cert: PathBuf,
+        /// Its private key, PEM, not encrypted.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// Its root, PEM, if it is not in the file of `--cert`.
+        #[arg(long, value_name = "FILE")]
+        root: Option<PathBuf>,
+    },
+    /// Return from an imported intermediate to the built-in one. A running `serve` follows within seconds.
+    Reset {
+        #[command(flatten)]
+        place: Where,
+    },
+}
+
+impl Where {
+    fn overrides(&self) -> Result<Vec<Override>, Failure> {
+        let Some(state) = &self.state else { return Ok(Vec::new()) };
+        // A flag may be relative to where the user stands; the configuration is absolute.
+        let state = std::path::absolute(state).map_err(|error| format!("--state: {error}"))?;
+        let text = state.into_os_string().into_string().map_err(|_| "--state: the path is not UTF-8")?;
+        Ok(vec![Override { key: "state_dir", flag: "--state", value: Value::Text(text) }])
+    }
+
+    fn load(&self) -> Result<Config, Failure> {
+        Ok(config::load(self.config.as_deref(), &self.overrides()?)?)
+    }
+}
+
+impl Serve {
+    fn load(&self) -> Result<Config, Failure> {
+        let text = |value: &Option<String>| value.clone().map(Value::Text);
+        let flags = [
+            ("listen", "--listen", text(&self.listen)),
+            ("https_port", "--https-port", self.https_port.map(Value::Int)),
+            ("http_port", "--http-port", self.http_port.map(Value::Int)),
+            ("service_ports", "--service-ports", self.service_ports.map(|s| Value::Bool(matches!(s, Switch::On)))),
+            ("public_host", "--public-host", text(&self.public_host)),
+            ("driver", "--driver", text(&self.driver)),
+            ("region", "--region", text(&self.region)),
+            ("self_provider", "--no-self-provider", self.no_self_provider.then_some(Value::Bool(false))),
+            ("log.format", "--log-format", text(&self.log_format)),
+            ("log.level", "--log-level", text(&self.log_level)),
+        ];
+        let mut overrides = self.place.overrides()?;
+        overrides
+            .extend(flags.into_iter().filter_map(|(key, flag, value)| Some(Override { key, flag, value: value? })));
+        Ok(config::load(self.place.config.as_deref(), &overrides)?)
+    }
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too, with status 0. A closed pipe is no reason to panic.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match run(cli.command, &mut std::io::stdout().lock()) {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "solostack: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Serve(arguments) => {
+            let config = arguments.load()?;
+            logging::init(&config.log)?;
+            runtime()?.block_on(serve::run(config))?;
+        }
+        Command::Down(place) => {
+            let config = place.load()?;
+            logging::init(&config.log)?;
+            runtime()?.block_on(serve::down(config))?;
+        }
+        Command::Doctor(arguments) => {
+            quiet()?;
+            let report = runtime()?.block_on(doctor::examine(&arguments.place.load()?));
+            if arguments.json {
+                writeln!(out, "{}", report.to_json())?;
+            } else {
+                write!(out, "{}", report.to_text())?;
+            }
+            return Ok(ExitCode::from(report.exit_code()));
+        }
+        Command::Config(ConfigCommand::Check { file, config }) => {
+            let named = file.or(config);
+            config::load(named.as_deref(), &[])?;
+            let default = Path::new(config::DEFAULT_FILE);
+            match named.as_deref().or_else(|| default.exists().then_some(default)) {
+                Some(file) => writeln!(out, "{}: fine", file.display())?,
+                None => writeln!(out, "there is no {}: every key has its default", default.display())?,
+            }
+        }
+        Command::Config(ConfigCommand::Sample) => write!(out, "{}", config::sample())?,
+        Command::Ca(command) => {
+            quiet()?;
+            ca(command, out)?;
+        }
+        Command::Vm { directory } => vm(&directory)?,
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    Ok(runtime.map_err(|error| format!("cannot start threads: {error}"))?)
+}
+
+/// Answers on a terminal need no log of how they were found.
+fn quiet() -> Result<(), Failure> {
+    Ok(logging::init(&Log { format: LogFormat::Text, level: "warn" })?)
+}
+
+fn vm(directory: &Path) -> Result<(), Failure> {
+    Err(format!("{}: this build has no hypervisor", directory.display()).into())
+}
+
+fn ca(command: CaCommand, out: &mut dyn Write) -> Result<(), Failure> {
+    match command {
+        CaCommand::Show { place, pem } => {
+            let setup = tls::Setup::in_state_dir(&place.load()?.state_dir);
+            if !setup.is_made() {
+                return Err(
+                    format!("{} holds no authority yet; the first `serve` makes it", setup.dir.display()).into()
+                );
+            }
+            let authority = tls::Authority::open(setup)?;
+            if pem { write!(out, "{}", authority.ca_pem())? } else { show(&authority, out)? }
+        }
+        CaCommand::Import { place, cert, key, root } => {
+            let config = place.load()?;
+            let read =
+                |path: &PathBuf| read_bounded(path).map_err(|error| format!("cannot read {}: {error}", path.display()));
+            let (cert, key) = (read(&cert)?, read(&key)?);
+            let root = root.as_ref().map(read).transpose()?;
+            let setup = tls::Setup::in_state_dir(&config.state_dir);
+            // A brought intermediate that was damaged since must not keep its replacement out.
+            if let Err(tls::Error::ImportDamaged { .. }) = tls::Authority::open(setup.clone()) {
+                tls::Authority::reset_import(&setup)?;
+            }
+            let authority = tls::Authority::open(setup)?;
+            // Before the first `serve`, nobody has said yet what this machine is called.
+            if authority.names() == tls::Names::local() || config.public_host.is_some() {
+                authority.set_names(tls::Names::of_this_machine(config.public_host.as_deref())?)?;
+            }
+            authority.import_intermediate(&cert, &key, root.as_deref())?;
+            writeln!(out, "imported; a running `solostack serve` follows within seconds\n")?;
+            show(&authority, out)?;
+        }
+        CaCommand::Reset { place } => {
+            let setup = tls::Setup::in_state_dir(&place.load()?.state_dir);
+            let was_imported = tls::Authority::reset_import(&setup)?;
+            if !setup.is_made() || !was_imported {
+                return Err("no intermediate was imported; nothing to return from".into());
+            }
+            let authority = tls::Authority::open(setup)?;
+            writeln!(
+                out,
+                "the built-in intermediate signs again; a running `solostack serve` follows within seconds\n"
+            )?;
+            show(&authority, out)?;
+        }
+    }
+    Ok(())
+}
+
+/// A certificate or key file; the limit is far above any, so that a wrong path cannot fill the memory.
+fn read_bounded(path: &Path) -> std::io::Result<String> {
+    use std::io::Read;
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(1 << 20).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn show(authority: &tls::Authority, out: &mut dyn Write) -> std::io::Result<()> {
+    let status = authority.status();
+    let kind = if status.ca_is_root { "" } else { " (not a root: clients must have its root already)" };
+    writeln!(out, "clients must trust  {}{kind}", status.ca_subject)?;
+    writeln!(out, "  SHA-256           {}", status.ca_fingerprint)?;
+    writeln!(out, "  until             {}", status.ca_not_after)?;
+    let whose = if status.imported { "imported" } else { "built in" };
+    writeln!(out, "signed by           {} ({whose})", status.issuer_subject)?;
+    writeln!(out, "  until             {}", status.issuer_not_after)?;
+    writeln!(out, "names               {}", status.names.join(" "))?;
+    if !status.left_out.is_empty() {
+        writeln!(out, "  left out          {} (excluded by name constraints)", status.left_out.join(" "))?;
+    }
+    if let Some(problem) = status.problem {
+        writeln!(out, "problem             {problem}")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::config::Driver;
+
+    fn serve_config(arguments: &[&str]) -> Result<Config, String> {
+        let cli = Cli::try_parse_from([&["solostack", "serve"], arguments].concat()).map_err(|e| e.to_string())?;
+        let Command::Serve(serve) = cli.command else { panic!("not serve") };
+        serve.load().map_err(|e| e.to_string())
+    }
+
+    fn answer(arguments: &[&str]) -> Result<String, String> {
+        let cli = Cli::try_parse_from([&["solostack"], arguments].concat()).map_err(|e| e.to_string())?;
+        let mut out = Vec::new();
+        run(cli.command, &mut out).map_err(|e| e.to_string())?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn the_arguments_are_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_of_serve_reaches_the_configuration() {
+        let config = serve_config(&[
+            "--state",
+            "/s",
+            "--listen",
+            "::1",
+            "--https-port",
+            "8443",
+            "--http-port",
+            "0",
+            "--service-ports",
+            "off",
+            "--public-host",
+            "cloud.example",
+            "--driver",
+            "fake",
+            "--region",
+            "Home",
+            "--no-self-provider",
+            "--log-format",
+            "json",
+            "--log-level",
+            "debug",
+        ])
+        .unwrap();
+        let expected = Config {
+            state_dir: "/s".into(),
+            listen: "::1".parse().unwrap(),
+            https_port: 8443,
+            http_port: None,
+            service_ports: false,
+            public_host: Some("cloud.example".into()),
+            driver: Driver::Fake,
+            region: "Home".into(),
+            self_provider: false,
+            log: Log { format: LogFormat::Json, level: "debug" },
+            ..Config::default()
+        };
+        assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn a_relative_state_directory_is_relative_to_where_the_user_stands() {
+        let config = serve_config(&["--state", "state"]).unwrap();
+        assert_eq!(config.state_dir, std::env::current_dir().unwrap().join("state"));
+    }
+
+    #[test]
+    fn bad_flags_are_refused_by_their_name() {
+        for (arguments, text) in [
+            (&["--https-port", "70000"][..], "--https-port: 70000 is not between 0 and 65535"),
+            (&["--https-port", "x"], "--https-port"),
+            (&["--driver", "vmware"], "--driver: \"vmware\" is not one of auto, kvm, tcg, fake"),
+            (&["--listen", "here"], "--listen: \"here\" is not an IP address"),
+            (&["--service-ports", "maybe"], "possible values: on, off"),
+            (&["--public-host", "a b"], "--public-host"),
+            (&["--log-level", "loud"], "--log-level"),
+            (&["--config", "/nowhere/x.toml"], "/nowhere/x.toml: cannot be read"),
+            (&["--confg", "x"], "--config"),
+        ] {
+            let error = serve_config(arguments).expect_err(text);
+            assert!(error.contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn config_check_says_fine_or_everything_that_is_wrong() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_str().unwrap();
+        std::fs::write(path, config::sample()).unwrap();
+        assert_eq!(answer(&["config", "check", path]).unwrap(), format!("{path}: fine\n"));
+        std::fs::write(path, "drivr = 1\nregion = 2").unwrap();
+        let error = answer(&["config", "check", "--config", path]).unwrap_err();
+        assert_eq!(error.lines().count(), 2, "{error}");
+        assert!(error.starts_with(&format!("{path}:1: unknown key drivr; the nearest known key is driver")), "{error}");
+        assert_eq!(answer(&["config", "sample"]).unwrap(), config::sample());
+    }
+
+    #[test]
+    fn ca_show_makes_no_authority_and_import_refuses_with_the_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().to_str().unwrap();
+        let error = answer(&["ca", "show", "--state", state]).unwrap_err();
+        assert!(error.contains("no authority yet"), "{error}");
+        assert!(!dir.path().join("tls").exists());
+        assert!(answer(&["ca", "reset", "--state", state]).unwrap_err().contains("nothing to return from"));
+
+        let setup = tls::Setup::in_state_dir(dir.path());
+        let fingerprint = tls::Authority::open(setup).unwrap().fingerprint();
+        let shown = answer(&["ca", "show", "--state", state]).unwrap();
+        assert!(shown.contains(&fingerprint) && shown.contains("built in"), "{shown}");
+        let pem = answer(&["ca", "show", "--pem", "--state", state]).unwrap();
+        assert_eq!(pem, std::fs::read_to_string(dir.path().join("ca.crt")).unwrap());
+
+        let root = dir.path().join("tls/root.pem");
+        let root = root.to_str().unwrap();
+        let error = answer(&["ca", "import", "--state", state, "--cert", root, "--key", root]).unwrap_err();
+        assert!(error.contains("is a root"), "{error}");
+        let error = answer(&["ca", "import", "--state", state, "--cert", "/nowhere", "--key", root]).unwrap_err();
+        assert!(error.starts_with("cannot read /nowhere"), "{error}");
+    }
+}

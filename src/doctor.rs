@@ -1,0 +1,673 @@
+//! What this machine offers a cloud and what it lacks, found by trying rather than by asking what is installed.
+//!
+//! Nothing is changed: network features are tried in a network namespace that ends with the thread that made it, and
+//! ports are bound for a moment. Every row says what was found, and, unless all is well, what to do.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rtnetlink::{LinkBridge, LinkVeth};
+use serde::Serialize;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use crate::config::{Config, Driver};
+
+/// How long a program may take to say its version or to load a rule.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    Ok,
+    /// It works, with less.
+    Warn,
+    /// The cloud does not start, or cannot run servers.
+    Fail,
+}
+
+impl Health {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Fail => "FAIL",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Row {
+    pub check: &'static str,
+    pub status: Health,
+    /// What there is.
+    pub found: String,
+    /// What to do about it; `None` when all is well.
+    pub advice: Option<String>,
+}
+
+impl Row {
+    fn ok(check: &'static str, found: impl Into<String>) -> Self {
+        Self { check, status: Health::Ok, found: found.into(), advice: None }
+    }
+
+    fn warn(check: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { check, status: Health::Warn, found: found.into(), advice: Some(advice.into()) }
+    }
+
+    fn fail(check: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { check, status: Health::Fail, found: found.into(), advice: Some(advice.into()) }
+    }
+
+    /// A failure of what this configuration can do without is a warning.
+    fn unless(mut self, dispensable: bool) -> Self {
+        if dispensable {
+            self.status = self.status.min(Health::Warn);
+        }
+        self
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    pub rows: Vec<Row>,
+}
+
+impl Report {
+    pub fn status(&self) -> Health {
+        self.rows.iter().map(|row| row.status).max().unwrap_or(Health::Ok)
+    }
+
+    /// 0 all fine, 1 warnings, 2 failures.
+    pub fn exit_code(&self) -> u8 {
+        self.status() as u8
+    }
+
+    pub fn to_json(&self) -> String {
+        serde_json::json!({ "status": self.status(), "checks": self.rows }).to_string()
+    }
+
+    pub fn to_text(&self) -> String {
+        let width = self.rows.iter().map(|row| row.check.len()).max().unwrap_or(0);
+        let mut text = String::new();
+        for row in &self.rows {
+            text.push_str(&format!("{:<5} {:<width$}  {}\n", row.status.word(), row.check, row.found));
+            if let Some(advice) = &row.advice {
+                text.push_str(&format!("{:<5} {:<width$}  -> {advice}\n", "", ""));
+            }
+        }
+        let count = |status| self.rows.iter().filter(|row| row.status == status).count();
+        let (warnings, failures) = (count(Health::Warn), count(Health::Fail));
+        text.push_str(&match (warnings, failures) {
+            (0, 0) => "everything is fine\n".to_owned(),
+            _ => format!("{failures} failures, {warnings} warnings\n"),
+        });
+        text
+    }
+}
+
+/// Looks at everything. Takes a second or two.
+pub async fn examine(config: &Config) -> Report {
+    let fake = config.driver == Driver::Fake;
+    let mut rows = vec![privileges().unless(fake), kvm(config), qemu(config).await];
+    rows.push(program("nftables", "nft", &["--version"], "nftables").await.unless(fake));
+    rows.push(program("dnsmasq", "dnsmasq", &["--version"], "dnsmasq-base").await.unless(fake));
+    rows.extend(network().await.into_iter().map(|row| row.unless(fake)));
+    rows.extend([namespaces().unless(fake), cgroups(), processors(), memory(config), state_dir(config), space(config)]);
+    rows.extend(ports(config));
+    rows.push(clock());
+    Report { rows }
+}
+
+fn privileges() -> Row {
+    const CHECK: &str = "privileges";
+    const NEEDED: [(u32, &str); 4] =
+        [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN"), (7, "CAP_SETUID"), (0, "CAP_CHOWN")];
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = field.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
+    let missing: Vec<_> = NEEDED.iter().filter(|(bit, _)| effective >> bit & 1 == 0).map(|(_, name)| *name).collect();
+    if missing.is_empty() {
+        Row::ok(CHECK, "may manage networks, namespaces and users")
+    } else {
+        Row::fail(CHECK, format!("lacks {}", missing.join(", ")), "run it as root")
+    }
+}
+
+fn kvm(config: &Config) -> Row {
+    const CHECK: &str = "kvm";
+    let wanted = config.driver == Driver::Kvm;
+    let row = |found: String, advice: &str| {
+        if wanted {
+            Row::fail(CHECK, found, advice)
+        } else {
+            Row::warn(CHECK, found + "; servers are emulated (slow)", advice)
+        }
+    };
+    match std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+        Ok(_) => row("/dev/kvm is there, and this build does not use it".into(), "nothing to do"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+            let flags = cpu.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
+            if flags.split_whitespace().any(|flag| flag == "vmx" || flag == "svm") {
+                row("/dev/kvm is missing though the processor can do it".into(), "modprobe kvm-intel or kvm-amd")
+            } else {
+                row(
+                    "the processor shows no VT-x or AMD-V".into(),
+                    "enable virtualization in the firmware, or nested virtualization in the hypervisor below",
+                )
+            }
+        }
+        Err(error) => row(format!("/dev/kvm cannot be opened: {error}"), "run it as root, or join the group kvm"),
+    }
+}
+
+async fn qemu(config: &Config) -> Row {
+    const CHECK: &str = "qemu";
+    let row = program(CHECK, "qemu-system-x86_64", &["--version"], "qemu-system-x86").await;
+    if row.status == Health::Ok && major_version(&row.found).is_some_and(|major| major < 7) {
+        return Row::fail(CHECK, row.found, "version 7 or later is needed");
+    }
+    row.unless(matches!(config.driver, Driver::Fake | Driver::Kvm))
+}
+
+/// `QEMU emulator version 7.2.22 (Debian ...)` is 7.
+fn major_version(text: &str) -> Option<u32> {
+    text.split_whitespace().find_map(|word| word.split_once('.')?.0.trim_start_matches('v').parse().ok())
+}
+
+async fn program(check: &'static str, name: &str, arguments: &[&str], package: &str) -> Row {
+    match output(name, arguments, "").await {
+        Ok(text) => Row::ok(check, text.lines().next().unwrap_or_default().trim().to_owned()),
+        Err(Trouble::Missing) => {
+            Row::fail(check, format!("{name} is not installed"), format!("apt-get install {package}"))
+        }
+        Err(Trouble::Other(reason)) => {
+            Row::fail(check, format!("{name} does not run: {reason}"), format!("reinstall the package {package}"))
+        }
+    }
+}
+
+enum Trouble {
+    Missing,
+    Other(String),
+}
+
+/// Runs a program by name, also from the directories for administrators, which are not in every user's path.
+async fn output(name: &str, arguments: &[&str], input: &str) -> Result<String, Trouble> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let found = path
+        .split(':')
+        .chain(["/usr/sbin", "/sbin", "/usr/local/sbin"])
+        .filter(|dir| dir.starts_with('/'))
+        .map(|dir| Path::new(dir).join(name))
+        .find(|path| path.is_file())
+        .ok_or(Trouble::Missing)?;
+    let other = |error: io::Error| Trouble::Other(error.to_string());
+    let mut child = Command::new(found)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(other)?;
+    let all = async {
+        if let Some(mut stdin) = child.stdin.take() {
+            // A program that does not read its input closes it.
+            let _ = stdin.write_all(input.as_bytes()).await;
+        }
+        child.wait_with_output().await
+    };
+    let output = tokio::time::timeout(DEADLINE, all)
+        .await
+        .map_err(|_| Trouble::Other(format!("no answer within {} s", DEADLINE.as_secs())))?
+        .map_err(other)?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
+    Err(Trouble::Other(format!("{}: {line}", output.status)))
+}
+
+/// The kernel's network features, tried in a namespace of their own.
+async fn network() -> Vec<Row> {
+    const CHECK: &str = "network namespaces";
+    let advice = "run it as root, with a kernel that has CONFIG_NET_NS";
+    let (done, rows) = tokio::sync::oneshot::channel();
+    // The namespace belongs to this one thread and ends with it; no thread of the runtime ever leaves its own.
+    let thread = std::thread::Builder::new().name("doctor-netns".into()).spawn(move || {
+        let rows = (|| -> io::Result<Vec<Row>> {
+            let home = std::fs::File::open("/proc/thread-self/ns/net")?;
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let rows = runtime.block_on(in_new_namespace());
+            drop(runtime);
+            // Not needed for the thread, which ends; it proves that namespaces can be entered too.
+            nix::sched::setns(home.as_fd(), nix::sched::CloneFlags::CLONE_NEWNET)?;
+            Ok(rows)
+        })();
+        let _ = done.send(rows);
+    });
+    let result = match thread {
+        Ok(_) => tokio::time::timeout(DEADLINE * 6, rows).await.map_err(|_| "no answer".to_owned()),
+        Err(error) => Err(error.to_string()),
+    };
+    match result {
+        Ok(Ok(Ok(mut rows))) => {
+            rows.insert(0, Row::ok(CHECK, "can be made and entered"));
+            rows
+        }
+        Ok(Ok(Err(error))) => vec![Row::fail(CHECK, format!("cannot be made: {error}"), advice)],
+        Ok(Err(_)) => vec![Row::fail(CHECK, "the trial ended early", advice)],
+        Err(reason) => vec![Row::fail(CHECK, reason, advice)],
+    }
+}
+
+async fn in_new_namespace() -> Vec<Row> {
+    let mut rows = Vec::new();
+    match rtnetlink::new_connection() {
+        Ok((connection, netlink, _)) => {
+            tokio::spawn(connection);
+            let bridge = add_link(&netlink, LinkBridge::new("doctor-br").build()).await;
+            rows.push(feature("bridges", bridge, "a kernel with CONFIG_BRIDGE (modprobe bridge)"));
+            let veth = add_link(&netlink, LinkVeth::new("doctor-a", "doctor-b").build()).await;
+            rows.push(feature("veth pairs", veth, "a kernel with CONFIG_VETH (modprobe veth)"));
+        }
+        Err(error) => rows.push(Row::fail("netlink", error.to_string(), "a kernel with CONFIG_NETLINK")),
+    }
+    let tun = std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun");
+    let tun = tun.map(|_| ()).map_err(|error| format!("/dev/net/tun: {error}"));
+    rows.push(feature("tap devices", tun, "a kernel with CONFIG_TUN (modprobe tun), and /dev/net/tun"));
+    let nat = nft("table inet doctor {
+            chain f { type filter hook forward priority 0; ct state established,related accept; }
+            chain n { type nat hook postrouting priority 100; masquerade; }
+        }")
+    .await;
+    rows.push(feature("nat and conntrack", nat, "a kernel with CONFIG_NF_TABLES, CONFIG_NFT_CT and CONFIG_NFT_MASQ"));
+    // Security groups need states on bridged packets: in nftables' own bridge family, or through br_netfilter.
+    let own =
+        nft("table bridge doctor { chain f { type filter hook forward priority 0; ct state established accept; } }")
+            .await;
+    let through = Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables").exists();
+    rows.push(match (own, through) {
+        (Ok(()), _) => Row::ok("bridge filtering", "nf_conntrack_bridge"),
+        (Err(_), true) => Row::ok("bridge filtering", "br_netfilter"),
+        (Err(reason), false) => Row::fail(
+            "bridge filtering",
+            format!("neither br_netfilter nor nf_conntrack_bridge ({reason})"),
+            "modprobe br_netfilter; without it security groups cannot be kept",
+        ),
+    });
+    rows
+}
+
+async fn add_link(netlink: &rtnetlink::Handle, link: rtnetlink::packet_route::link::LinkMessage) -> Result<(), String> {
+    match tokio::time::timeout(DEADLINE, netlink.link().add(link).execute()).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("no answer".into()),
+    }
+}
+
+async fn nft(rules: &str) -> Result<(), String> {
+    match output("nft", &["-f", "-"], rules).await {
+        Ok(_) => Ok(()),
+        Err(Trouble::Missing) => Err("nft is not installed".into()),
+        Err(Trouble::Other(reason)) => Err(reason),
+    }
+}
+
+fn feature(check: &'static str, tried: Result<(), String>, needs: &str) -> Row {
+    match tried {
+        Ok(()) => Row::ok(check, "work"),
+        Err(reason) => Row::fail(check, reason, format!("needs {needs}")),
+    }
+}
+
+fn namespaces() -> Row {
+    const CHECK: &str = "process namespaces";
+    let missing: Vec<_> = ["mnt", "pid", "ipc", "uts"]
+        .into_iter()
+        .filter(|kind| Path::new("/proc/self/ns").join(kind).symlink_metadata().is_err())
+        .collect();
+    if missing.is_empty() {
+        Row::ok(CHECK, "mnt, pid, ipc, uts")
+    } else {
+        Row::fail(CHECK, format!("missing: {}", missing.join(", ")), "a kernel with CONFIG_NAMESPACES")
+    }
+}
+
+fn cgroups() -> Row {
+    const CHECK: &str = "cgroups";
+    let controllers = |dir: &str| std::fs::read_to_string(Path::new(dir).join("cgroup.controllers"));
+    if let Ok(text) = controllers("/sys/fs/cgroup") {
+        let missing: Vec<_> = ["cpu", "memory", "pids"]
+            .into_iter()
+            .filter(|wanted| !text.split_whitespace().any(|controller| controller == *wanted))
+            .collect();
+        return if missing.is_empty() {
+            Row::ok(CHECK, "version 2")
+        } else {
+            let found = format!("version 2 without {}", missing.join(", "));
+            Row::warn(CHECK, found, "boot without cgroup_disable, or delegate these controllers to this container")
+        };
+    }
+    let found = match controllers("/sys/fs/cgroup/unified") {
+        Ok(_) => "version 1, with version 2 beside it",
+        Err(_) => "no version 2",
+    };
+    let advice =
+        "boot with systemd.unified_cgroup_hierarchy=1; without it servers are not held to their share of the machine";
+    Row::warn(CHECK, found, advice)
+}
+
+fn processors() -> Row {
+    const CHECK: &str = "processors";
+    match std::thread::available_parallelism().map(usize::from) {
+        Ok(1) => Row::warn(CHECK, "1", "servers compete with the cloud itself; give it 2 or more"),
+        Ok(count) => Row::ok(CHECK, count.to_string()),
+        Err(error) => Row::warn(CHECK, format!("cannot be counted: {error}"), "mount /proc and /sys"),
+    }
+}
+
+fn memory(config: &Config) -> Row {
+    const CHECK: &str = "memory";
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let field = |name: &str| -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib / 1024)
+    };
+    let (Some(total), Some(available)) = (field("MemTotal:"), field("MemAvailable:")) else {
+        return Row::warn(CHECK, "/proc/meminfo cannot be read", "mount /proc");
+    };
+    let found = format!("{available} of {total} MiB available");
+    let reserved = config.scheduling.reserved_memory_mib;
+    if total <= reserved + 64 {
+        let found = format!("{found}, {reserved} MiB of it reserved");
+        Row::fail(CHECK, found, "no server fits: add memory, or lower scheduling.reserved_memory_mib")
+    } else if available < 512 {
+        Row::warn(CHECK, found, "few servers fit: add memory, or end other programs")
+    } else {
+        Row::ok(CHECK, found)
+    }
+}
+
+/// The nearest directory above `path` that exists, or `path` itself.
+fn existing(path: &Path) -> PathBuf {
+    path.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/")).to_owned()
+}
+
+fn state_dir(config: &Config) -> Row {
+    const CHECK: &str = "state directory";
+    let dir = &config.state_dir;
+    let shown = dir.display();
+    let Ok(metadata) = std::fs::metadata(dir) else {
+        let above = existing(dir);
+        return match nix::unistd::access(&above, nix::unistd::AccessFlags::W_OK) {
+            Ok(()) if above.is_dir() => Row::ok(CHECK, format!("{shown} does not exist yet and can be made")),
+            Ok(()) => {
+                Row::fail(CHECK, format!("{} is not a directory", above.display()), "choose another with --state")
+            }
+            Err(error) => {
+                let found = format!("{shown} does not exist and cannot be made: {}: {error}", above.display());
+                Row::fail(CHECK, found, "run it as root, or choose another with --state")
+            }
+        };
+    };
+    let us = nix::unistd::geteuid().as_raw();
+    if !metadata.is_dir() {
+        Row::fail(CHECK, format!("{shown} is not a directory"), "choose another with --state")
+    } else if metadata.uid() != us {
+        let found = format!("{shown} belongs to user {}, and this is user {us}", metadata.uid());
+        Row::fail(CHECK, found, format!("chown -R {us} {shown}"))
+    } else if metadata.mode() & 0o022 != 0 {
+        let found = format!("{shown} can be changed by others (mode {:o})", metadata.mode() & 0o7777);
+        Row::fail(CHECK, found, format!("chmod go-w {shown}; it holds keys and disks"))
+    } else if let Err(error) = nix::unistd::access(dir, nix::unistd::AccessFlags::W_OK) {
+        Row::fail(
+            CHECK,
+            format!("{shown} cannot be written: {error}"),
+            "remount it read-write, or choose another with --state",
+        )
+    } else {
+        Row::ok(CHECK, format!("{shown} is ours"))
+    }
+}
+
+fn space(config: &Config) -> Row {
+    const CHECK: &str = "space";
+    let dir = existing(&config.state_dir);
+    let stat = match nix::sys::statvfs::statvfs(&dir) {
+        Ok(stat) => stat,
+        Err(error) => return Row::fail(CHECK, format!("{}: {error}", dir.display()), "choose another with --state"),
+    };
+    let gib = |blocks: u64| (blocks as f64) * (stat.fragment_size() as f64) / f64::from(1 << 30);
+    let (free, total) = (gib(stat.blocks_available()), gib(stat.blocks()));
+    let found = format!("{free:.1} of {total:.1} GiB free on {}", dir.display());
+    if free < 1.0 {
+        Row::fail(CHECK, found, "make room, or choose another file system with --state")
+    } else if free < 10.0 {
+        Row::warn(CHECK, found, "room for a few small servers only")
+    } else if stat.files() > 0 && stat.files_available() < 10_000 {
+        Row::warn(
+            CHECK,
+            format!("{found}, but only {} files can be made", stat.files_available()),
+            "remove small files",
+        )
+    } else {
+        Row::ok(CHECK, found)
+    }
+}
+
+fn ports(config: &Config) -> Vec<Row> {
+    const CHECK: &str = "ports";
+    let mut rows = Vec::new();
+    let mut free = Vec::new();
+    for (port, key) in config.ports() {
+        let address = SocketAddr::new(config.listen, port);
+        let error = match TcpListener::bind(address) {
+            Ok(_) => {
+                free.push(port.to_string());
+                continue;
+            }
+            Err(error) => error,
+        };
+        rows.push(match error.kind() {
+            io::ErrorKind::AddrInUse => match holder(port) {
+                Some((pid, name)) if name == "solostack" => {
+                    Row::ok(CHECK, format!("{port} is served by solostack (process {pid})"))
+                }
+                Some((pid, name)) => Row::fail(
+                    CHECK,
+                    format!("{port} ({key}) is taken by {name} (process {pid})"),
+                    format!("end it, or change {key}"),
+                ),
+                None => Row::fail(
+                    CHECK,
+                    format!("{port} ({key}) is taken"),
+                    format!("change {key}; `ss -ltnp` shows by whom"),
+                ),
+            },
+            io::ErrorKind::PermissionDenied => {
+                Row::fail(CHECK, format!("{port} ({key}) may not be used"), "run it as root")
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                let found = format!("{} is not an address of this machine", config.listen);
+                Row::fail(CHECK, found, "change listen")
+            }
+            _ => Row::fail(CHECK, format!("{address}: {error}"), "change listen"),
+        });
+    }
+    rows.dedup();
+    if !free.is_empty() {
+        rows.insert(0, Row::ok(CHECK, format!("free: {}", free.join(" "))));
+    }
+    rows
+}
+
+/// The process that listens on a port of this namespace, where we may see it.
+fn holder(port: u16) -> Option<(u32, String)> {
+    let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .iter()
+        .filter_map(|path| std::fs::read_to_string(path).ok())
+        .flat_map(|table| {
+            let inodes = table.lines().filter_map(|line| listening_inode(line, port));
+            inodes.map(|inode| format!("socket:[{inode}]")).collect::<Vec<_>>()
+        })
+        .collect();
+    for process in std::fs::read_dir("/proc").ok()?.flatten() {
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Ok(descriptors) = std::fs::read_dir(process.path().join("fd")) else { continue };
+        let holds = descriptors
+            .flatten()
+            .filter_map(|fd| std::fs::read_link(fd.path()).ok())
+            .any(|target| inodes.iter().any(|inode| target.as_os_str() == inode.as_str()));
+        if holds {
+            let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+            return Some((pid, name.trim().to_owned()));
+        }
+    }
+    None
+}
+
+/// The inode in a line of `/proc/net/tcp`, if that line is a listener on `port`.
+fn listening_inode(line: &str, port: u16) -> Option<&str> {
+    let fields: Vec<_> = line.split_whitespace().collect();
+    let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
+    let own = u16::from_str_radix(local.rsplit(':').next()?, 16).ok()?;
+    (own == port && *state == "0A").then_some(*inode)
+}
+
+fn clock() -> Row {
+    const CHECK: &str = "clock";
+    let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    // 2026-01-01: before that this program did not exist.
+    if seconds < 1_767_225_600 {
+        Row::warn(
+            CHECK,
+            "it is wrong by years",
+            "set it (timedatectl set-ntp true): certificates and tokens depend on it",
+        )
+    } else {
+        Row::ok(CHECK, "plausible")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        Config { https_port: 0, http_port: None, service_ports: false, ..Config::default() }
+    }
+
+    #[test]
+    fn the_exit_code_is_the_worst_row_and_both_forms_say_the_same() {
+        let mut report = Report { rows: vec![Row::ok("a", "fine")] };
+        assert_eq!((report.exit_code(), report.to_text().contains("everything is fine")), (0, true));
+        report.rows.push(Row::warn("longer name", "slow", "buy more"));
+        assert_eq!(report.exit_code(), 1);
+        report.rows.push(Row::fail("b", "broken", "mend it"));
+        assert_eq!(report.exit_code(), 2);
+        let text = report.to_text();
+        assert!(text.contains("FAIL  b            broken\n                   -> mend it\n"), "{text}");
+        assert!(text.ends_with("1 failures, 1 warnings\n"));
+        let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
+        assert_eq!(json["status"], "fail");
+        assert_eq!(json["checks"][1]["advice"], "buy more");
+        assert_eq!(json["checks"][0]["advice"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn a_port_that_another_program_holds_is_named_with_its_holder() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let rows = ports(&Config { https_port: port, listen: "127.0.0.1".parse().unwrap(), ..config() });
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0].status, Health::Fail);
+        let us = std::process::id().to_string();
+        assert!(rows[0].found.contains(&us) && rows[0].found.contains("https_port"), "{rows:?}");
+        drop(listener);
+        let rows = ports(&Config { https_port: port, listen: "127.0.0.1".parse().unwrap(), ..config() });
+        assert_eq!(rows, [Row::ok("ports", format!("free: {port}"))]);
+    }
+
+    #[test]
+    fn an_address_that_is_not_ours_is_said_once() {
+        let rows = ports(&Config {
+            https_port: 4430,
+            http_port: Some(4431),
+            listen: "192.0.2.1".parse().unwrap(),
+            ..config()
+        });
+        assert_eq!(rows.len(), 1, "{rows:?}");
+        assert!(rows[0].found.contains("192.0.2.1 is not an address of this machine"), "{rows:?}");
+    }
+
+    #[test]
+    fn a_state_directory_others_can_change_is_a_failure_and_one_that_can_be_made_is_not() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let config = |path: &Path| Config { state_dir: path.to_owned(), ..config() };
+        assert_eq!(state_dir(&config(dir.path())).status, Health::Ok);
+        assert_eq!(state_dir(&config(&dir.path().join("a/b"))).status, Health::Ok);
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        let row = state_dir(&config(dir.path()));
+        assert!(row.status == Health::Fail && row.advice.unwrap().starts_with("chmod go-w"));
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        for path in ["file", "file/below"] {
+            let row = state_dir(&config(&dir.path().join(path)));
+            assert!(row.status == Health::Fail && row.found.contains("is not a directory"), "{row:?}");
+        }
+    }
+
+    #[test]
+    fn a_machine_too_small_for_its_reserve_is_a_failure() {
+        let mut config = config();
+        assert_ne!(memory(&config).status, Health::Fail);
+        config.scheduling.reserved_memory_mib = 1 << 30;
+        assert_eq!(memory(&config).status, Health::Fail);
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_missing_or_fails_is_said_with_what_to_install() {
+        let row = program("x", "no-such-program-at-all", &[], "some-package").await;
+        assert_eq!(row, Row::fail("x", "no-such-program-at-all is not installed", "apt-get install some-package"));
+        let row = program("x", "false", &[], "coreutils").await;
+        assert!(row.found.starts_with("false does not run: exit status: 1"), "{row:?}");
+        assert_eq!(program("x", "true", &[], "coreutils").await.status, Health::Ok);
+    }
+
+    #[test]
+    fn versions_are_read_from_what_programs_print() {
+        assert_eq!(major_version("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg)"), Some(7));
+        assert_eq!(major_version("nftables v1.0.6 (Lester Gooch #5)"), Some(1));
+        assert_eq!(major_version("nothing"), None);
+    }
+
+    #[test]
+    fn only_listeners_of_that_port_are_found() {
+        let line = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4242 1";
+        assert_eq!(listening_inode(line, 8080), Some("4242"));
+        assert_eq!(listening_inode(line, 80), None);
+        assert_eq!(listening_inode(&line.replace(" 0A ", " 01 "), 8080), None);
+        assert_eq!(listening_inode("  sl  local_address rem_address   st", 8080), None);
+    }
+
+    #[tokio::test]
+    async fn nothing_of_the_trial_is_left_in_our_namespace() {
+        let links = || std::fs::read_to_string("/proc/net/dev").unwrap();
+        assert!(!links().contains("doctor-"));
+        let before = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
+        network().await;
+        assert!(!links().contains("doctor-"));
+        assert_eq!(std::fs::read_link("/proc/thread-self/ns/net").unwrap(), before);
+    }
+}
