@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -318,11 +318,7 @@ fn run(host: &Inner, id: Id, files: Files) -> Result<DhcpChange> {
     if running.is_some() && told == state {
         return Ok(DhcpChange::Unchanged);
     }
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(&paths.directory)
-        .map_err(|e| Error::io(format!("making {}", paths.directory.display()), e))?;
+    make_directory(&paths.directory)?;
     write(&paths.hosts, &files.hosts)?;
     write(&paths.options, &files.options)?;
     write(&paths.names, &files.names)?;
@@ -362,6 +358,13 @@ pub(crate) fn stop(host: &Inner, id: Id) -> Result<DhcpChange> {
     }
 }
 
+/// A directory that dnsmasq's own user can read, whatever the umask.
+pub(crate) fn make_directory(path: &Path) -> Result<()> {
+    fs::create_dir_all(path)
+        .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o755)))
+        .map_err(|e| Error::io(format!("making {}", path.display()), e))
+}
+
 /// Whole or not at all, readable by dnsmasq's own user.
 fn write(path: &Path, text: &str) -> Result<()> {
     let failed = |e| Error::io(format!("writing {}", path.display()), e);
@@ -369,8 +372,8 @@ fn write(path: &Path, text: &str) -> Result<()> {
         return Ok(());
     }
     let new = path.with_extension("new");
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&new).map_err(failed)?;
+    let mut file = fs::File::create(&new).map_err(failed)?;
+    file.set_permissions(fs::Permissions::from_mode(0o644)).map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)?;
     fs::rename(&new, path).map_err(failed)
 }

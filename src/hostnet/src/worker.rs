@@ -5,14 +5,14 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::{Error, Inner, Result, command, netfilter};
+use crate::{Error, Inner, Result, command, dhcp, netfilter};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 /// Threads at once. They mostly wait for the kernel; more would only contend for its network lock.
@@ -98,11 +98,8 @@ pub(crate) fn open(run_dir: &Path) -> Result<Inner> {
     }
     let tag = tag(run_dir)?;
     let files = PathBuf::from("/run/solostack-net").join(&tag);
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(&files)
-        .map_err(|e| Error::io(format!("making {}", files.display()), e))?;
+    dhcp::make_directory(Path::new("/run/solostack-net"))?;
+    dhcp::make_directory(&files)?;
     Ok(Inner {
         tag,
         files,

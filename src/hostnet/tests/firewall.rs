@@ -1,0 +1,187 @@
+//! Security groups between guests with real network stacks. Needs root.
+
+mod support;
+
+use std::net::IpAddr;
+
+use hostnet::{Ethertype, Protocol, Remote, Rule};
+use support::{Cloud, accept, from, passes, port, rule, wait_for};
+
+#[test]
+fn a_port_is_closed_until_a_rule_opens_it_and_its_removal_ends_the_flow() {
+    let cloud = Cloud::new();
+    let network = cloud.network(&["10.0.0.0/24"]);
+    let (a, b) = (port(1, "10.0.0.11"), port(2, "10.0.0.12"));
+    let guest_a = cloud.guest_at(network, &a, None);
+    let guest_b = cloud.guest_at(network, &b, None);
+    let listener = guest_b.listen(8000);
+
+    assert!(guest_a.connect("10.0.0.12:8000").is_err(), "a tap without any rules must be closed");
+
+    let closed = [a.with(vec![]), b.with(vec![])];
+    assert!(cloud.apply(network, &closed).changed);
+    assert!(guest_a.connect("10.0.0.12:8000").is_err(), "a port without ingress rules must be closed");
+    assert!(!guest_a.pings("10.0.0.12"));
+
+    let open = [a.with(vec![]), b.with(vec![rule(Protocol::tcp(8000, 8010))])];
+    assert!(cloud.apply(network, &open).changed);
+    let client = guest_a.connect_soon("10.0.0.12:8000");
+    let server = accept(&listener);
+    assert!(passes(&client, &server), "the opened direction");
+    assert!(passes(&server, &client), "replies come back without a rule of their own");
+    assert!(guest_b.connect("10.0.0.11:8000").is_err(), "the other direction stays closed");
+    assert!(!guest_a.pings("10.0.0.12"), "other protocols stay closed");
+
+    let again = cloud.apply(network, &open);
+    assert!(!again.changed, "the same rules again change nothing");
+    assert!(passes(&client, &server));
+
+    let change = cloud.apply(network, &closed);
+    assert!(change.ended_flows >= 1, "{change:?}");
+    assert!(!passes(&client, &server), "the flow must end with its rule");
+    assert!(!passes(&server, &client), "and the server's next words must not revive it");
+    assert!(!passes(&client, &server), "in no direction");
+}
+
+#[test]
+fn a_change_of_other_rules_leaves_flows_alone() {
+    let cloud = Cloud::new();
+    let network = cloud.network(&["10.0.0.0/24"]);
+    let (a, b) = (port(1, "10.0.0.11"), port(2, "10.0.0.12"));
+    let guest_a = cloud.guest_at(network, &a, None);
+    let guest_b = cloud.guest_at(network, &b, None);
+    let listener = guest_b.listen(8000);
+    cloud.apply(network, &[a.with(vec![]), b.with(vec![rule(Protocol::tcp(8000, 8000)), rule(Protocol::ICMP)])]);
+    let client = guest_a.connect_soon("10.0.0.12:8000");
+    let server = accept(&listener);
+    assert!(guest_a.pings("10.0.0.12"));
+
+    let change = cloud.apply(network, &[a.with(vec![]), b.with(vec![rule(Protocol::tcp(1, 65535))])]);
+
+    assert!(passes(&server, &client), "a download must survive: {change:?}");
+    assert!(!guest_a.pings("10.0.0.12"));
+}
+
+#[test]
+fn remote_groups_networks_and_icmp_kinds_are_told_apart() {
+    let cloud = Cloud::new();
+    let network = cloud.network(&["10.0.0.0/24"]);
+    let (a, b, c) = (port(1, "10.0.0.11"), port(2, "10.0.0.12"), port(3, "10.0.0.13"));
+    let guest_a = cloud.guest_at(network, &a, None);
+    let guest_b = cloud.guest_at(network, &b, None);
+    let _listener = guest_b.listen(80);
+    let guest_c = cloud.guest_at(network, &c, None);
+    let group = |members: &[&str]| Remote::Set(members.iter().map(|net| net.parse().unwrap()).collect());
+
+    cloud.apply(
+        network,
+        &[
+            a.with(vec![]),
+            b.with(vec![
+                // Overlapping members must not make the whole network's rules fail.
+                from(group(&["10.0.0.11/32", "10.0.0.8/30", "10.0.0.10/32", "fd00::/64"]), Protocol::TCP),
+                from(Remote::Net("10.0.0.13/32".parse().unwrap()), Protocol::Icmp { kind: Some(8), code: Some(0) }),
+                from(group(&[]), Protocol::Any),
+            ]),
+            c.with(vec![rule(Protocol::Icmp { kind: Some(13), code: None })]),
+        ],
+    );
+
+    guest_a.connect_soon("10.0.0.12:80");
+    assert!(guest_c.connect("10.0.0.12:80").is_err(), "not a member");
+    assert!(guest_c.pings("10.0.0.12"), "echo from the allowed address");
+    assert!(!guest_a.pings("10.0.0.12"), "echo from another");
+    assert!(!guest_a.pings("10.0.0.13"), "another kind of ICMP");
+}
+
+#[test]
+fn egress_is_closed_too_except_for_the_cloud_itself() {
+    let cloud = Cloud::new();
+    let network = cloud.network(&["10.0.0.0/24"]);
+    let (a, b) = (port(1, "10.0.0.11"), port(2, "10.0.0.12"));
+    let guest_a = cloud.guest_at(network, &a, None);
+    let guest_b = cloud.guest_at(network, &b, None);
+    let _listeners = [guest_b.listen(80), guest_b.listen(81)];
+    let mut sender = a.with(vec![]);
+    sender.egress = vec![rule(Protocol::tcp(80, 80))];
+    cloud.apply(network, &[sender, b.with(vec![rule(Protocol::Any)])]);
+
+    guest_a.connect_soon("10.0.0.12:80");
+    assert!(guest_a.connect("10.0.0.12:81").is_err());
+    assert!(!guest_a.pings("10.0.0.12"));
+    let metadata = cloud.wait(cloud.host.metadata_listener(network)).unwrap();
+    guest_a.run(|| support::run("ip route add 169.254.169.254 dev eth0"));
+    guest_a.connect_soon("169.254.169.254:80");
+    assert_eq!(wait_for("the caller", || metadata.accept().ok()).1.ip(), IpAddr::V4(a.ip));
+}
+
+#[test]
+fn errors_of_icmp_about_an_allowed_flow_come_back() {
+    let cloud = Cloud::new();
+    let network = cloud.network(&["10.0.0.0/24"]);
+    let (a, b) = (port(1, "10.0.0.11"), port(2, "10.0.0.12"));
+    let guest_a = cloud.guest_at(network, &a, None);
+    let _guest_b = cloud.guest_at(network, &b, None);
+    cloud.apply(network, &[a.with(vec![]), b.with(vec![rule(Protocol::UDP)])]);
+
+    // Nobody listens: the error is the only answer, and A has no ingress rule.
+    wait_for("an ICMP error", || {
+        let socket = guest_a.udp(0);
+        socket.connect("10.0.0.12:9").unwrap();
+        socket.send(b"anybody?").unwrap();
+        let error = socket.recv(&mut [0; 16]).unwrap_err();
+        (error.kind() == std::io::ErrorKind::ConnectionRefused).then_some(())
+    });
+}
+
+#[test]
+fn a_rule_that_cannot_match_is_reported_and_the_others_are_in_force() {
+    let cloud = Cloud::new();
+    let network = cloud.network(&["10.0.0.0/24"]);
+    let (a, b) = (port(1, "10.0.0.11"), port(2, "10.0.0.12"));
+    let guest_a = cloud.guest_at(network, &a, None);
+    let guest_b = cloud.guest_at(network, &b, None);
+    let _listener = guest_b.listen(80);
+    let strange = Rule {
+        ethertype: Ethertype::Ipv4,
+        protocol: Protocol::Any,
+        remote: Remote::Net("fd00::/64".parse().unwrap()),
+    };
+
+    let change = cloud.apply(
+        network,
+        &[
+            a.with(vec![]),
+            b.with(vec![
+                strange,
+                rule(Protocol::tcp(90, 80)),
+                rule(Protocol::Icmp { kind: None, code: Some(1) }),
+                rule(Protocol::tcp(80, 80)),
+            ]),
+        ],
+    );
+
+    assert_eq!(change.refused.len(), 3, "{change:?}");
+    assert!(change.refused.iter().all(|(port_id, _)| *port_id == b.id));
+    guest_a.connect_soon("10.0.0.12:80");
+}
+
+#[test]
+fn two_networks_with_the_same_addresses_do_not_meet() {
+    let cloud = Cloud::new();
+    let networks = [cloud.network(&["10.0.0.0/24"]), cloud.network(&["10.0.0.0/24"])];
+    let (a, b) = (port(1, "10.0.0.11"), port(2, "10.0.0.12"));
+    let mut guests = Vec::new();
+    for network in networks {
+        let guest_a = cloud.guest_at(network, &a, None);
+        let guest_b = cloud.guest_at(network, &b, None);
+        guests.push((guest_a, guest_b.listen(8000), guest_b));
+        cloud.apply(network, &[a.with(vec![]), b.with(vec![rule(Protocol::TCP)])]);
+    }
+    for (number, (guest, _, _)) in guests.iter().enumerate() {
+        let client = guest.connect_soon("10.0.0.12:8000");
+        let server = accept(&guests[number].1);
+        assert!(passes(&client, &server), "network {number}");
+    }
+    assert!(guests.iter().all(|(_, listener, _)| listener.accept().is_err()), "one connection each");
+}
