@@ -290,3 +290,118 @@ pub fn passes(mut from: &TcpStream, mut to: &TcpStream) -> bool {
     let mut buffer = [0; 4];
     from.write_all(b"word").is_ok() && to.read_exact(&mut buffer).is_ok() && &buffer == b"word"
 }
+
+/// A tap as a virtual machine holds it: whole frames in and out, each behind a virtio header.
+pub struct Tap {
+    file: File,
+    pub mac: Mac,
+}
+
+const VNET_HEADER: usize = 12;
+
+impl Tap {
+    pub fn open(cloud: &Cloud, network: Id, port: &Port) -> Self {
+        let fd = cloud.wait(cloud.host.ensure_tap(network, port.id, port.mac, 1500)).unwrap();
+        Self { file: fd.into(), mac: port.mac }
+    }
+
+    pub fn send(&self, frame: &[u8]) {
+        let mut bytes = vec![0; VNET_HEADER];
+        bytes.extend_from_slice(frame);
+        (&self.file).write_all(&bytes).unwrap();
+    }
+
+    /// The next frame, or None when none is there.
+    pub fn receive(&self) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; 70_000];
+        let length = (&self.file).read(&mut bytes).ok()?;
+        Some(bytes[VNET_HEADER..length].to_vec())
+    }
+
+    /// All frames up to and including the first that ends with `marker`.
+    pub fn receive_until(&self, marker: &[u8]) -> Vec<Vec<u8>> {
+        let mut frames = Vec::new();
+        wait_for("a marked frame", || {
+            while let Some(frame) = self.receive() {
+                let is_last = frame.ends_with(marker);
+                frames.push(frame);
+                if is_last {
+                    return Some(());
+                }
+            }
+            None
+        });
+        frames
+    }
+}
+
+pub const BROADCAST: Mac = Mac([0xff; 6]);
+
+pub fn ethernet(to: Mac, from: Mac, kind: u16, payload: &[u8]) -> Vec<u8> {
+    let mut frame = [to.0, from.0].concat();
+    frame.extend_from_slice(&kind.to_be_bytes());
+    frame.extend_from_slice(payload);
+    frame
+}
+
+pub fn arp(operation: u8, sender: (Mac, Ipv4Addr), target: (Mac, Ipv4Addr)) -> Vec<u8> {
+    let mut packet = vec![0, 1, 8, 0, 6, 4, 0, operation];
+    for (mac, ip) in [sender, target] {
+        packet.extend_from_slice(&mac.0);
+        packet.extend_from_slice(&ip.octets());
+    }
+    packet
+}
+
+pub fn ipv4(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0x45, 0];
+    packet.extend_from_slice(&((20 + payload.len()) as u16).to_be_bytes());
+    packet.extend_from_slice(&[0, 0, 0, 0, 64, protocol, 0, 0]);
+    packet.extend_from_slice(&from.octets());
+    packet.extend_from_slice(&to.octets());
+    let sum = checksum(&packet);
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    packet.extend_from_slice(payload);
+    packet
+}
+
+/// UDP over IPv4 without a checksum.
+pub fn udp(from: u16, to: u16, data: &[u8]) -> Vec<u8> {
+    let mut packet = [from.to_be_bytes(), to.to_be_bytes(), ((8 + data.len()) as u16).to_be_bytes(), [0; 2]].concat();
+    packet.extend_from_slice(data);
+    packet
+}
+
+pub fn ipv6(from: std::net::Ipv6Addr, to: std::net::Ipv6Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0x60, 0, 0, 0];
+    packet.extend_from_slice(&(payload.len() as u16).to_be_bytes());
+    packet.extend_from_slice(&[protocol, 255]);
+    packet.extend_from_slice(&from.octets());
+    packet.extend_from_slice(&to.octets());
+    packet.extend_from_slice(payload);
+    packet
+}
+
+/// ICMPv6 with its checksum, as a whole IPv6 packet.
+pub fn icmpv6(from: std::net::Ipv6Addr, to: std::net::Ipv6Addr, kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut message = vec![kind, 0, 0, 0];
+    message.extend_from_slice(body);
+    let mut pseudo = [from.octets(), to.octets()].concat();
+    pseudo.extend_from_slice(&(message.len() as u32).to_be_bytes());
+    pseudo.extend_from_slice(&[0, 0, 0, 58]);
+    pseudo.extend_from_slice(&message);
+    let sum = checksum(&pseudo);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    ipv6(from, to, 58, &message)
+}
+
+pub fn udp6(from: std::net::Ipv6Addr, to: std::net::Ipv6Addr, ports: (u16, u16), data: &[u8]) -> Vec<u8> {
+    let mut message = udp(ports.0, ports.1, data);
+    let mut pseudo = [from.octets(), to.octets()].concat();
+    pseudo.extend_from_slice(&(message.len() as u32).to_be_bytes());
+    pseudo.extend_from_slice(&[0, 0, 0, 17]);
+    pseudo.extend_from_slice(&message);
+    let sum = checksum(&pseudo);
+    message[6..8].copy_from_slice(&sum.to_be_bytes());
+    ipv6(from, to, 17, &message)
+}
