@@ -159,6 +159,15 @@ impl Issuer {
         Ok(())
     }
 
+    fn has_wrong_signature(&self) -> bool {
+        let anything = [San::Dns("localhost".into())];
+        let refused = self.try_names(&anything);
+        matches!(
+            refused,
+            Err(Trial::Refused(webpki::Error::InvalidSignatureForPublicKey | webpki::Error::UnknownIssuer))
+        )
+    }
+
     /// The names that the chain may vouch for, and those that its name constraints exclude.
     pub(crate) fn allowed(&self, names: &Names) -> (Vec<San>, Vec<San>) {
         if !self.path.iter().any(|certificate| certificate.has_name_constraints) {
@@ -230,7 +239,7 @@ pub(crate) fn read(cert_pem: &str, key_pem: &str, root_pem: Option<&str>) -> Res
         if last.is_self_issued() {
             break;
         }
-        let Some(next) = pool.iter().position(|candidate| candidate.subject == last.issuer) else {
+        let Some(next) = issuer_of(&key, &path, &pool) else {
             if rooted {
                 let (subject, issuer) = (last.subject_text.clone(), last.issuer_text.clone());
                 return Err(ImportError::ChainBroken { subject, issuer });
@@ -263,6 +272,18 @@ pub(crate) fn read(cert_pem: &str, key_pem: &str, root_pem: Option<&str>) -> Res
         }
     }
     Ok(Issuer { key, path, rooted, imported: true })
+}
+
+/// Which of `pool` issued the last of `path`. An authority that changed its key has two certificates of one name, so the
+/// one whose key made the signature comes first; without any, the name alone decides, and the check says what is wrong.
+fn issuer_of(key: &Key, path: &[AuthorityCertificate], pool: &[AuthorityCertificate]) -> Option<usize> {
+    let last = &path[path.len() - 1];
+    let named: Vec<usize> = (0..pool.len()).filter(|index| pool[*index].subject == last.issuer).collect();
+    let signed = |index: &&usize| {
+        let path = path.iter().chain([&pool[**index]]).cloned().collect();
+        !Issuer { key: key.clone(), path, rooted: true, imported: true }.has_wrong_signature()
+    };
+    if named.len() > 1 { named.iter().find(signed).or(named.first()).copied() } else { named.first().copied() }
 }
 
 /// The checks that depend on the time and on what this machine is called.
@@ -298,13 +319,8 @@ fn wrong_signature(issuer: &Issuer) -> Option<(String, String)> {
     // Verifies when the path is cut above this certificate, and no longer with it.
     (1..issuer.path.len()).find_map(|count| {
         let cut = Issuer { path: issuer.path[..=count].to_vec(), rooted: true, ..issuer.clone() };
-        let anything = [San::Dns("localhost".into())];
-        match cut.try_names(&anything) {
-            Err(Trial::Refused(webpki::Error::InvalidSignatureForPublicKey | webpki::Error::UnknownIssuer)) => {
-                Some((issuer.path[count - 1].subject_text.clone(), issuer.path[count].subject_text.clone()))
-            }
-            _ => None,
-        }
+        let (below, above) = (&issuer.path[count - 1], &issuer.path[count]);
+        cut.has_wrong_signature().then(|| (below.subject_text.clone(), above.subject_text.clone()))
     })
 }
 

@@ -747,6 +747,51 @@ fn a_longer_chain_is_served_whole_without_its_root() {
 }
 
 #[test]
+fn of_two_roots_of_one_name_the_one_that_signed_is_taken() {
+    let world = World::new();
+    let authority = world.open();
+    let (old, new) = (Company::new("Company root"), Company::new("Company root"));
+    let brought = new.intermediate(|_| ());
+    let file = brought.pem() + &old.root.pem() + &new.root.pem();
+    authority.import_intermediate(&file, &brought.key().serialize_pem(), None).unwrap();
+    assert_eq!(CertificateDer::from_pem_slice(authority.ca_pem().as_bytes()).unwrap(), *new.root.der());
+}
+
+#[test]
+fn a_certificate_with_any_byte_changed_is_refused_or_works() {
+    let world = World::new();
+    let authority = world.open();
+    let company = Company::new("Company root");
+    let brought = company.intermediate(|_| ());
+    let key = brought.key().serialize_pem();
+    let (mut refused, mut accepted) = (0, 0);
+    let der = brought.der().to_vec();
+    for index in 0..der.len() {
+        for change in [0x01, 0x80, 0xff] {
+            let mut bytes = der.clone();
+            bytes[index] ^= change;
+            let file = pem_of(&bytes);
+            match authority.import_intermediate(&file, &key, Some(&company.root.pem())) {
+                Err(_) => refused += 1,
+                Ok(_) => {
+                    accepted += 1;
+                    handshake(authority.server_config(), client(&company.root.pem(), world.hands.now()), "localhost")
+                        .unwrap();
+                }
+            }
+        }
+    }
+    // Everything in a certificate is signed, except how the signature itself may be written.
+    assert!(refused > 3 * der.len() - 10 && accepted < 10, "{refused} {accepted}");
+}
+
+fn pem_of(der: &[u8]) -> String {
+    use base64::Engine;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+}
+
+#[test]
 fn a_leaf_never_outlives_a_brought_intermediate_and_its_end_is_said() {
     let world = World::new();
     let authority = world.open();
