@@ -26,6 +26,10 @@ use crate::{
 /// Codes that make the protocol itself: not a user's to set.
 const PROTOCOL_OPTIONS: [u16; 14] = [0, 1, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 61, 255];
 
+/// Options that dnsmasq takes as text only (`dnsmasq --help dhcp` and its option table); all others as bytes.
+const TEXT_OPTIONS: [u16; 12] = [12, 14, 15, 17, 18, 40, 47, 64, 66, 67, 100, 101];
+const TEXT_OPTIONS6: [u16; 2] = [56, 59];
+
 /// The contents of a server's files; the configuration lacks what depends on the instance.
 #[derive(Default)]
 pub(crate) struct Files {
@@ -135,11 +139,9 @@ fn hosts(spec: &DhcpSpec, files: &mut Files) {
             if is_label(&host.hostname) { format!(",{}", host.hostname.to_ascii_lowercase()) } else { String::new() };
         let v6: String = addresses.iter().filter(|ip| ip.is_ipv6()).map(|ip| format!(",[{ip}]")).collect();
         let v4: Vec<String> = addresses.iter().filter(|ip| ip.is_ipv4()).map(|ip| format!(",{ip}")).collect();
-        if v4.is_empty() && !v6.is_empty() {
-            let _ = writeln!(files.hosts, "{},set:{tag}{v6}{name}", host.mac);
-        }
-        for (index, v4) in v4.iter().enumerate() {
-            let v6 = if index == 0 { v6.as_str() } else { "" };
+        // A client gets one IPv4 lease: the first address, in whichever subnet it is. The others it must configure itself.
+        let v4 = v4.first().map(String::as_str).unwrap_or_default();
+        if !v4.is_empty() || !v6.is_empty() {
             let _ = writeln!(files.hosts, "{},set:{tag}{v4}{v6}{name}", host.mac);
         }
         if let Some(name) = name.strip_prefix(',') {
@@ -163,6 +165,10 @@ fn option_line(tag: &str, option: &DhcpOption) -> Option<String> {
         4 if option.code < 255 && !PROTOCOL_OPTIONS.contains(&option.code) => option.code.to_string(),
         _ => return None,
     };
+    let is_text = match option.ip_version {
+        4 => TEXT_OPTIONS.contains(&option.code),
+        _ => TEXT_OPTIONS6.contains(&option.code),
+    };
     let value = match &option.value {
         OptionValue::Addresses(addresses) => {
             if addresses.iter().any(|ip| ip.is_ipv6() != (option.ip_version == 6)) || addresses.len() > 15 {
@@ -172,6 +178,9 @@ fn option_line(tag: &str, option: &DhcpOption) -> Option<String> {
                 addresses.iter().map(|ip| if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() }).collect();
             texts.join(",")
         }
+        OptionValue::Text(text) if is_text => quoted(text.as_bytes())?,
+        OptionValue::Bytes(value) if is_text => quoted(value)?,
+        _ if is_text => return None,
         OptionValue::Text(text) => bytes(text.as_bytes())?,
         OptionValue::Bytes(value) => bytes(value)?,
         OptionValue::U8(value) => bytes(&[*value])?,
@@ -179,6 +188,23 @@ fn option_line(tag: &str, option: &DhcpOption) -> Option<String> {
         OptionValue::U32(value) => bytes(&value.to_be_bytes())?,
     };
     (!value.is_empty()).then(|| format!("tag:{tag},{code},{value}\n"))
+}
+
+/// The one form of text that dnsmasq takes for options that it knows as text: in quotes, where only quote and backslash
+/// mean something. Anything but printable ASCII is left out; so nothing can end the line or the quotes.
+fn quoted(value: &[u8]) -> Option<String> {
+    if value.is_empty() || value.len() > 255 || !value.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+        return None;
+    }
+    let mut text = String::from("\"");
+    for byte in value {
+        if matches!(byte, b'"' | b'\\') {
+            text.push('\\');
+        }
+        text.push(char::from(*byte));
+    }
+    text.push('"');
+    Some(text)
 }
 
 /// As dnsmasq reads raw bytes: hexadecimal pairs with colons, or a number if there is but one.

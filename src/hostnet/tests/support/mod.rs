@@ -184,6 +184,12 @@ impl Space {
         })
     }
 
+    /// Moves an interface of the calling thread's namespace into this one.
+    pub fn take(&self, link: &str) {
+        use std::os::fd::AsRawFd;
+        run(&format!("ip link set {link} netns /proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd()));
+    }
+
     pub fn listen(&self, port: u16) -> TcpListener {
         let listener = self.run(|| TcpListener::bind(("0.0.0.0", port))).unwrap();
         listener.set_nonblocking(true).unwrap();
