@@ -1,4 +1,668 @@
+CREATE TABLE compute_flavor (
+    id            TEXT PRIMARY KEY,
+    name          TEXT NOT NULL UNIQUE,
+    vcpus         INTEGER NOT NULL,
+    ram_mib       INTEGER NOT NULL,
+    disk_gib      INTEGER NOT NULL,
+    ephemeral_gib INTEGER NOT NULL,
+    swap_mib      INTEGER NOT NULL,
+    rxtx_factor   REAL NOT NULL,
+    is_public     INTEGER NOT NULL,
+    disabled      INTEGER NOT NULL,
+    description   TEXT,
+    created_at    TEXT NOT NULL
+);
+
+CREATE TABLE compute_flavor_access (
+    flavor_id  TEXT NOT NULL REFERENCES compute_flavor (id) ON DELETE CASCADE,
+    project_id TEXT NOT NULL,
+    PRIMARY KEY (flavor_id, project_id)
+);
+
+CREATE TABLE compute_flavor_extra_spec (
+    flavor_id TEXT NOT NULL REFERENCES compute_flavor (id) ON DELETE CASCADE,
+    key       TEXT NOT NULL,
+    value     TEXT NOT NULL,
+    PRIMARY KEY (flavor_id, key)
+);
+
+CREATE TABLE compute_keypair (
+    id          INTEGER PRIMARY KEY,
+    user_id     TEXT NOT NULL,
+    name        TEXT NOT NULL,
+    type        TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    public_key  TEXT NOT NULL,
+    created_at  TEXT NOT NULL,
+    UNIQUE (user_id, name)
+);
+
+CREATE TABLE compute_quota (
+    project_id TEXT NOT NULL,
+    resource   TEXT NOT NULL,
+    hard_limit INTEGER NOT NULL,
+    PRIMARY KEY (project_id, resource)
+);
+
+CREATE TABLE compute_server (
+    id                TEXT PRIMARY KEY,
+    project_id        TEXT NOT NULL,
+    user_id           TEXT NOT NULL,
+    name              TEXT NOT NULL,
+    hostname          TEXT NOT NULL,
+    description       TEXT,
+    vm_state          TEXT NOT NULL,
+    task_state        TEXT,
+    power_state       INTEGER NOT NULL,
+    locked_by         TEXT,                -- admin or owner
+    image_id          TEXT,
+    image_properties  TEXT NOT NULL,       -- JSON, as the image had them when the server was made
+    flavor_id         TEXT NOT NULL,
+    flavor            TEXT NOT NULL,       -- JSON: the flavor as it was when the server was made
+    root_gib          INTEGER NOT NULL,
+    vcpus             INTEGER NOT NULL,
+    ram_mib           INTEGER NOT NULL,
+    key_name          TEXT,
+    public_key        TEXT,
+    key_type          TEXT,
+    user_data         TEXT,                -- base64, as sent
+    config_drive      INTEGER NOT NULL,
+    metadata          TEXT NOT NULL,       -- JSON object
+    access_ipv4       TEXT NOT NULL,
+    access_ipv6       TEXT NOT NULL,
+    disk_config       TEXT NOT NULL,
+    availability_zone TEXT,
+    reservation_id    TEXT NOT NULL,
+    launch_index      INTEGER NOT NULL,
+    run_as            INTEGER NOT NULL UNIQUE, -- user id of its VM process
+    fault             TEXT,                -- JSON: code, message, details, created
+    created_at        TEXT NOT NULL,
+    updated_at        TEXT NOT NULL,
+    launched_at       TEXT
+);
+
+CREATE INDEX compute_server_created ON compute_server (created_at, id);
+
+CREATE INDEX compute_server_project ON compute_server (project_id, created_at, id);
+
+CREATE TABLE compute_server_nic (
+    port_id   TEXT PRIMARY KEY,
+    server_id TEXT NOT NULL REFERENCES compute_server (id) ON DELETE CASCADE,
+    position  INTEGER NOT NULL,
+    tag       TEXT
+);
+
+CREATE INDEX compute_server_nic_server ON compute_server_nic (server_id, position);
+
+CREATE TABLE compute_server_tag (
+    server_id TEXT NOT NULL REFERENCES compute_server (id) ON DELETE CASCADE,
+    tag       TEXT NOT NULL,
+    PRIMARY KEY (server_id, tag)
+);
+
+CREATE TABLE compute_service (
+    id              INTEGER PRIMARY KEY,
+    uuid            TEXT NOT NULL UNIQUE,
+    binary          TEXT NOT NULL UNIQUE,
+    zone            TEXT NOT NULL,
+    disabled        INTEGER NOT NULL,
+    disabled_reason TEXT,
+    forced_down     INTEGER NOT NULL
+);
+
 CREATE TABLE db_migration (name TEXT PRIMARY KEY, applied_at TEXT NOT NULL);
+
+CREATE TABLE identity_access_rule (
+    id      TEXT PRIMARY KEY,
+    user_id TEXT NOT NULL REFERENCES identity_user (id) ON DELETE CASCADE,
+    service TEXT NOT NULL,
+    method  TEXT NOT NULL,
+    path    TEXT NOT NULL,
+    UNIQUE (user_id, service, method, path)
+);
+
+CREATE TABLE identity_application_credential (
+    id           TEXT PRIMARY KEY,
+    user_id      TEXT NOT NULL REFERENCES identity_user (id) ON DELETE CASCADE,
+    project_id   TEXT NOT NULL REFERENCES identity_project (id) ON DELETE CASCADE,
+    name         TEXT NOT NULL,
+    description  TEXT,
+    secret_hash  TEXT NOT NULL,
+    expires_at   TEXT,
+    unrestricted INTEGER NOT NULL DEFAULT 0,
+    restricted_to_rules INTEGER NOT NULL DEFAULT 0,  -- with access rules, even when none of them is left
+    UNIQUE (user_id, name)
+);
+
+CREATE INDEX identity_application_credential_project ON identity_application_credential (project_id);
+
+CREATE TABLE identity_application_credential_role (
+    application_credential_id TEXT NOT NULL REFERENCES identity_application_credential (id) ON DELETE CASCADE,
+    role_id                   TEXT NOT NULL,         -- no reference: a deleted role voids the credential
+    PRIMARY KEY (application_credential_id, role_id)
+);
+
+CREATE TABLE identity_application_credential_rule (
+    application_credential_id TEXT NOT NULL REFERENCES identity_application_credential (id) ON DELETE CASCADE,
+    access_rule_id            TEXT NOT NULL REFERENCES identity_access_rule (id),
+    PRIMARY KEY (application_credential_id, access_rule_id)
+);
+
+CREATE INDEX identity_application_credential_rule_rule ON identity_application_credential_rule (access_rule_id);
+
+CREATE TABLE identity_assignment (
+    id          INTEGER PRIMARY KEY,
+    role_id     TEXT NOT NULL REFERENCES identity_role (id) ON DELETE CASCADE,
+    user_id     TEXT REFERENCES identity_user (id) ON DELETE CASCADE,
+    group_id    TEXT REFERENCES identity_group (id) ON DELETE CASCADE,
+    target      TEXT NOT NULL CHECK (target IN ('project', 'domain', 'system')),
+    target_id   TEXT REFERENCES identity_project (id) ON DELETE CASCADE,  -- null for the system
+    inherited   INTEGER NOT NULL DEFAULT 0,
+    CHECK ((user_id IS NULL) <> (group_id IS NULL)),
+    CHECK ((target = 'system') = (target_id IS NULL))
+);
+
+CREATE INDEX identity_assignment_group ON identity_assignment (group_id);
+
+CREATE UNIQUE INDEX identity_assignment_once ON identity_assignment
+    (role_id, ifnull(user_id, ''), ifnull(group_id, ''), target, ifnull(target_id, ''), inherited);
+
+CREATE INDEX identity_assignment_target ON identity_assignment (target_id);
+
+CREATE INDEX identity_assignment_user ON identity_assignment (user_id);
+
+CREATE TABLE identity_credential (
+    id         TEXT PRIMARY KEY,
+    user_id    TEXT NOT NULL REFERENCES identity_user (id) ON DELETE CASCADE,
+    project_id TEXT REFERENCES identity_project (id) ON DELETE CASCADE,
+    type       TEXT NOT NULL,
+    blob       TEXT NOT NULL,
+    extra      TEXT NOT NULL DEFAULT '{}'
+);
+
+CREATE INDEX identity_credential_user ON identity_credential (user_id);
+
+CREATE TABLE identity_endpoint (
+    id         TEXT PRIMARY KEY,
+    service_id TEXT NOT NULL REFERENCES identity_service (id) ON DELETE CASCADE,
+    region_id  TEXT REFERENCES identity_region (id),
+    interface  TEXT NOT NULL,
+    url        TEXT NOT NULL,
+    enabled    INTEGER NOT NULL DEFAULT 1,
+    extra      TEXT NOT NULL DEFAULT '{}'
+);
+
+CREATE INDEX identity_endpoint_region ON identity_endpoint (region_id);
+
+CREATE INDEX identity_endpoint_service ON identity_endpoint (service_id);
+
+CREATE TABLE identity_group (
+    id          TEXT PRIMARY KEY,
+    name        TEXT NOT NULL,
+    domain_id   TEXT NOT NULL REFERENCES identity_project (id) ON DELETE CASCADE,
+    description TEXT NOT NULL DEFAULT '',
+    extra       TEXT NOT NULL DEFAULT '{}',
+    UNIQUE (domain_id, name)
+);
+
+CREATE TABLE identity_implied_role (
+    prior_id   TEXT NOT NULL REFERENCES identity_role (id) ON DELETE CASCADE,
+    implied_id TEXT NOT NULL REFERENCES identity_role (id) ON DELETE CASCADE,
+    PRIMARY KEY (prior_id, implied_id)
+);
+
+CREATE INDEX identity_implied_role_implied ON identity_implied_role (implied_id);
+
+CREATE TABLE identity_membership (
+    user_id  TEXT NOT NULL REFERENCES identity_user (id) ON DELETE CASCADE,
+    group_id TEXT NOT NULL REFERENCES identity_group (id) ON DELETE CASCADE,
+    PRIMARY KEY (user_id, group_id)
+);
+
+CREATE INDEX identity_membership_group ON identity_membership (group_id);
+
+CREATE TABLE identity_project (
+    id            TEXT PRIMARY KEY,
+    name          TEXT NOT NULL,
+    domain_id     TEXT REFERENCES identity_project (id) ON DELETE CASCADE,
+    parent_id     TEXT REFERENCES identity_project (id),
+    is_domain     INTEGER NOT NULL DEFAULT 0,
+    description   TEXT NOT NULL DEFAULT '',
+    enabled       INTEGER NOT NULL DEFAULT 1,
+    options       TEXT NOT NULL DEFAULT '{}',
+    extra         TEXT NOT NULL DEFAULT '{}',
+    epoch         INTEGER NOT NULL DEFAULT 0   -- moves to void all tokens; tokens carry the value they were issued under
+);
+
+CREATE UNIQUE INDEX identity_project_name ON identity_project (ifnull(domain_id, ''), name);
+
+CREATE INDEX identity_project_parent ON identity_project (parent_id);
+
+CREATE TABLE identity_project_tag (
+    project_id TEXT NOT NULL REFERENCES identity_project (id) ON DELETE CASCADE,
+    name       TEXT NOT NULL,
+    PRIMARY KEY (project_id, name)
+);
+
+CREATE TABLE identity_region (
+    id          TEXT PRIMARY KEY,
+    parent_id   TEXT REFERENCES identity_region (id) ON DELETE CASCADE,
+    description TEXT NOT NULL DEFAULT '',
+    extra       TEXT NOT NULL DEFAULT '{}'
+);
+
+CREATE INDEX identity_region_parent ON identity_region (parent_id);
+
+CREATE TABLE identity_revocation (
+    audit_id   TEXT PRIMARY KEY,
+    chain      INTEGER NOT NULL,
+    revoked_at TEXT NOT NULL,
+    expires_s  INTEGER NOT NULL    -- seconds since 1970
+);
+
+CREATE INDEX identity_revocation_expires ON identity_revocation (expires_s);
+
+CREATE TABLE identity_role (
+    id          TEXT PRIMARY KEY,
+    name        TEXT NOT NULL,
+    domain_id   TEXT REFERENCES identity_project (id) ON DELETE CASCADE,  -- null: a role of the whole cloud
+    description TEXT,
+    options     TEXT NOT NULL DEFAULT '{}',
+    extra       TEXT NOT NULL DEFAULT '{}'
+);
+
+CREATE UNIQUE INDEX identity_role_name ON identity_role (ifnull(domain_id, ''), name);
+
+CREATE TABLE identity_service (
+    id          TEXT PRIMARY KEY,
+    type        TEXT NOT NULL,
+    name        TEXT NOT NULL DEFAULT '',
+    enabled     INTEGER NOT NULL DEFAULT 1,
+    extra       TEXT NOT NULL DEFAULT '{}'
+);
+
+CREATE TABLE identity_user (
+    id                  TEXT PRIMARY KEY,
+    name                TEXT NOT NULL,
+    domain_id           TEXT NOT NULL REFERENCES identity_project (id) ON DELETE CASCADE,
+    enabled             INTEGER NOT NULL DEFAULT 1,
+    default_project_id  TEXT,
+    password_hash       TEXT,                  -- argon2id in PHC form; null: no password
+    password_expires_at TEXT,
+    options             TEXT NOT NULL DEFAULT '{}',
+    extra               TEXT NOT NULL DEFAULT '{}',
+    epoch               INTEGER NOT NULL DEFAULT 0,
+    created_at          TEXT NOT NULL,
+    UNIQUE (domain_id, name)
+);
+
+CREATE INDEX identity_user_default_project ON identity_user (default_project_id);
+
+CREATE TABLE images_deleted (
+    id         TEXT PRIMARY KEY,
+    deleted_at TEXT NOT NULL
+);
+
+CREATE TABLE images_image (
+    id                 TEXT PRIMARY KEY,
+    name               TEXT,
+    owner              TEXT NOT NULL,        -- project id
+    status             TEXT NOT NULL,        -- queued saving uploading importing active deactivated
+    visibility         TEXT NOT NULL,        -- public private shared community
+    disk_format        TEXT,
+    container_format   TEXT,
+    size_bytes         INTEGER,
+    virtual_size_bytes INTEGER,
+    checksum           TEXT,                 -- MD5
+    os_hash_value      TEXT,                 -- SHA-512
+    min_disk_gib       INTEGER NOT NULL,
+    min_ram_mib        INTEGER NOT NULL,
+    protected          INTEGER NOT NULL,
+    os_hidden          INTEGER NOT NULL,
+    upload_id          TEXT,                 -- of the transfer under way, or of the file that waits for its import
+    staged_size_bytes  INTEGER,              -- of a staged file that is complete
+    staged_checksum    TEXT,
+    staged_hash_value  TEXT,
+    created_at         TEXT NOT NULL,
+    updated_at         TEXT NOT NULL
+);
+
+CREATE INDEX images_image_created ON images_image (created_at, id);
+
+CREATE INDEX images_image_name ON images_image (name);
+
+CREATE INDEX images_image_owner ON images_image (owner, created_at, id);
+
+CREATE TABLE images_member (
+    image_id   TEXT NOT NULL REFERENCES images_image (id) ON DELETE CASCADE,
+    member     TEXT NOT NULL,                -- project id
+    status     TEXT NOT NULL,                -- pending accepted rejected
+    created_at TEXT NOT NULL,
+    updated_at TEXT NOT NULL,
+    PRIMARY KEY (image_id, member)
+);
+
+CREATE INDEX images_member_member ON images_member (member, image_id);
+
+CREATE TABLE images_property (
+    image_id TEXT NOT NULL REFERENCES images_image (id) ON DELETE CASCADE,
+    name     TEXT NOT NULL,
+    value    TEXT NOT NULL,
+    PRIMARY KEY (image_id, name)
+);
+
+CREATE TABLE images_tag (
+    image_id TEXT NOT NULL REFERENCES images_image (id) ON DELETE CASCADE,
+    tag      TEXT NOT NULL,
+    PRIMARY KEY (image_id, tag)
+);
+
+CREATE TABLE network_auto_topology (
+    project_id TEXT PRIMARY KEY,
+    network_id TEXT NOT NULL REFERENCES network_network (id) ON DELETE CASCADE,
+    router_id  TEXT NOT NULL REFERENCES network_router (id) ON DELETE CASCADE
+);
+
+CREATE TABLE network_fixed_ip (
+    subnet_id  TEXT NOT NULL REFERENCES network_subnet (id),
+    position   BLOB NOT NULL,              -- the address as 16 bytes, big-endian: sorts as addresses do
+    address    TEXT NOT NULL,
+    port_id    TEXT NOT NULL REFERENCES network_port (id) ON DELETE CASCADE,
+    network_id TEXT NOT NULL,
+    ordinal    INTEGER NOT NULL,
+    PRIMARY KEY (subnet_id, position)
+);
+
+CREATE INDEX network_fixed_ip_address ON network_fixed_ip (network_id, address);
+
+CREATE INDEX network_fixed_ip_port ON network_fixed_ip (port_id, ordinal);
+
+CREATE TABLE network_floating_ip (
+    id                  TEXT PRIMARY KEY,
+    project_id          TEXT NOT NULL,
+    description         TEXT NOT NULL,
+    floating_network_id TEXT NOT NULL REFERENCES network_network (id),
+    floating_ip_address TEXT NOT NULL,
+    floating_port_id    TEXT NOT NULL REFERENCES network_port (id),
+    fixed_port_id       TEXT REFERENCES network_port (id),
+    fixed_ip_address    TEXT,
+    router_id           TEXT REFERENCES network_router (id),
+    active              INTEGER NOT NULL,
+    dns_name            TEXT NOT NULL,
+    dns_domain          TEXT NOT NULL,
+    revision            INTEGER NOT NULL,
+    created_at          TEXT NOT NULL,
+    updated_at          TEXT NOT NULL
+);
+
+CREATE INDEX network_floating_ip_fixed ON network_floating_ip (fixed_port_id);
+
+CREATE INDEX network_floating_ip_floating ON network_floating_ip (floating_port_id);
+
+CREATE INDEX network_floating_ip_network ON network_floating_ip (floating_network_id);
+
+CREATE INDEX network_floating_ip_project ON network_floating_ip (project_id);
+
+CREATE INDEX network_floating_ip_router ON network_floating_ip (router_id);
+
+CREATE TABLE network_network (
+    id                    TEXT PRIMARY KEY,
+    project_id            TEXT NOT NULL,
+    name                  TEXT NOT NULL,
+    description           TEXT NOT NULL,
+    admin_state_up        INTEGER NOT NULL,
+    shared                INTEGER NOT NULL,
+    external              INTEGER NOT NULL,
+    is_default            INTEGER NOT NULL,
+    mtu                   INTEGER NOT NULL,
+    port_security_enabled INTEGER NOT NULL,
+    dns_domain            TEXT NOT NULL,
+    provider_type         TEXT NOT NULL,   -- local or flat
+    provider_physical     TEXT UNIQUE,
+    problem               TEXT,            -- why the kernel does not have it as it should be
+    revision              INTEGER NOT NULL,
+    created_at            TEXT NOT NULL,
+    updated_at            TEXT NOT NULL
+);
+
+CREATE INDEX network_network_project ON network_network (project_id);
+
+CREATE TABLE network_port (
+    id                    TEXT PRIMARY KEY,
+    network_id            TEXT NOT NULL REFERENCES network_network (id),
+    project_id            TEXT NOT NULL,   -- empty for ports that belong to no project (gateways, floating IPs)
+    name                  TEXT NOT NULL,
+    description           TEXT NOT NULL,
+    mac_address           TEXT NOT NULL,
+    admin_state_up        INTEGER NOT NULL,
+    device_id             TEXT NOT NULL,
+    device_owner          TEXT NOT NULL,
+    port_security_enabled INTEGER NOT NULL,
+    allowed_address_pairs TEXT NOT NULL,   -- JSON
+    extra_dhcp_opts       TEXT NOT NULL,   -- JSON
+    dns_name              TEXT NOT NULL,
+    vnic_type             TEXT NOT NULL,
+    host_id               TEXT NOT NULL,   -- empty: not bound
+    profile               TEXT NOT NULL,   -- JSON
+    made_for              TEXT,            -- the server that Compute made this port for, and deletes it with
+    plugged               INTEGER NOT NULL,-- its tap, veth or server is there
+    problem               TEXT,            -- why its rules are not in force
+    revision              INTEGER NOT NULL,
+    created_at            TEXT NOT NULL,
+    updated_at            TEXT NOT NULL,
+    UNIQUE (network_id, mac_address)
+);
+
+CREATE INDEX network_port_device ON network_port (device_id);
+
+CREATE INDEX network_port_project ON network_port (project_id);
+
+CREATE TABLE network_port_security_group (
+    port_id           TEXT NOT NULL REFERENCES network_port (id) ON DELETE CASCADE,
+    security_group_id TEXT NOT NULL REFERENCES network_security_group (id),
+    PRIMARY KEY (port_id, security_group_id)
+);
+
+CREATE INDEX network_port_security_group_group ON network_port_security_group (security_group_id);
+
+CREATE TABLE network_quota (
+    project_id TEXT NOT NULL,
+    resource   TEXT NOT NULL,
+    amount     INTEGER NOT NULL,
+    PRIMARY KEY (project_id, resource)
+);
+
+CREATE TABLE network_router (
+    id              TEXT PRIMARY KEY,
+    project_id      TEXT NOT NULL,
+    name            TEXT NOT NULL,
+    description     TEXT NOT NULL,
+    admin_state_up  INTEGER NOT NULL,
+    gateway_port_id TEXT REFERENCES network_port (id),
+    enable_snat     INTEGER NOT NULL,
+    routes          TEXT NOT NULL,         -- JSON [{"destination":..,"nexthop":..}]
+    problem         TEXT,
+    revision        INTEGER NOT NULL,
+    created_at      TEXT NOT NULL,
+    updated_at      TEXT NOT NULL
+);
+
+CREATE INDEX network_router_gateway ON network_router (gateway_port_id);
+
+CREATE INDEX network_router_project ON network_router (project_id);
+
+CREATE TABLE network_security_group (
+    id          TEXT PRIMARY KEY,
+    project_id  TEXT NOT NULL,
+    name        TEXT NOT NULL,
+    description TEXT NOT NULL,
+    stateful    INTEGER NOT NULL,
+    is_default  INTEGER NOT NULL,
+    revision    INTEGER NOT NULL,
+    created_at  TEXT NOT NULL,
+    updated_at  TEXT NOT NULL
+);
+
+CREATE UNIQUE INDEX network_security_group_default ON network_security_group (project_id) WHERE is_default = 1;
+
+CREATE INDEX network_security_group_project ON network_security_group (project_id);
+
+CREATE TABLE network_security_group_rule (
+    id                TEXT PRIMARY KEY,
+    security_group_id TEXT NOT NULL REFERENCES network_security_group (id) ON DELETE CASCADE,
+    project_id        TEXT NOT NULL,
+    description       TEXT NOT NULL,
+    direction         TEXT NOT NULL,
+    ethertype         TEXT NOT NULL,
+    protocol          TEXT,
+    port_range_min    INTEGER,
+    port_range_max    INTEGER,
+    remote_ip_prefix  TEXT,
+    remote_group_id   TEXT REFERENCES network_security_group (id) ON DELETE CASCADE,
+    revision          INTEGER NOT NULL,
+    created_at        TEXT NOT NULL,
+    updated_at        TEXT NOT NULL
+);
+
+CREATE INDEX network_security_group_rule_group ON network_security_group_rule (security_group_id);
+
+CREATE INDEX network_security_group_rule_project ON network_security_group_rule (project_id);
+
+CREATE INDEX network_security_group_rule_remote ON network_security_group_rule (remote_group_id);
+
+CREATE TABLE network_subnet (
+    id                TEXT PRIMARY KEY,
+    network_id        TEXT NOT NULL REFERENCES network_network (id) ON DELETE CASCADE,
+    project_id        TEXT NOT NULL,
+    name              TEXT NOT NULL,
+    description       TEXT NOT NULL,
+    ip_version        INTEGER NOT NULL,
+    cidr              TEXT NOT NULL,
+    gateway_ip        TEXT,
+    enable_dhcp       INTEGER NOT NULL,
+    ipv6_ra_mode      TEXT,
+    ipv6_address_mode TEXT,
+    allocation_pools  TEXT NOT NULL,       -- JSON [{"start":..,"end":..}]
+    dns_nameservers   TEXT NOT NULL,       -- JSON list of addresses
+    host_routes       TEXT NOT NULL,       -- JSON [{"destination":..,"nexthop":..}]
+    service_types     TEXT NOT NULL,       -- JSON list of device owners
+    subnet_pool_id    TEXT REFERENCES network_subnet_pool (id),
+    revision          INTEGER NOT NULL,
+    created_at        TEXT NOT NULL,
+    updated_at        TEXT NOT NULL
+);
+
+CREATE INDEX network_subnet_network ON network_subnet (network_id);
+
+CREATE INDEX network_subnet_pool_id ON network_subnet (subnet_pool_id);
+
+CREATE INDEX network_subnet_project ON network_subnet (project_id);
+
+CREATE TABLE network_subnet_pool (
+    id                TEXT PRIMARY KEY,
+    project_id        TEXT NOT NULL,
+    name              TEXT NOT NULL,
+    description       TEXT NOT NULL,
+    ip_version        INTEGER NOT NULL,
+    prefixes          TEXT NOT NULL,       -- JSON list of CIDRs
+    default_prefixlen INTEGER NOT NULL,
+    min_prefixlen     INTEGER NOT NULL,
+    max_prefixlen     INTEGER NOT NULL,
+    default_quota     INTEGER,
+    shared            INTEGER NOT NULL,
+    is_default        INTEGER NOT NULL,
+    revision          INTEGER NOT NULL,
+    created_at        TEXT NOT NULL,
+    updated_at        TEXT NOT NULL
+);
+
+CREATE TABLE network_tag (
+    resource_id TEXT NOT NULL,
+    tag         TEXT NOT NULL,
+    PRIMARY KEY (resource_id, tag)
+);
+
+CREATE TABLE placement_aggregate (
+    provider_id    INTEGER NOT NULL REFERENCES placement_provider (id) ON DELETE CASCADE,
+    aggregate_uuid TEXT NOT NULL,
+    PRIMARY KEY (provider_id, aggregate_uuid)
+);
+
+CREATE INDEX placement_aggregate_uuid ON placement_aggregate (aggregate_uuid, provider_id);
+
+CREATE TABLE placement_allocation (
+    consumer_id INTEGER NOT NULL REFERENCES placement_consumer (id) ON DELETE CASCADE,
+    provider_id INTEGER NOT NULL REFERENCES placement_provider (id),
+    class_id    INTEGER NOT NULL REFERENCES placement_resource_class (id),
+    used        INTEGER NOT NULL CHECK (used > 0),
+    PRIMARY KEY (consumer_id, provider_id, class_id)
+);
+
+CREATE INDEX placement_allocation_class ON placement_allocation (class_id);
+
+CREATE INDEX placement_allocation_provider ON placement_allocation (provider_id, class_id, used);
+
+CREATE TABLE placement_consumer (
+    id            INTEGER PRIMARY KEY,
+    uuid          TEXT NOT NULL UNIQUE,
+    generation    INTEGER NOT NULL,
+    project_id    TEXT NOT NULL,
+    user_id       TEXT NOT NULL,
+    consumer_type TEXT,                     -- null: made before microversion 1.38, shown as "unknown"
+    created_at    TEXT NOT NULL,
+    updated_at    TEXT NOT NULL
+);
+
+CREATE INDEX placement_consumer_owner ON placement_consumer (project_id, user_id);
+
+CREATE TABLE placement_inventory (
+    provider_id      INTEGER NOT NULL REFERENCES placement_provider (id) ON DELETE CASCADE,
+    class_id         INTEGER NOT NULL REFERENCES placement_resource_class (id),
+    total            INTEGER NOT NULL,
+    reserved         INTEGER NOT NULL,
+    min_unit         INTEGER NOT NULL,
+    max_unit         INTEGER NOT NULL,
+    step_size        INTEGER NOT NULL,
+    allocation_ratio REAL NOT NULL,
+    PRIMARY KEY (provider_id, class_id)
+);
+
+CREATE INDEX placement_inventory_class ON placement_inventory (class_id, provider_id);
+
+CREATE TABLE placement_provider (
+    id         INTEGER PRIMARY KEY,
+    uuid       TEXT NOT NULL UNIQUE,
+    name       TEXT NOT NULL UNIQUE,
+    generation INTEGER NOT NULL,
+    parent_id  INTEGER REFERENCES placement_provider (id),
+    root_id    INTEGER NOT NULL REFERENCES placement_provider (id),
+    created_at TEXT NOT NULL,
+    updated_at TEXT NOT NULL                -- moves with the generation too
+);
+
+CREATE INDEX placement_provider_parent ON placement_provider (parent_id);
+
+CREATE INDEX placement_provider_root ON placement_provider (root_id);
+
+CREATE TABLE placement_provider_trait (
+    provider_id INTEGER NOT NULL REFERENCES placement_provider (id) ON DELETE CASCADE,
+    trait_id    INTEGER NOT NULL REFERENCES placement_trait (id),
+    PRIMARY KEY (provider_id, trait_id)
+);
+
+CREATE INDEX placement_provider_trait_trait ON placement_provider_trait (trait_id, provider_id);
+
+CREATE TABLE placement_resource_class (
+    id         INTEGER PRIMARY KEY,         -- standard ones below 10000
+    name       TEXT NOT NULL UNIQUE,
+    updated_at TEXT NOT NULL
+);
+
+CREATE TABLE placement_trait (
+    id         INTEGER PRIMARY KEY,         -- standard ones below 10000
+    name       TEXT NOT NULL UNIQUE,
+    updated_at TEXT NOT NULL
+);
 
 CREATE TABLE tasks_event (
     id          INTEGER PRIMARY KEY,
