@@ -4,12 +4,21 @@
 use md5::{Digest, Md5};
 use sha2::Sha512;
 
+/// Both checksums and the size.
 #[derive(Debug, Default, Clone)]
 pub struct Hasher {
-    md5: Md5,
-    sha512: Sha512,
+    md5: Md5Hasher,
+    sha512: Sha512Hasher,
     size: u64,
 }
+
+/// MD5 alone: for those who share the work between threads.
+#[derive(Debug, Default, Clone)]
+pub struct Md5Hasher(Md5);
+
+/// SHA-512 alone.
+#[derive(Debug, Default, Clone)]
+pub struct Sha512Hasher(Sha512);
 
 /// The results, in lower-case hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +26,26 @@ pub struct Digests {
     pub md5: String,
     pub sha512: String,
     pub size_bytes: u64,
+}
+
+impl Md5Hasher {
+    pub fn update(&mut self, data: &[u8]) {
+        self.0.update(data);
+    }
+
+    pub fn finish(self) -> String {
+        hex(&self.0.finalize())
+    }
+}
+
+impl Sha512Hasher {
+    pub fn update(&mut self, data: &[u8]) {
+        self.0.update(data);
+    }
+
+    pub fn finish(self) -> String {
+        hex(&self.0.finalize())
+    }
 }
 
 impl Hasher {
@@ -38,7 +67,7 @@ impl Hasher {
     }
 
     pub fn finish(self) -> Digests {
-        Digests { md5: hex(&self.md5.finalize()), sha512: hex(&self.sha512.finalize()), size_bytes: self.size }
+        Digests { md5: self.md5.finish(), sha512: self.sha512.finish(), size_bytes: self.size }
     }
 }
 

@@ -28,7 +28,7 @@ pub use clone::{CloneKind, clone_file, grow, persist, sync_directory};
 pub use convert::{Conversion, convert_to_raw};
 pub use error::{Error, Refused};
 pub use format::Format;
-pub use hash::{Digests, Hasher};
+pub use hash::{Digests, Hasher, Md5Hasher, Sha512Hasher};
 pub use inspect::{Inspection, Limits, inspect, inspect_file};
 pub use jail::{JailParams, JailReport, convert_in_jail};
 pub use source::{FileSource, Source};
