@@ -74,7 +74,7 @@ def inside():
         os._exit(status if status >= 0 else 1)
     # /sys as this network namespace sees it, with the control groups put back in their place.
     groups = tempfile.mkdtemp(prefix="solostack-cgroup-")
-    subprocess.run(["mount", "--bind", "/sys/fs/cgroup", groups], check=True)
+    subprocess.run(["mount", "--rbind", "/sys/fs/cgroup", groups], check=True)
     subprocess.run(["mount", "-t", "sysfs", "sysfs", "/sys"], check=True)
     subprocess.run(["mount", "--move", groups, "/sys/fs/cgroup"], check=True)
     os.rmdir(groups)

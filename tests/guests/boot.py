@@ -45,7 +45,6 @@ def config_drive(folder, key):
     }
     (tree / "meta_data.json").write_text(json.dumps(meta))
     (tree / "user_data").write_text("#!/bin/sh\necho user-script-ran on $(hostname)\ntouch /run/user-script\necho solostack-guest ready\n")
-    (tree / "network_data.json").write_text(json.dumps({"links": [], "networks": [], "services": []}))
     image = folder / "config.iso"
     subprocess.run(["xorrisofs", "-quiet", "-J", "-r", "-V", "config-2", "-o", image, folder / "drive"], check=True, stderr=-3)
     return image

@@ -17,6 +17,7 @@ import json
 import os
 import pathlib
 import shutil
+import subprocess
 import sys
 import time
 import uuid
@@ -68,7 +69,8 @@ def build(guest):
         started = time.monotonic()
         print(f"guests: building {guest} in {target}", file=sys.stderr)
         unfinished = target.with_name(target.name + ".unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
+        for abandoned in cache().glob(f"{guest}-*.unfinished"):
+            shutil.rmtree(abandoned)
         unfinished.mkdir()
         builder = __import__(guest)
         info = builder.build(unfinished, str(uuid.uuid5(uuid.NAMESPACE_URL, f"solostack:{target.name}")))
@@ -109,4 +111,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except subprocess.CalledProcessError as error:
+        raise SystemExit(f"guests: `{error.cmd[0]}` ended with status {error.returncode}") from None
