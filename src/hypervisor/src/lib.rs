@@ -1,1 +1,22 @@
-//! Not written yet.
+//! The VM process, `solostack vm <dir>`, and the question whether this host can run one under KVM.
+//!
+//! - [`vm_process`]: the life of the process: lock, walls, machine, exit record. The same for every driver.
+//! - `control`: its control socket. `console`: its serial line, log and `serial.sock`.
+//! - `machine`: what a driver is told and what it tells.
+//! - `qemu`: the `tcg` driver: a QEMU behind the same socket. The built-in hypervisor on KVM becomes its sibling.
+//! - `walls`: what the process gives up before it meets anything of the guest.
+//! - [`mod@probe`]: what this host offers, found out by trying.
+//!
+//! Nothing here sees the database, HTTP or another server.
+
+mod console;
+mod control;
+mod machine;
+pub mod probe;
+mod qemu;
+mod qmp;
+mod sys;
+pub mod vm_process;
+mod walls;
+
+pub use probe::{KvmVerdict, Probe, probe};

@@ -235,8 +235,8 @@ impl ProcessDriver {
             .collect();
         command.fd_mappings(mappings).map_err(io::Error::other)?;
         let mut command = tokio::process::Command::from(command);
-        // Before it has made its own session: a Ctrl-C in the supervisor's terminal is not for it.
-        command.process_group(0).kill_on_drop(false);
+        // Not its own process group here: a leader of one cannot make its own session, which it does first of all.
+        command.kill_on_drop(false);
         command.spawn()
     }
 

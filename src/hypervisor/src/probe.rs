@@ -1,0 +1,377 @@
+//! What this host offers, found out by trying: some hosts have a `/dev/kvm` that only emulates, a thousand times too
+//! slowly, and the file being there proves nothing.
+//!
+//! A small long-mode program runs a loop whose result is known, in rounds that grow; the rounds are timed. Everything
+//! together takes [`TIME_BOX`] at most, also when KVM_RUN does not come back by itself: it is kicked out by a signal.
+//! The answer is good for one boot of the host; the caller may keep it under the boot id.
+
+use std::fmt;
+use std::io;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kvm_bindings::{KVM_API_VERSION, kvm_segment, kvm_userspace_memory_region};
+use kvm_ioctls::{Kvm, VcpuExit};
+use vmspec::Driver;
+
+use crate::{qemu, sys};
+
+/// For all of it, on a host that is not overloaded.
+pub const TIME_BOX: Duration = Duration::from_millis(150);
+/// For the payload.
+const PAYLOAD: Duration = Duration::from_millis(100);
+/// A vCPU slower than this is slower than QEMU's translator, which it would replace. True KVM is above 1000, also when
+/// nested; one that interprets is below 1.
+const LEAST_MIPS: f64 = 50.0;
+/// Times round the loop, from one that an interpreter finishes in the time box to one that drowns the cost of an exit.
+const ROUNDS: [u32; 4] = [1_000, 16_000, 128_000, 1_000_000];
+/// Instructions of one time round the loop.
+const PER_ROUND: u32 = 5;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    pub kvm: KvmVerdict,
+    /// QEMU's version, "unknown" if it is there and would not say in time; `None` if there is none.
+    pub qemu: Option<String>,
+    /// What `--driver auto` means here; `None` if nothing can run a guest.
+    pub chosen: Option<Driver>,
+    /// Why, in one sentence.
+    pub reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KvmVerdict {
+    Usable { mips: u32 },
+    Unusable { reason: String },
+}
+
+impl fmt::Display for KvmVerdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usable { mips } => write!(f, "usable ({mips} million instructions a second)"),
+            Self::Unusable { reason } => write!(f, "not usable: {reason}"),
+        }
+    }
+}
+
+/// Look at everything. Blocks for [`TIME_BOX`] at most.
+pub fn probe() -> Probe {
+    let version = thread::spawn(qemu_version);
+    let kvm = probe_kvm();
+    let qemu = version.join().unwrap_or_default();
+    let (chosen, reason) = choose(&kvm, qemu.as_deref());
+    Probe { kvm, qemu, chosen, reason }
+}
+
+/// The built-in hypervisor is a later piece of work: until then a usable KVM is reported, and not chosen.
+fn choose(kvm: &KvmVerdict, qemu: Option<&str>) -> (Option<Driver>, String) {
+    match (kvm, qemu) {
+        (KvmVerdict::Usable { .. }, Some(version)) => (
+            Some(Driver::Tcg),
+            format!(
+                "/dev/kvm is usable, but the built-in hypervisor is not built yet; guests are emulated by QEMU {version}"
+            ),
+        ),
+        (KvmVerdict::Unusable { reason }, Some(version)) => {
+            (Some(Driver::Tcg), format!("guests are emulated by QEMU {version}, because {reason}"))
+        }
+        (_, None) => (None, "there is no QEMU on this host (package qemu-system-x86)".to_owned()),
+    }
+}
+
+/// `qemu-system-x86_64 --version` takes some 40 ms, most of it its linker's.
+fn qemu_version() -> Option<String> {
+    let program = qemu::find_program()?;
+    let unknown = || Some("unknown".to_owned());
+    let started = Command::new(program)
+        .arg("--version")
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn();
+    let Ok(mut child) = started else { return unknown() };
+    let (sender, receiver) = mpsc::channel();
+    let stdout = child.stdout.take();
+    // Ends with the child, which is killed below if it takes too long.
+    thread::spawn(move || {
+        let text = stdout.and_then(|stdout| io::read_to_string(io::Read::take(stdout, 4096)).ok());
+        let _ = sender.send(text);
+    });
+    let text = receiver.recv_timeout(PAYLOAD).ok().flatten();
+    let _ = child.kill();
+    let _ = child.wait();
+    let version = text.as_deref().and_then(|text| text.split_once(" version ")).map(|(_, rest)| rest);
+    version.and_then(|rest| rest.split([' ', '\n']).next()).map(str::to_owned).or_else(unknown)
+}
+
+/// Whether `/dev/kvm` executes guest code, rightly and fast enough.
+pub fn probe_kvm() -> KvmVerdict {
+    let unusable = |reason: String| KvmVerdict::Unusable { reason };
+    let (told, heard) = mpsc::channel();
+    let (said_ready, ready) = mpsc::channel();
+    let until = Instant::now() + PAYLOAD;
+    let runner = thread::Builder::new().name("kvm-probe".to_owned()).spawn(move || {
+        let _ = told.send(run_payload(&said_ready, until));
+    });
+    let runner = match runner {
+        Ok(runner) => runner,
+        Err(error) => return unusable(format!("cannot start a thread: {error}")),
+    };
+    let verdict = match heard.recv_timeout(PAYLOAD) {
+        Ok(verdict) => verdict,
+        // It can be kicked once it has blocked the signal for itself, and says so; before, the kick would be deadly.
+        Err(_) => match ready.try_recv() {
+            Ok(()) => {
+                sys::vcpu::kick(&runner);
+                heard
+                    .recv_timeout(Duration::from_millis(20))
+                    .unwrap_or_else(|_| Err("KVM_RUN does not return, not even for a signal".to_owned()))
+            }
+            Err(_) => Err("/dev/kvm does not set up a VM in time".to_owned()),
+        },
+    };
+    match verdict {
+        Ok(mips) => KvmVerdict::Usable { mips },
+        Err(reason) => unusable(reason),
+    }
+}
+
+/// 64-bit code at 0x4000. The host gives the number of times round the loop in ecx by port 0x10, and gets the result by
+/// two writes of 32 bits to ports 0x11 and 0x12.
+///
+/// ```text
+///   again: mov dx, 0x10 ; in eax, dx ; mov ecx, eax
+///          mov rax, 1
+///          mov rbx, 6364136223846793005
+///   loop:  imul rax, rbx ; add rax, rcx ; rol rax, 7 ; dec ecx ; jnz loop
+///          mov dx, 0x11 ; out dx, eax ; shr rax, 32 ; mov dx, 0x12 ; out dx, eax
+///          jmp again
+/// ```
+const CODE: [u8; 55] = [
+    0x66, 0xba, 0x10, 0x00, // mov dx, 0x10
+    0xed, // in eax, dx
+    0x89, 0xc1, // mov ecx, eax
+    0x48, 0xc7, 0xc0, 0x01, 0x00, 0x00, 0x00, // mov rax, 1
+    0x48, 0xbb, 0x2d, 0x7f, 0x95, 0x4c, 0x2d, 0xf4, 0x51, 0x58, // mov rbx, 6364136223846793005
+    0x48, 0x0f, 0xaf, 0xc3, // loop: imul rax, rbx
+    0x48, 0x01, 0xc8, // add rax, rcx
+    0x48, 0xc1, 0xc0, 0x07, // rol rax, 7
+    0xff, 0xc9, // dec ecx
+    0x75, 0xf1, // jnz loop
+    0x66, 0xba, 0x11, 0x00, // mov dx, 0x11
+    0xef, // out dx, eax
+    0x48, 0xc1, 0xe8, 0x20, // shr rax, 32
+    0x66, 0xba, 0x12, 0x00, // mov dx, 0x12
+    0xef, // out dx, eax
+    0xeb, 0xc9, // jmp again
+];
+
+/// What the loop must compute.
+fn expected(rounds: u32) -> u64 {
+    (1..=rounds).rev().fold(1_u64, |value, count| {
+        value.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(u64::from(count)).rotate_left(7)
+    })
+}
+
+/// Millions of instructions a second, or why not.
+fn run_payload(say_ready: &mpsc::Sender<()>, until: Instant) -> Result<u32, String> {
+    let mut memory = GuestMemory::new().map_err(|error| format!("cannot map guest memory: {error}"))?;
+    memory.write(0x4000, &CODE);
+    // One 2 MiB page mapped to itself: PML4 at 0x1000, PDPT at 0x2000, PD at 0x3000.
+    for (at, entry) in [(0x1000, 0x2003_u64), (0x2000, 0x3003), (0x3000, 0x83)] {
+        memory.write(at, &entry.to_le_bytes());
+    }
+    let step = |what: &'static str| move |error: kvm_ioctls::Error| format!("{what}: {error}");
+    let kvm = Kvm::new().map_err(step("/dev/kvm cannot be opened"))?;
+    if kvm.get_api_version() != KVM_API_VERSION.cast_signed() {
+        return Err(format!("/dev/kvm speaks version {} and not {KVM_API_VERSION}", kvm.get_api_version()));
+    }
+    let vm = kvm.create_vm().map_err(step("/dev/kvm does not make a VM"))?;
+    memory.give_to(&vm).map_err(step("/dev/kvm does not take memory"))?;
+    let mut vcpu = vm.create_vcpu(0).map_err(step("/dev/kvm does not make a vCPU"))?;
+    let mut special = vcpu.get_sregs().map_err(step("/dev/kvm does not give registers"))?;
+    let code =
+        kvm_segment { selector: 8, type_: 11, present: 1, s: 1, l: 1, g: 1, limit: u32::MAX, ..kvm_segment::default() };
+    let data = kvm_segment { selector: 16, type_: 3, l: 0, db: 1, ..code };
+    special.cs = code;
+    (special.ds, special.es, special.fs, special.gs, special.ss) = (data, data, data, data, data);
+    special.cr3 = 0x1000;
+    special.cr4 |= 1 << 5; // PAE
+    special.cr0 |= 1 | 1 << 31; // protected mode, paging
+    special.efer |= 1 << 8 | 1 << 10; // long mode, enabled and active
+    vcpu.set_sregs(&special).map_err(step("/dev/kvm does not take long mode"))?;
+    let mut registers = vcpu.get_regs().map_err(step("/dev/kvm does not give registers"))?;
+    (registers.rip, registers.rsp, registers.rflags) = (0x4000, 0x8000, 2);
+    vcpu.set_regs(&registers).map_err(step("/dev/kvm does not take registers"))?;
+    sys::vcpu::prepare_kick(&vcpu).map_err(|error| format!("a vCPU cannot be interrupted: {error}"))?;
+    let _ = say_ready.send(());
+
+    let mut best = 0.0_f64;
+    for rounds in ROUNDS {
+        let mut low = 0;
+        let mut started = Instant::now();
+        let result = loop {
+            match vcpu.run() {
+                Ok(VcpuExit::IoIn(0x10, data)) if data.len() == 4 => {
+                    data.copy_from_slice(&rounds.to_le_bytes());
+                    started = Instant::now();
+                }
+                Ok(VcpuExit::IoOut(0x11, data)) => low = u64::from(word(data)),
+                Ok(VcpuExit::IoOut(0x12, data)) => break low | u64::from(word(data)) << 32,
+                Ok(other) => return Err(format!("the guest code of the probe ended with {other:?}")),
+                Err(error) if error.errno() == libc::EINTR => {
+                    let instructions = rounds * PER_ROUND;
+                    let took = PAYLOAD.as_millis();
+                    return Err(format!(
+                        "/dev/kvm only emulates: {instructions} instructions did not finish within {took} ms"
+                    ));
+                }
+                Err(error) => return Err(format!("KVM_RUN failed: {error}")),
+            }
+        };
+        let took = started.elapsed();
+        if result != expected(rounds) {
+            return Err(format!("/dev/kvm computes wrongly: {result:#x} and not {:#x}", expected(rounds)));
+        }
+        let instructions = rounds * PER_ROUND;
+        best = best.max(f64::from(instructions) / took.as_secs_f64() / 1e6);
+        // The next round is up to sixteen times longer: do not start what cannot end in time.
+        if best < LEAST_MIPS && Instant::now() + took * 16 > until {
+            let took = took.as_micros();
+            return Err(format!(
+                "/dev/kvm only emulates: {instructions} instructions took {took} µs, {best:.1} million a second"
+            ));
+        }
+    }
+    if best < LEAST_MIPS {
+        return Err(format!("/dev/kvm is too slow: {best:.1} million instructions a second"));
+    }
+    Ok(best as u32)
+}
+
+fn word(data: &[u8]) -> u32 {
+    data.try_into().map_or(0, u32::from_le_bytes)
+}
+
+/// One 2 MiB page of guest memory.
+struct GuestMemory {
+    mapping: memory::Mapping,
+}
+
+impl GuestMemory {
+    const BYTES: usize = 2 * 1024 * 1024;
+
+    fn new() -> io::Result<Self> {
+        Ok(Self { mapping: memory::Mapping::new(Self::BYTES)? })
+    }
+
+    fn write(&mut self, at: usize, bytes: &[u8]) {
+        if let Some(place) = self.mapping.bytes_mut().get_mut(at..at + bytes.len()) {
+            place.copy_from_slice(bytes);
+        }
+    }
+
+    fn give_to(&self, vm: &kvm_ioctls::VmFd) -> Result<(), kvm_ioctls::Error> {
+        let region = kvm_userspace_memory_region {
+            slot: 0,
+            flags: 0,
+            guest_phys_addr: 0,
+            memory_size: Self::BYTES as u64,
+            userspace_addr: self.mapping.address(),
+        };
+        memory::give(vm, region)
+    }
+}
+
+mod memory {
+    #![allow(unsafe_code, reason = "memory shared with a guest")]
+
+    use std::io;
+    use std::ptr::NonNull;
+
+    /// Anonymous memory. A `Vec` would do but for its alignment.
+    pub struct Mapping {
+        start: NonNull<u8>,
+        bytes: usize,
+    }
+
+    impl Mapping {
+        pub fn new(bytes: usize) -> io::Result<Self> {
+            // SAFETY: a new private anonymous mapping at an address of the kernel's choice; nothing else is touched.
+            let start = unsafe {
+                libc::mmap(
+                    std::ptr::null_mut(),
+                    bytes,
+                    libc::PROT_READ | libc::PROT_WRITE,
+                    libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                    -1,
+                    0,
+                )
+            };
+            if start == libc::MAP_FAILED {
+                return Err(io::Error::last_os_error());
+            }
+            let start = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mapped at address zero"))?;
+            Ok(Self { start, bytes })
+        }
+
+        /// Only before the memory is given to a guest.
+        pub fn bytes_mut(&mut self) -> &mut [u8] {
+            // SAFETY: `start` is the start of `bytes` mapped, initialised (zero) bytes owned by this value, and the
+            // guest that may share them does not run while it is being built.
+            unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.bytes) }
+        }
+
+        pub fn address(&self) -> u64 {
+            self.start.as_ptr() as u64
+        }
+    }
+
+    impl Drop for Mapping {
+        fn drop(&mut self) {
+            // SAFETY: exactly what was mapped is unmapped, once. A VM that was given it may still exist; its guest then
+            // faults, which is its end, and the pages are not reused for it: KVM follows the address space.
+            unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
+        }
+    }
+
+    pub fn give(
+        vm: &kvm_ioctls::VmFd,
+        region: kvm_bindings::kvm_userspace_memory_region,
+    ) -> Result<(), kvm_ioctls::Error> {
+        // SAFETY: the region is memory of this process that is mapped for as long as the caller keeps its `Mapping`,
+        // and no Rust reference to it is alive while the guest runs.
+        unsafe { vm.set_user_memory_region(region) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_probe_keeps_its_time_and_gives_a_reason() {
+        let started = Instant::now();
+        let probe = probe();
+        // Generous: the machine that runs tests is busy.
+        assert!(started.elapsed() < TIME_BOX * 10, "took {:?}", started.elapsed());
+        eprintln!("{:?}: {probe:?}", started.elapsed());
+        assert!(!probe.reason.is_empty());
+        if let KvmVerdict::Unusable { reason } = &probe.kvm {
+            assert!(!reason.is_empty());
+        }
+    }
+
+    #[test]
+    fn without_qemu_nothing_is_chosen_and_the_package_is_named() {
+        let (chosen, reason) = choose(&KvmVerdict::Unusable { reason: "x".to_owned() }, None);
+        assert_eq!(chosen, None);
+        assert!(reason.contains("qemu-system-x86"));
+        let (chosen, reason) = choose(&KvmVerdict::Unusable { reason: "it only emulates".to_owned() }, Some("7.2.22"));
+        assert_eq!(chosen, Some(Driver::Tcg));
+        assert!(reason.contains("it only emulates") && reason.contains("7.2.22"));
+    }
+}

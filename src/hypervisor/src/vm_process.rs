@@ -1,0 +1,228 @@
+//! The life of a VM process (DESIGN section 8).
+//!
+//! 1. Read the spec, take over the inherited descriptors, leave the supervisor's session.
+//! 2. Take the lock, or end without touching anything: somebody else is this server.
+//! 3. With root still: open every file it will ever write, bind its sockets, raise the walls. Then drop root.
+//! 4. Run the machine; say `ready` on standard output when the guest executes.
+//! 5. Fill `exit.json`, fsync it, tell those who are connected, end. The lock is free when, and only when, all of it is over.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{Flock, OFlag};
+use nix::poll::{PollTimeout, poll};
+use tokio::net::UnixListener as AsyncUnixListener;
+use vmspec::console::BoundedLog;
+use vmspec::protocol::{EventKind, VmState};
+use vmspec::{Driver, ExitCause, ExitRecord, ServerDirectory, VmSpec, directory};
+
+use crate::machine::{Ended, Machine};
+use crate::qemu::{self, Resources, UefiFiles};
+use crate::{control, sys, walls};
+
+const QEMU_LOG: &str = "qemu.log";
+const QEMU_LOG_BYTES: u64 = 64 * 1024;
+const UEFI_VARIABLES: &str = "uefi-vars.fd";
+/// Looking at the lock takes it for an instant; a process that starts meets that, and waits this long for it.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+/// Connected supervisors get their last event within this, or not.
+const FAREWELL: Duration = Duration::from_millis(20);
+
+/// Exit statuses, for logs: the truth is in `exit.json`.
+const ENDED_BADLY: u8 = 1;
+const NO_SPEC: u8 = 2;
+const LOCKED: u8 = 3;
+
+/// The main of `solostack vm <dir>`. `dir` is the server's directory with a `spec.json`; descriptors 3, 4 ... are those
+/// of the spec. Must be called before the program opens a descriptor or starts a thread.
+pub fn main(dir: &Path) -> ExitCode {
+    let directory = ServerDirectory::at(dir);
+    let spec = match directory.read_spec() {
+        Ok(Some(spec)) => spec,
+        Ok(None) => return fail(NO_SPEC, "there is no spec.json"),
+        Err(error) => return fail(NO_SPEC, &error.to_string()),
+    };
+    let descriptors = match sys::claim_descriptors(spec.descriptor_count()) {
+        Ok(descriptors) => descriptors,
+        Err(error) => return fail(NO_SPEC, &error.to_string()),
+    };
+    let stdout = match sys::take_stdout() {
+        Ok(stdout) => stdout,
+        Err(error) => return fail(NO_SPEC, &error.to_string()),
+    };
+    let logging =
+        tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_max_level(tracing::Level::INFO);
+    // A caller that logs already keeps its way.
+    let _ = logging.try_init();
+    walls::own_session();
+    let _ = nix::sys::prctl::set_name(c"solostack-vm");
+
+    let lock = match take_lock(&directory) {
+        Ok(Some(lock)) => lock,
+        Ok(None) => return fail(LOCKED, "another VM process holds the lock"),
+        Err(error) => return fail(LOCKED, &format!("cannot take the lock: {error}")),
+    };
+    let exit_file = match open_own(&directory, directory::EXIT).and_then(|file| file.set_len(0).map(|()| file)) {
+        Ok(file) => file,
+        Err(error) => return fail(ENDED_BADLY, &format!("cannot open exit.json: {error}")),
+    };
+    let last_word = LastWord { file: exit_file, spec: spec.clone() };
+    match live(&directory, spec, descriptors, stdout, &last_word) {
+        Ok(code) => {
+            // Explicit, as everything hangs on its order: the lock outlives the record.
+            drop(lock);
+            code
+        }
+        Err(why) => {
+            tracing::error!("the VM did not start: {why}");
+            last_word.say(&Ended::new(ExitCause::StartFailed, why));
+            drop(lock);
+            ExitCode::from(ENDED_BADLY)
+        }
+    }
+}
+
+fn fail(code: u8, why: &str) -> ExitCode {
+    // Before there is a subscriber: one line for vm.log.
+    let _ = writeln!(io::stderr(), "solostack vm: {why}");
+    ExitCode::from(code)
+}
+
+/// The lock, with this process's pid written in it as a hint for whoever has to kill it.
+fn take_lock(directory: &ServerDirectory) -> io::Result<Option<Flock<File>>> {
+    let until = Instant::now() + LOCK_PATIENCE;
+    loop {
+        if let Some(lock) = directory.try_lock()? {
+            lock.set_len(0)?;
+            lock.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)?;
+            return Ok(Some(lock));
+        }
+        if Instant::now() > until {
+            return Ok(None);
+        }
+        poll(&mut [], PollTimeout::from(10_u8))?;
+    }
+}
+
+/// Open a file of this process, for reading and writing, made if missing.
+fn open_own(directory: &ServerDirectory, name: &str) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options.custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits()).open(directory.file(name))
+}
+
+/// Bind a socket in the directory, replacing what a killed process left.
+fn bind(directory: &ServerDirectory, handle: &File, name: &str) -> io::Result<UnixListener> {
+    match fs::remove_file(directory.file(name)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(directory::socket_address(handle, name))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// OVMF's code, and this server's copy of its variables, made at its first start.
+fn open_uefi(directory: &ServerDirectory) -> Result<UefiFiles, String> {
+    let (code, template) =
+        qemu::find_ovmf().ok_or("this server boots by UEFI, and no OVMF is on this host (package ovmf)")?;
+    let code = File::open(&code).map_err(|error| format!("cannot open {}: {error}", code.display()))?;
+    let variables = (|| {
+        if !directory.file(UEFI_VARIABLES).exists() {
+            directory.replace(UEFI_VARIABLES, &fs::read(&template)?, true)?;
+        }
+        open_own(directory, UEFI_VARIABLES)
+    })();
+    let variables = variables.map_err(|error| format!("cannot open the UEFI variables: {error}"))?;
+    Ok(UefiFiles { code: OwnedFd::from(code), variables: OwnedFd::from(variables) })
+}
+
+#[derive(Debug)]
+struct LastWord {
+    file: File,
+    spec: VmSpec,
+}
+
+impl LastWord {
+    fn say(&self, ended: &Ended) {
+        let record = ExitRecord::new(&self.spec, ended.cause, ended.requested, ended.detail.clone());
+        let written = serde_json::to_vec(&record)
+            .map_err(io::Error::from)
+            .and_then(|bytes| self.file.write_all_at(&bytes, 0))
+            .and_then(|()| self.file.sync_all());
+        if let Err(error) = written {
+            tracing::error!(%error, "cannot write exit.json");
+        }
+    }
+}
+
+/// Steps 3 to 5. An error is why the guest never ran, with no record written yet.
+fn live(
+    directory: &ServerDirectory,
+    spec: VmSpec,
+    descriptors: Vec<OwnedFd>,
+    stdout: File,
+    last_word: &LastWord,
+) -> Result<ExitCode, String> {
+    let explained = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
+    // The lock is held now, so nobody replaces the spec any more; it could have been replaced just before.
+    let again = directory.read_spec().map_err(|error| error.to_string())?;
+    if again.as_ref() != Some(&spec) {
+        return Err("spec.json changed while this process started".to_owned());
+    }
+    match spec.driver {
+        Driver::Tcg => {}
+        Driver::Kvm => return Err("the built-in hypervisor for KVM is not built yet; use the tcg driver".to_owned()),
+        Driver::Fake => return Err("a fake has no process".to_owned()),
+    }
+    qemu::check_descriptors(&spec, &descriptors)?;
+
+    let handle = directory.open().map_err(explained("cannot open the server's directory"))?;
+    let bound = |name, bytes| open_own(directory, name).and_then(|file| BoundedLog::new(file, bytes));
+    let console_log =
+        bound(directory::CONSOLE, spec.console_log_bytes).map_err(explained("cannot open console.log"))?;
+    let qemu_log = bound(QEMU_LOG, QEMU_LOG_BYTES).map_err(explained("cannot open qemu.log"))?;
+    let uefi = if qemu::wants_uefi(&spec) { Some(open_uefi(directory)?) } else { None };
+    let control = bind(directory, &handle, directory::CONTROL).map_err(explained("cannot bind control.sock"))?;
+    let serial = bind(directory, &handle, directory::SERIAL).map_err(explained("cannot bind serial.sock"))?;
+    let mut isolation = walls::raise(&spec);
+    walls::drop_root(&spec, &mut isolation).map_err(explained("cannot become the user of this VM"))?;
+    for missing in &isolation.missing {
+        tracing::warn!("a wall is missing: {missing}");
+    }
+
+    // One thread for everything: QEMU dies with the thread that started it, and a process with a pid namespace for its
+    // children cannot start threads at all.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(explained("cannot start the runtime"))?;
+    runtime.block_on(async {
+        let control = AsyncUnixListener::from_std(control).map_err(explained("cannot listen on control.sock"))?;
+        let serial = AsyncUnixListener::from_std(serial).map_err(explained("cannot listen on serial.sock"))?;
+        let (machine, orders) = Machine::new(spec, isolation);
+        let machine = Arc::new(machine);
+        let connections = tokio::spawn(control::serve(control, Arc::clone(&machine)));
+        let resources = Resources { descriptors, uefi, console_log, qemu_log, serial };
+        let ready = move || {
+            // A supervisor that has died meanwhile does not hear it, and finds this process by its lock.
+            let mut stdout = stdout;
+            let _ = stdout.write_all(b"ready\n");
+        };
+        let ended = qemu::run(&machine, resources, orders, ready).await;
+        tracing::info!(server_id = %machine.spec.server_id, cause = ?ended.cause, detail = ?ended.detail, "the VM ended");
+        last_word.say(&ended);
+        machine.change(VmState::Stopping, EventKind::PoweredOff { cause: ended.cause, detail: ended.detail });
+        tokio::time::sleep(FAREWELL).await;
+        connections.abort();
+        Ok(match ended.cause {
+            ExitCause::HypervisorFailed | ExitCause::StartFailed => ExitCode::from(ENDED_BADLY),
+            _ => ExitCode::SUCCESS,
+        })
+    })
+}
