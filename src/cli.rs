@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{self, Config, Log, LogFormat, Override, Value};
 use crate::serve::Failure;
-use crate::{doctor, logging, serve};
+use crate::{doctor, listen, logging, serve};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -286,7 +286,7 @@ fn ca(command: CaCommand, out: &mut dyn Write) -> Result<(), Failure> {
             let authority = tls::Authority::open(setup)?;
             // Before the first `serve`, nobody has said yet what this machine is called.
             if authority.names() == tls::Names::local() || config.public_host.is_some() {
-                authority.set_names(tls::Names::of_this_machine(config.public_host.as_deref())?)?;
+                authority.set_names(tls::Names::of_this_machine(Some(&listen::public_host(&config)))?)?;
             }
             authority.import_intermediate(&cert, &key, root.as_deref())?;
             writeln!(out, "imported; a running `solostack serve` follows within seconds\n")?;
