@@ -12,6 +12,7 @@ use std::io::{ErrorKind, Write as _};
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use nix::sys::signal::Signal;
@@ -58,6 +59,8 @@ pub(crate) fn compile(spec: &DhcpSpec) -> Result<Files> {
         check_subnet(subnet)?;
         let tag = format!("subnet{number}");
         let address = subnet.cidr.network();
+        // It binds at its start only, so another address is another configuration.
+        let _ = writeln!(config, "# at {}", subnet.server);
         match subnet.cidr {
             IpNet::V4(v4) => {
                 let _ = writeln!(config, "dhcp-range=set:{tag},{address},static,{},{lease}", v4.netmask());
@@ -291,6 +294,24 @@ pub(crate) fn advertise(host: &Inner, spec: &RouterSpec, interface_name: fn(Id) 
     if any { run(host, spec.id, Files { config, ..Files::default() }).map(drop) } else { stop(host, spec.id).map(drop) }
 }
 
+/// The name servers that this host asks, as far as a guest could ask them too: none on a loopback address, and behind a
+/// local stub those that the stub asks.
+pub fn host_resolvers() -> Vec<IpAddr> {
+    for file in ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"] {
+        let found = resolvers(&fs::read_to_string(file).unwrap_or_default());
+        if !found.is_empty() {
+            return found;
+        }
+    }
+    Vec::new()
+}
+
+fn resolvers(text: &str) -> Vec<IpAddr> {
+    let servers = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
+    let addresses = servers.filter_map(|rest| rest.split_whitespace().next()?.parse::<IpAddr>().ok());
+    addresses.filter(|ip| !ip.is_loopback() && !ip.is_unspecified()).collect()
+}
+
 struct Paths {
     directory: PathBuf,
     config: PathBuf,
@@ -344,6 +365,7 @@ fn run(host: &Inner, id: Id, files: Files) -> Result<DhcpChange> {
     if running.is_some() && told == state {
         return Ok(DhcpChange::Unchanged);
     }
+    make_directory(&host.files)?;
     make_directory(&paths.directory)?;
     write(&paths.hosts, &files.hosts)?;
     write(&paths.options, &files.options)?;
@@ -359,12 +381,27 @@ fn run(host: &Inner, id: Id, files: Files) -> Result<DhcpChange> {
             if let Some(process) = other {
                 process.stop()?;
             }
-            command::run("dnsmasq", &[&process::argument(&paths.config)], None)?;
+            start(&paths.config)?;
             change
         }
     };
     write(&paths.state, &state)?;
     Ok(change)
+}
+
+/// A server that was killed loses its command line, by which it is found, a moment before its sockets.
+fn start(config: &Path) -> Result<()> {
+    let argument = process::argument(config);
+    let mut attempts = 40;
+    loop {
+        match command::run("dnsmasq", &[&argument], None) {
+            Err(Error::Command { stderr, .. }) if attempts > 0 && stderr.contains("Address already in use") => {
+                attempts -= 1;
+                std::thread::park_timeout(Duration::from_millis(25));
+            }
+            other => return other.map(drop),
+        }
+    }
 }
 
 /// Ends the server and removes its files.
@@ -402,4 +439,63 @@ fn write(path: &Path, text: &str) -> Result<()> {
     file.set_permissions(fs::Permissions::from_mode(0o644)).map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)?;
     fs::rename(&new, path).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn option(code: u16, value: OptionValue) -> DhcpOption {
+        DhcpOption { ip_version: 4, code, value }
+    }
+
+    #[test]
+    fn no_text_can_end_its_line_or_its_quotes() {
+        for hostile in ["a\nb", "a\0b", "a\rb", "a\"b\\", "\\", "\"", "a,b#c", "ü", ""] {
+            for code in 1..=254 {
+                let Some(line) = option_line("t", &option(code, OptionValue::Text(hostile.to_owned()))) else {
+                    continue;
+                };
+                assert_eq!(line.matches('\n').count(), 1, "{line:?}");
+                assert!(
+                    line.ends_with('\n') && line.bytes().all(|b| b == b'\n' || (b' '..=b'~').contains(&b)),
+                    "{line:?}"
+                );
+                let value = line.trim_end().splitn(3, ',').nth(2).unwrap();
+                if let Some(inner) = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')) {
+                    let mut escaped = false;
+                    for c in inner.chars() {
+                        assert!(escaped || c != '"', "{line:?}");
+                        escaped = !escaped && c == '\\';
+                    }
+                    assert!(!escaped, "{line:?}");
+                } else {
+                    assert!(value.bytes().all(|b| b.is_ascii_hexdigit() || b == b':'), "{line:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn options_of_the_protocol_itself_cannot_be_set() {
+        for code in PROTOCOL_OPTIONS {
+            assert_eq!(option_line("t", &option(code, OptionValue::U8(1))), None, "{code}");
+        }
+    }
+
+    #[test]
+    fn names_are_checked_letter_by_letter() {
+        for good in ["a", "web-1", "0", "openstacklocal", "a.b.c", "a."] {
+            assert!(is_domain(good), "{good}");
+        }
+        for bad in ["", ".", "-a", "a-", "a..b", "a b", "a\nb", "a/b", "ü", "a_b", &"x".repeat(64)] {
+            assert!(!is_domain(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn resolvers_on_loopback_are_of_no_use_to_guests() {
+        let text = "# nameserver 9.9.9.9\nnameserver 127.0.0.53\nnameserver ::1\n nameserver\t192.0.2.53 \nsearch x\n";
+        assert_eq!(resolvers(text), ["192.0.2.53".parse::<IpAddr>().unwrap()]);
+    }
 }

@@ -559,3 +559,54 @@ fn allows(rule: &Rule, flow: &Flow, remote: IpAddr) -> bool {
             }
         }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_nested_networks_only_the_outermost_is_kept() {
+        let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpNet>>();
+        let kept =
+            outermost(nets(&["10.1.2.3/32", "10.0.0.0/8", "10.1.0.0/16", "11.0.0.1/24", "11.0.0.0/24", "fd00::1/128"]));
+        assert_eq!(kept, nets(&["10.0.0.0/8", "11.0.0.0/24", "fd00::1/128"]));
+        assert_eq!(outermost(nets(&["10.0.0.0/8", "0.0.0.0/0", "::/0", "fd00::/8"])), nets(&["0.0.0.0/0", "::/0"]));
+    }
+
+    #[test]
+    fn ports_with_equal_rules_share_them() {
+        let rule = |remote| Rule { ethertype: Ethertype::Ipv4, protocol: Protocol::TCP, remote };
+        let group = || Remote::Set((1..100u8).map(|n| IpNet::from(IpAddr::from([10, 0, 0, n]))).collect());
+        let ports: Vec<PortFirewall> = (1..100u8)
+            .map(|n| PortFirewall {
+                port_id: Id::random(),
+                mac: crate::Mac([2, 0, 0, 0, 0, n]),
+                addresses: vec![],
+                port_security: true,
+                ingress: vec![rule(group()), rule(Remote::Any)],
+                egress: vec![rule(group())],
+            })
+            .collect();
+        let text = compile(Id::random(), &ports).unwrap().text;
+        assert_eq!(text.matches("set remote_").count(), 1);
+        assert_eq!(text.matches("chain ingress_").count(), 1);
+        assert_eq!(text.matches("chain egress_").count(), 1);
+    }
+
+    #[test]
+    fn two_ports_of_one_interface_name_are_refused() {
+        let a: Id = "01234567-89ab-4000-8000-000000000001".parse().unwrap();
+        let b: Id = "01234567-89ff-4000-8000-000000000002".parse().unwrap();
+        let c: Id = "01234567-8aab-4000-8000-000000000001".parse().unwrap();
+        let port = |port_id| PortFirewall {
+            port_id,
+            mac: crate::Mac([2, 0, 0, 0, 0, 1]),
+            addresses: vec![],
+            port_security: true,
+            ingress: vec![],
+            egress: vec![],
+        };
+        assert!(compile(Id::random(), &[port(a), port(b)]).is_err());
+        assert!(compile(Id::random(), &[port(a), port(c)]).is_ok());
+    }
+}

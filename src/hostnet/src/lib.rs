@@ -32,6 +32,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+pub use dhcp::host_resolvers;
 pub use error::{Error, Result};
 pub use model::*;
 pub use network::tap_name;

@@ -415,3 +415,25 @@ pub struct ObservedNamespace {
     /// nft tables as `family name`.
     pub tables: Vec<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_and_macs_survive_their_text_and_nothing_else_does() {
+        let id = Id::random();
+        assert_eq!(id.to_string().parse::<Id>().unwrap(), id);
+        let mac: Mac = "fa:16:3E:00:01:ff".parse().unwrap();
+        assert_eq!(mac.to_string(), "fa:16:3e:00:01:ff");
+        assert_eq!(mac.link_local().to_string(), "fe80::f816:3eff:fe00:1ff");
+        for bad in
+            ["", "fa:16:3e:00:01", "fa:16:3e:00:01:ff:00", "fa:16:3e:00:01:+f", "fa16:3e:00:01:ff", "fa:16:3e:00:01:fg"]
+        {
+            assert!(bad.parse::<Mac>().is_err(), "{bad}");
+        }
+        for bad in ["", "../../etc", "net-x", "0123"] {
+            assert!(bad.parse::<Id>().is_err(), "{bad}");
+        }
+    }
+}

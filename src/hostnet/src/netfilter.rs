@@ -181,3 +181,26 @@ pub(crate) fn apply(host: &Inner, name: &str, rules: &str) -> Result<bool> {
 pub(crate) fn forget(host: &Inner, name: &str) {
     host.applied.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(name);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_come_back_as_they_were_put_and_broken_ones_end_the_list() {
+        let mut bytes = Vec::new();
+        push_attribute(&mut bytes, 1, b"abc");
+        push_nested(&mut bytes, 2, |inner| push_attribute(inner, 7, &[9]));
+        let found: Vec<_> = attributes(&bytes).collect();
+        assert_eq!(found[0], (1, b"abc".as_slice()));
+        assert_eq!(found[1].0, 2);
+        assert_eq!(attributes(found[1].1).next(), Some((7, [9].as_slice())));
+        for cut in 0..bytes.len() {
+            let _ = attributes(&bytes[..cut]).count();
+        }
+        for length in 0..4u16 {
+            let broken = [length.to_ne_bytes(), [1, 0]].concat();
+            assert_eq!(attributes(&broken).count(), 0);
+        }
+    }
+}

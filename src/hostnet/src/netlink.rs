@@ -42,6 +42,8 @@ pub(crate) struct Link {
     pub mac: Option<Mac>,
     pub mtu: u32,
     pub up: bool,
+    /// Up and connected: packets pass.
+    pub running: bool,
     pub master: Option<u32>,
     pub alias: Option<String>,
 }
@@ -427,6 +429,7 @@ fn link(message: RouteNetlinkMessage) -> Option<Link> {
         mac: None,
         mtu: 0,
         up: message.header.flags.contains(LinkFlags::Up),
+        running: message.header.flags.contains(LinkFlags::Running),
         master: None,
         alias: None,
     };

@@ -12,6 +12,7 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use nix::libc;
@@ -135,6 +136,7 @@ pub(crate) fn apply(host: &Inner, spec: &RouterSpec) -> Result<()> {
         let Some(there) = networks.get(&interface.network_id) else { continue };
         let link = present.iter().find(|link| link.name == interface.name);
         let link = connect(host, &mut netlink, link, interface, there)?;
+        wait_until_running(&mut netlink, &link)?;
         for added in netlink.set_addresses(link.index, &interface.addresses)? {
             if let IpAddr::V4(address) = added.addr() {
                 announce(link.index, interface.mac, address)?;
@@ -158,10 +160,7 @@ fn connect(
     there: &OwnedFd,
 ) -> Result<Link> {
     let peer = peer_name(interface.port_id);
-    let mut link = match present {
-        Some(link) => Some(link.clone()),
-        None => None,
-    };
+    let mut link = present.cloned();
     for attempt in 0..2 {
         let here = match link.take() {
             Some(link) => link,
@@ -195,6 +194,19 @@ fn connect(
         }
     }
     Err(Error::NotFound(format!("the interface {peer}")))
+}
+
+/// A new veth carries packets a moment after both ends are up; announcements before that would be lost, and neighbours
+/// that know a moved floating IP would go on sending to the old place.
+fn wait_until_running(netlink: &mut Netlink, link: &Link) -> Result<()> {
+    for _ in 0..50 {
+        if netlink.find(&link.name)?.is_none_or(|link| link.running) {
+            return Ok(());
+        }
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    tracing::warn!(interface = link.name, "the interface has no carrier yet");
+    Ok(())
 }
 
 fn routes(spec: &RouterSpec) -> Vec<Route> {
@@ -284,7 +296,8 @@ fn rules(spec: &RouterSpec) -> String {
         "table inet {TABLE} {{
   chain forward {{
     type filter hook forward priority 0; policy accept;
-    ct state invalid drop
+    # Untranslatable: it would leave with its inside address.
+    oifname \"qg-*\" ct state invalid drop
     ip daddr 169.254.0.0/16 drop
 {inbound}  }}
   chain input {{

@@ -1,5 +1,7 @@
 //! Leases, names and metadata by a real dnsmasq. Needs root.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -142,11 +144,7 @@ fn a_guest_gets_its_own_address_with_all_options() {
     assert_eq!(option(43), b"vendor\ndhcp-script=/bin/sh,\0\"", "hostile text is only ever data");
     assert_eq!(option(150), [10, 0, 0, 4]);
     assert_eq!(option(66), b"", "what cannot be written safely is left out");
-    let routes = [
-        [32, 169, 254, 169, 254, 10, 0, 0, 2].as_slice(),
-        &[24, 192, 168, 7, 10, 0, 0, 9],
-        &[0, 10, 0, 0, 1],
-    ];
+    let routes = [[32, 169, 254, 169, 254, 10, 0, 0, 2].as_slice(), &[24, 192, 168, 7, 10, 0, 0, 9], &[0, 10, 0, 0, 1]];
     assert_eq!(option(121), routes.concat());
     assert_eq!(option(249), routes.concat());
 
@@ -227,7 +225,9 @@ fn guests_find_each_other_by_name() {
     let (a, b) = (port(1, "10.0.0.11"), port(2, "10.0.0.12"));
     let guest = cloud.guest_at(network, &a, None);
     cloud.apply(network, &[a.with(vec![]), b.with(vec![])]);
-    cloud.wait(cloud.host.apply_dhcp(&spec(network, vec![host(&a, "a"), host(&b, "Web-1"), host(&b, "bad\nname")]))).unwrap();
+    cloud
+        .wait(cloud.host.apply_dhcp(&spec(network, vec![host(&a, "a"), host(&b, "Web-1"), host(&b, "bad\nname")])))
+        .unwrap();
 
     let found = wait_for("an answer", || resolve(&guest, "10.0.0.2", "web-1.openstacklocal"));
     assert_eq!(found, b.ip);
@@ -281,7 +281,11 @@ fn a_dual_stack_network_starts_and_serves_both() {
         mode: None,
     };
     spec.subnets.push(second.clone());
-    spec.subnets.push(DhcpSubnet { cidr: "10.1.0.0/24".parse().unwrap(), server: "10.1.0.2".parse().unwrap(), ..second });
+    spec.subnets.push(DhcpSubnet {
+        cidr: "10.1.0.0/24".parse().unwrap(),
+        server: "10.1.0.2".parse().unwrap(),
+        ..second
+    });
     cloud.wait(cloud.host.apply_dhcp(&spec)).unwrap();
     lease(&guest, &a);
 }

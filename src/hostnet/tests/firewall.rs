@@ -1,5 +1,7 @@
 //! Security groups between guests with real network stacks. Needs root.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::net::IpAddr;
@@ -142,11 +144,8 @@ fn a_rule_that_cannot_match_is_reported_and_the_others_are_in_force() {
     let guest_a = cloud.guest_at(network, &a, None);
     let guest_b = cloud.guest_at(network, &b, None);
     let _listener = guest_b.listen(80);
-    let strange = Rule {
-        ethertype: Ethertype::Ipv4,
-        protocol: Protocol::Any,
-        remote: Remote::Net("fd00::/64".parse().unwrap()),
-    };
+    let strange =
+        Rule { ethertype: Ethertype::Ipv4, protocol: Protocol::Any, remote: Remote::Net("fd00::/64".parse().unwrap()) };
 
     let change = cloud.apply(
         network,
@@ -184,4 +183,78 @@ fn two_networks_with_the_same_addresses_do_not_meet() {
         assert!(passes(&client, &server), "network {number}");
     }
     assert!(guests.iter().all(|(_, listener, _)| listener.accept().is_err()), "one connection each");
+}
+
+#[test]
+fn a_member_that_leaves_a_group_loses_its_flows_and_the_others_keep_theirs() {
+    let cloud = Cloud::new();
+    let network = cloud.network(&["10.0.0.0/24"]);
+    let (a, b, c) = (port(1, "10.0.0.11"), port(2, "10.0.0.12"), port(3, "10.0.0.13"));
+    let guest_a = cloud.guest_at(network, &a, None);
+    let guest_b = cloud.guest_at(network, &b, None);
+    let guest_c = cloud.guest_at(network, &c, None);
+    let listener = guest_b.listen(80);
+    let rules = |members: &[&str]| {
+        let members = members.iter().map(|net| net.parse().unwrap()).collect();
+        [a.with(vec![]), b.with(vec![from(Remote::Set(members), Protocol::Any)]), c.with(vec![])]
+    };
+    cloud.apply(network, &rules(&["10.0.0.11/32", "10.0.0.13/32"]));
+    let leaving = (guest_a.connect_soon("10.0.0.12:80"), accept(&listener));
+    let staying = (guest_c.connect_soon("10.0.0.12:80"), accept(&listener));
+    // A flow of datagrams, answered and so established.
+    let server = guest_b.udp(5000);
+    let client = guest_a.udp(6000);
+    client.send_to(b"hello", "10.0.0.12:5000").unwrap();
+    let mut buffer = [0; 16];
+    let (_, peer) = server.recv_from(&mut buffer).unwrap();
+    server.send_to(b"hello", peer).unwrap();
+    client.recv_from(&mut buffer).unwrap();
+
+    let change = cloud.apply(network, &rules(&["10.0.0.13/32"]));
+
+    assert_eq!(change.ended_flows, 2, "{change:?}");
+    assert!(!passes(&leaving.0, &leaving.1));
+    assert!(passes(&staying.0, &staying.1) && passes(&staying.1, &staying.0));
+    client.send_to(b"hello", "10.0.0.12:5000").unwrap();
+    assert!(server.recv_from(&mut buffer).is_err());
+}
+
+#[test]
+fn ipv6_is_filtered_like_ipv4() {
+    let cloud = Cloud::new();
+    let network = cloud.network(&["fd00::/64"]);
+    let (a, b) = (port(1, "10.0.0.11"), port(2, "10.0.0.12"));
+    let guests: Vec<_> = [(&a, "fd00::a"), (&b, "fd00::b")]
+        .into_iter()
+        .map(|(port, ip)| {
+            let guest = cloud.guest(network, port);
+            guest.run(|| support::run(&format!("ip addr add {ip}/64 dev eth0 nodad")));
+            guest
+        })
+        .collect();
+    let listener = guests[1].run(|| std::net::TcpListener::bind("[::]:80")).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let rules = |ingress: Vec<Rule>| {
+        [(&a, "fd00::a", vec![]), (&b, "fd00::b", ingress)].map(|(port, ip, ingress)| {
+            let mut rules = port.with(ingress);
+            rules.addresses.push(hostnet::AllowedAddress { net: ip.parse::<IpAddr>().unwrap().into(), mac: port.mac });
+            rules
+        })
+    };
+    cloud.apply(network, &rules(vec![rule(Protocol::Any)]));
+    assert!(guests[0].connect("[fd00::b]:80").is_err(), "an IPv4 rule says nothing about IPv6");
+
+    cloud.apply(network, &rules(vec![support::rule6(Protocol::tcp(80, 80))]));
+    let client = guests[0].connect_soon("[fd00::b]:80");
+    let server = accept(&listener);
+    assert!(passes(&client, &server) && passes(&server, &client));
+    assert!(!guests[0].run(|| support::succeeds("ping -6 -c 1 -W 1 fd00::b")));
+
+    cloud.apply(network, &rules(vec![support::rule6(Protocol::Icmp { kind: Some(128), code: None })]));
+    assert!(!passes(&client, &server));
+    assert!(guests[0].run(|| support::succeeds("ping -6 -c 1 -W 1 fd00::b")));
+    // The guest took another address: it is not its own.
+    guests[0].run(|| support::run("ip addr replace fd00::c/64 dev eth0 nodad"));
+    guests[0].run(|| support::run("ip addr del fd00::a/64 dev eth0"));
+    assert!(!guests[0].run(|| support::succeeds("ping -6 -c 1 -W 1 fd00::b")));
 }

@@ -1,5 +1,7 @@
 //! Routers, floating IPs and the way out, with a host and an outside of their own. Needs root.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::net::IpAddr;
@@ -59,7 +61,10 @@ impl Scene {
             }),
             floating_ips: floating
                 .iter()
-                .map(|(floating, fixed)| FloatingIp { floating: floating.parse().unwrap(), fixed: fixed.parse().unwrap() })
+                .map(|(floating, fixed)| FloatingIp {
+                    floating: floating.parse().unwrap(),
+                    fixed: fixed.parse().unwrap(),
+                })
                 .collect(),
             routes: vec![],
         }
@@ -301,4 +306,104 @@ fn a_guest_may_live_on_the_external_network_itself() {
     let listener = scene.cloud.wait(scene.cloud.host.metadata_listener(scene.external)).unwrap();
     guest.connect_soon("169.254.169.254:80");
     assert_eq!(wait_for("the caller", || listener.accept().ok()).1.ip(), IpAddr::V4(a.ip));
+}
+
+#[test]
+fn a_floating_ip_that_moves_is_found_at_its_new_place_at_once() {
+    let scene = Scene::new();
+    let mut sides = Vec::new();
+    for gateway in ["172.24.4.10", "172.24.4.11"] {
+        let network = scene.cloud.network(&["10.0.0.0/24"]);
+        let a = port(1, "10.0.0.11");
+        let guest = open_guest(&scene, network, &[&a]).remove(0);
+        let spec = scene.router(Id::random(), network, gateway, &[]);
+        scene.apply(&spec);
+        sides.push((guest.listen(22), spec, guest));
+    }
+    let host = Space::here();
+    let mut with = sides[0].1.clone();
+    with.floating_ips =
+        vec![FloatingIp { floating: "172.24.4.20".parse().unwrap(), fixed: "10.0.0.11".parse().unwrap() }];
+    scene.apply(&with);
+    drop(host.connect_soon("172.24.4.20:22"));
+    accept(&sides[0].0);
+    // The host's neighbour table may ignore a change within a second of the last one.
+    std::thread::park_timeout(std::time::Duration::from_millis(1100));
+
+    scene.apply(&sides[0].1);
+    let mut moved = sides[1].1.clone();
+    moved.floating_ips = with.floating_ips;
+    scene.apply(&moved);
+    host.connect("172.24.4.20:22").expect("the first attempt");
+    accept(&sides[1].0);
+}
+
+#[test]
+fn guests_resolve_foreign_names_through_their_network_and_router() {
+    let scene = Scene::new();
+    let network = scene.cloud.network(&["10.0.0.0/24"]);
+    let a = port(1, "10.0.0.11");
+    let guest = open_guest(&scene, network, &[&a]).remove(0);
+    scene.apply(&scene.router(Id::random(), network, "172.24.4.10", &[]));
+    let spec = hostnet::DhcpSpec {
+        network_id: network,
+        subnets: vec![hostnet::DhcpSubnet {
+            cidr: "10.0.0.0/24".parse().unwrap(),
+            server: "10.0.0.2".parse().unwrap(),
+            gateway: Some("10.0.0.1".parse().unwrap()),
+            dns: vec![],
+            routes: vec![],
+            mode: None,
+        }],
+        hosts: vec![],
+        mtu: 1500,
+        domain: "openstacklocal".to_owned(),
+        upstream_dns: vec!["192.0.2.1".parse().unwrap()],
+        lease_seconds: 3600,
+    };
+    scene.cloud.wait(scene.cloud.host.apply_dhcp(&spec)).unwrap();
+    let upstream = scene.outside.udp(53);
+    let client = guest.udp(0);
+    let question = [
+        0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 7, b'e', b'x', b'a', b'm', b'p', b'l', b'e', 3, b'o', b'r', b'g', 0,
+        0, 1, 0, 1,
+    ];
+    let mut buffer = [0; 512];
+    let from = wait_for("the question at the upstream server", || {
+        client.send_to(&question, "10.0.0.2:53").unwrap();
+        let (length, from) = upstream.recv_from(&mut buffer).ok()?;
+        buffer[..length].windows(11).any(|w| w == b"example\x03org").then_some(from)
+    });
+    assert_eq!(from.ip().to_string(), "192.0.2.2", "through the router and the host");
+}
+
+#[test]
+fn ipv6_guests_configure_themselves_by_the_routers_advertisements() {
+    let scene = Scene::new();
+    let network = scene.cloud.network(&["10.0.0.0/24", "fd00:7::/64"]);
+    let a = port(1, "10.0.0.11");
+    let mut rules = a.with(vec![]);
+    let global: IpAddr = "fd00:7::f816:3eff:fe00:1".parse().unwrap();
+    rules.addresses.push(hostnet::AllowedAddress { net: global.into(), mac: a.mac });
+    scene.cloud.apply(network, &[rules]);
+    let guest = scene.cloud.guest(network, &a);
+    let mut spec = scene.router(Id::random(), network, "172.24.4.10", &[]);
+    spec.interfaces[0].addresses.push("fd00:7::1/64".parse().unwrap());
+    spec.interfaces[0].advertise = vec![hostnet::Advertised {
+        prefix: "fd00:7::/64".parse().unwrap(),
+        mode: hostnet::AddressMode::Slaac,
+        dns: vec!["fd00:7::2".parse().unwrap()],
+    }];
+    scene.apply(&spec);
+    wait_for("the address of the advertised prefix", || {
+        let text = guest.run(|| run("ip -6 addr show dev eth0") + &run("ip -6 route"));
+        (text.contains(&global.to_string()) && text.contains("default via fe80::")).then_some(())
+    });
+    wait_for("an answer of the router", || {
+        guest.run(|| support::succeeds("ping -6 -c 1 -W 1 fd00:7::1")).then_some(())
+    });
+    // Gone with the advertisements.
+    spec.interfaces[0].advertise.clear();
+    scene.apply(&spec);
+    assert!(scene.cloud.wait(scene.cloud.host.observe()).unwrap().dnsmasq.is_empty());
 }

@@ -3,6 +3,8 @@
 //! An observer without port security sees everything that is flooded. After the forged frames the guest sends an honest
 //! one with the same shape; when that arrived, the forged ones would have.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -148,7 +150,11 @@ fn forged_ipv6_router_and_neighbour_messages_do_not_leave() {
         icmpv6(local, ALL_NODES, 136, &body)
     };
     let forged = [
-        packet(ALL_NODES_MAC, mac, icmpv6(local, ALL_NODES, 134, &[&[64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0], FORGED].concat())),
+        packet(
+            ALL_NODES_MAC,
+            mac,
+            icmpv6(local, ALL_NODES, 134, &[&[64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0], FORGED].concat()),
+        ),
         packet(ALL_NODES_MAC, mac, icmpv6(local, ALL_NODES, 137, &[[0; 36].as_slice(), FORGED].concat())),
         packet(ALL_NODES_MAC, mac, advert(stranger, FORGED)),
         packet(ALL_NODES_MAC, mac, advert(global, FORGED)),
@@ -167,7 +173,12 @@ fn a_router_advertisement_in_fragments_does_not_leave_either() {
     let scene = Scene::new(|_| {});
     let mac = scene.guest.mac;
     let local = mac.link_local();
-    let whole = icmpv6(local, ALL_NODES, 134, &[&[64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], FORGED].concat());
+    let whole = icmpv6(
+        local,
+        ALL_NODES,
+        134,
+        &[&[64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], FORGED].concat(),
+    );
     let message = &whole[40..];
     let fragment = |offset: u16, more: bool, next: u8, data: &[u8]| {
         let head = [[next, 0], (offset | u16::from(more)).to_be_bytes(), [0, 0], [0, 7]].concat();
@@ -233,7 +244,12 @@ fn frames_for_others_are_not_shown_to_a_guest() {
     // An unknown unicast address floods to all ports of the bridge.
     let packet = |to: Mac, data: &[u8]| {
         let from = scene.observer.mac;
-        ethernet(to, from, IPV4, &ipv4("10.0.0.12".parse().unwrap(), "10.0.0.11".parse().unwrap(), 17, &udp(5, 5, data)))
+        ethernet(
+            to,
+            from,
+            IPV4,
+            &ipv4("10.0.0.12".parse().unwrap(), "10.0.0.11".parse().unwrap(), 17, &udp(5, 5, data)),
+        )
     };
     scene.observer.send(&packet(other(), FORGED));
     scene.observer.send(&packet(scene.guest.mac, HONEST));

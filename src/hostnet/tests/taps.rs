@@ -1,5 +1,7 @@
 //! Networks and taps: made, made again, held, removed. Needs root.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use hostnet::{Error, Host, Id};

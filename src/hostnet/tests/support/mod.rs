@@ -15,9 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use hostnet::{
-    AllowedAddress, Ethertype, Host, Id, Mac, NetworkSpec, PortFirewall, Protocol, Remote, Rule, tap_name,
-};
+use hostnet::{AllowedAddress, Ethertype, Host, Id, Mac, NetworkSpec, PortFirewall, Protocol, Remote, Rule, tap_name};
 use nix::sched::{CloneFlags, setns, unshare};
 
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -61,7 +59,7 @@ impl Cloud {
         let space = Space::new();
         let tap = tap_name(port.id);
         space.run(|| {
-            run(&format!("ip link set lo up"));
+            run("ip link set lo up");
             run(&format!("ip link add eth0 address {} type veth peer name {tap} netns net-{network}", port.mac));
             run("sysctl -qw net.ipv6.conf.eth0.accept_dad=0");
             run("ip link set eth0 up");
@@ -231,7 +229,8 @@ impl Space {
 /// One ICMP echo through a raw socket.
 pub fn ping(address: &str) -> bool {
     use nix::sys::socket::{
-        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, recv, sendto, setsockopt, socket, sockopt,
+        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, recv, sendto, setsockopt, socket,
+        sockopt,
     };
     use std::os::fd::AsRawFd;
     let socket = socket(AddressFamily::Inet, SockType::Raw, SockFlag::empty(), SockProtocol::Icmp).unwrap();
@@ -265,7 +264,8 @@ pub fn rand_u16() -> u16 {
 }
 
 pub fn checksum(bytes: &[u8]) -> u16 {
-    let mut sum: u32 = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum();
+    let mut sum: u32 =
+        bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
