@@ -114,7 +114,7 @@ impl Report {
 /// Looks at everything. Takes a second or two.
 pub async fn examine(config: &Config) -> Report {
     let fake = config.driver == Driver::Fake;
-    let mut rows = vec![privileges().unless(fake), kvm(config), qemu(config).await];
+    let mut rows = vec![privileges().unless(fake), kvm(config).await, qemu(config).await];
     rows.push(program("nftables", "nft", &["--version"], "nftables").await.unless(fake));
     rows.push(program("dnsmasq", "dnsmasq", &["--version"], "dnsmasq-base").await.unless(fake));
     rows.extend(network().await.into_iter().map(|row| row.unless(fake)));
@@ -139,31 +139,37 @@ fn privileges() -> Row {
     }
 }
 
-fn kvm(config: &Config) -> Row {
+async fn kvm(config: &Config) -> Row {
     const CHECK: &str = "kvm";
-    let wanted = config.driver == Driver::Kvm;
-    let row = |found: String, advice: &str| {
-        if wanted {
-            Row::fail(CHECK, found, advice)
-        } else {
-            Row::warn(CHECK, found + "; servers are emulated (slow)", advice)
-        }
+    let probe = match tokio::task::spawn_blocking(hypervisor::probe).await {
+        Ok(probe) => probe,
+        Err(error) => return Row::fail(CHECK, format!("the probe broke: {error}"), "report this as a bug"),
     };
+    let reason = match &probe.kvm {
+        hypervisor::KvmVerdict::Usable { .. } => return Row::ok(CHECK, format!("{}; {}", probe.kvm, probe.reason)),
+        hypervisor::KvmVerdict::Unusable { reason } => reason,
+    };
+    let advice = kvm_advice(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default());
+    match config.driver {
+        Driver::Fake => Row::ok(CHECK, format!("not needed by driver fake ({reason})")),
+        Driver::Kvm => Row::fail(CHECK, format!("driver is kvm, and {reason}"), advice),
+        _ => Row::warn(CHECK, format!("{reason}; servers are emulated, many times slower"), advice),
+    }
+}
+
+/// What can be done where KVM does not work.
+fn kvm_advice(cpuinfo: &str) -> String {
+    let flags = cpuinfo.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
+    let can = flags.split_whitespace().any(|flag| flag == "vmx" || flag == "svm");
+    if !can {
+        return "the processor shows no VT-x or AMD-V: enable virtualization in the firmware, or nested virtualization in \
+                the hypervisor that runs this machine"
+            .into();
+    }
     match std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
-        Ok(_) => row("/dev/kvm is there, and this build does not use it".into(), "nothing to do"),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-            let flags = cpu.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
-            if flags.split_whitespace().any(|flag| flag == "vmx" || flag == "svm") {
-                row("/dev/kvm is missing though the processor can do it".into(), "modprobe kvm-intel or kvm-amd")
-            } else {
-                row(
-                    "the processor shows no VT-x or AMD-V".into(),
-                    "enable virtualization in the firmware, or nested virtualization in the hypervisor below",
-                )
-            }
-        }
-        Err(error) => row(format!("/dev/kvm cannot be opened: {error}"), "run it as root, or join the group kvm"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "modprobe kvm-intel, or kvm-amd".into(),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => "run it as root, or join the group kvm".into(),
+        _ => "use a host whose KVM runs guests in hardware".into(),
     }
 }
 
@@ -643,6 +649,17 @@ mod tests {
         let row = program("x", "false", &[], "coreutils").await;
         assert!(row.found.starts_with("false does not run: exit status: 1"), "{row:?}");
         assert_eq!(program("x", "true", &[], "coreutils").await.status, Health::Ok);
+    }
+
+    #[tokio::test]
+    async fn kvm_is_judged_by_what_the_configuration_needs_of_it() {
+        assert_eq!(kvm(&Config { driver: Driver::Fake, ..config() }).await.status, Health::Ok);
+        let (auto, forced) = (kvm(&config()).await, kvm(&Config { driver: Driver::Kvm, ..config() }).await);
+        match auto.status {
+            Health::Ok => assert_eq!(forced.status, Health::Ok),
+            _ => assert_eq!((auto.status, forced.status), (Health::Warn, Health::Fail)),
+        }
+        assert!(kvm_advice("flags : fpu sse").contains("no VT-x or AMD-V"));
     }
 
     #[test]
