@@ -39,8 +39,10 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(75);
 /// How long requests under way may take after `stop`.
 const DRAIN: Duration = Duration::from_secs(3);
-/// Of all ports together. Well above what a dashboard and a dozen tools open, well below the usual limit of descriptors.
+/// Of all ports together: well above what a dashboard and a dozen tools open.
 const MOST_CONNECTIONS: usize = 4096;
+/// Wanted of the kernel. Not all it would give: programs we start inherit it, and some close every possible descriptor.
+const DESCRIPTORS: u64 = 16_384;
 
 /// The service behind each of [`SERVICE_PORTS`]; the console and the metadata port are pages, not services.
 const SERVICES: [Option<&str>; 8] =
@@ -51,6 +53,7 @@ pub struct Listeners {
     tls: Vec<(TcpListener, Option<&'static str>)>,
     plain: Option<TcpListener>,
     https_port: u16,
+    most_connections: usize,
 }
 
 impl Listeners {
@@ -70,7 +73,7 @@ impl Listeners {
             Some(port) => Some(bind(config.listen, port, "http_port").await?),
             None => None,
         };
-        Ok(Self { tls, plain, https_port })
+        Ok(Self { tls, plain, https_port, most_connections: most_connections() })
     }
 
     /// The shared port: what was asked for, or what was free if 0 was asked for.
@@ -84,7 +87,7 @@ impl Listeners {
         H: Fn(Arrival, Request) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response> + Send + 'static,
     {
-        let connections = Connections { slots: Arc::new(Semaphore::new(MOST_CONNECTIONS)), stop: stop.clone() };
+        let connections = Connections { slots: Arc::new(Semaphore::new(self.most_connections)), stop: stop.clone() };
         let acceptor = TlsAcceptor::from(authority.server_config());
         for (listener, service) in self.tls {
             let (acceptor, handler, connections) = (acceptor.clone(), handler.clone(), connections.clone());
@@ -116,11 +119,20 @@ impl Listeners {
         }
         stop.cancelled().await;
         // Every connection task listens to `stop` itself; all of them have given back their slot when it is over.
-        let all = u32::try_from(MOST_CONNECTIONS).unwrap_or(u32::MAX);
+        let all = u32::try_from(self.most_connections).unwrap_or(u32::MAX);
         if tokio::time::timeout(DRAIN, connections.slots.acquire_many(all)).await.is_err() {
             tracing::warn!("some requests were cut off at stop");
         }
     }
+}
+
+/// Raises the soft limit of descriptors, which is 1024 by tradition, and leaves half of it to disks, guests and database.
+fn most_connections() -> usize {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 256 };
+    let wanted = soft.max(DESCRIPTORS.min(hard));
+    let limit = if setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok() { wanted } else { soft };
+    usize::try_from(limit / 2).unwrap_or(MOST_CONNECTIONS).clamp(16, MOST_CONNECTIONS)
 }
 
 async fn bind(address: IpAddr, port: u16, key: &str) -> Result<TcpListener, Failure> {

@@ -384,6 +384,38 @@ fn a_cloud_that_lost_its_root_refuses_to_start_and_says_what_to_restore() {
 }
 
 #[tokio::test]
+async fn silent_slow_and_garbled_peers_keep_nobody_else_out() {
+    let cloud = Cloud::start();
+    let ca = cloud.ca();
+    let mut peers = Vec::new();
+    for number in 0..600 {
+        let port = if number % 3 == 0 { cloud.http_port } else { cloud.https_port };
+        let mut peer = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let _ = match number % 5 {
+            0 => Ok(()),
+            1 => peer.write_all(&[22, 3, 1, 2, 0, 1]),
+            2 => peer.write_all(b"\x16\x03\x01\xff\xff\xff\xff\xff\xff\xff"),
+            3 => peer.write_all(b"GET / HT"),
+            _ => peer.write_all(&[0; 300]),
+        };
+        peers.push(peer);
+    }
+    let began = Instant::now();
+    let mut connection = cloud.connect(&[&ca]).await.unwrap();
+    assert_eq!(connection.get("/ca.crt").await.unwrap().0, 200);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    // Oversized heads are refused, on a connection of their own.
+    let head = format!("GET /ca.crt HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(200_000));
+    let mut peer = std::net::TcpStream::connect(("127.0.0.1", cloud.http_port)).unwrap();
+    let _ = peer.write_all(head.as_bytes());
+    let mut answer = Vec::new();
+    let _ = peer.read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    assert_eq!(connection.get("/ca.crt").await.unwrap().0, 200);
+}
+
+#[tokio::test]
 async fn sigterm_ends_it_in_time_though_connections_are_open_and_ready_was_all_it_said() {
     let mut cloud = Cloud::start();
     let ca = cloud.ca();
