@@ -1,0 +1,4 @@
+//! `/v3/domains`: the projects that own everything else.
+
+pub(crate) mod handlers;
+pub(crate) mod policy;

@@ -1,0 +1,152 @@
+//! The URL table of Identity v3.
+
+use rest::{Route, delete, get, head, patch, post, put};
+
+use crate::{
+    App, assignments,
+    catalog::{self, endpoints, regions, services},
+    domains, groups, projects, roles, tokens, users,
+};
+
+pub(crate) fn table() -> Vec<Route<App>> {
+    let mut table = vec![
+        post("/v3/auth/tokens", tokens::handlers::create).public(),
+        get("/v3/auth/tokens", tokens::handlers::show).rule(tokens::policy::VALIDATE),
+        head("/v3/auth/tokens", tokens::handlers::check).rule(tokens::policy::CHECK),
+        delete("/v3/auth/tokens", tokens::handlers::revoke).rule(tokens::policy::REVOKE),
+        get("/v3/auth/catalog", tokens::handlers::own_catalog).rule(tokens::policy::AUTH_CATALOG),
+        get("/v3/auth/projects", tokens::handlers::own_projects).rule(tokens::policy::AUTH_PROJECTS),
+        get("/v3/auth/domains", tokens::handlers::own_domains).rule(tokens::policy::AUTH_DOMAINS),
+        get("/v3/auth/system", tokens::handlers::own_system).rule(tokens::policy::AUTH_SYSTEM),
+        get("/v3/domains", domains::handlers::index).rule(domains::policy::LIST),
+        post("/v3/domains", domains::handlers::create).rule(domains::policy::CREATE),
+        get("/v3/domains/{domain_id}", domains::handlers::show).rule(domains::policy::GET),
+        patch("/v3/domains/{domain_id}", domains::handlers::update).rule(domains::policy::UPDATE),
+        delete("/v3/domains/{domain_id}", domains::handlers::delete).rule(domains::policy::DELETE),
+        get("/v3/projects", projects::handlers::index).rule(projects::policy::LIST),
+        post("/v3/projects", projects::handlers::create).rule(projects::policy::CREATE),
+        get("/v3/projects/{project_id}", projects::handlers::show).rule(projects::policy::GET),
+        patch("/v3/projects/{project_id}", projects::handlers::update).rule(projects::policy::UPDATE),
+        delete("/v3/projects/{project_id}", projects::handlers::delete).rule(projects::policy::DELETE),
+        get("/v3/projects/{project_id}/tags", projects::tags::index).rule(projects::policy::LIST_TAGS),
+        put("/v3/projects/{project_id}/tags", projects::tags::replace).rule(projects::policy::UPDATE_TAGS),
+        delete("/v3/projects/{project_id}/tags", projects::tags::clear).rule(projects::policy::DELETE_TAGS),
+        get("/v3/projects/{project_id}/tags/{value}", projects::tags::show).rule(projects::policy::GET_TAG),
+        put("/v3/projects/{project_id}/tags/{value}", projects::tags::create).rule(projects::policy::CREATE_TAG),
+        delete("/v3/projects/{project_id}/tags/{value}", projects::tags::delete).rule(projects::policy::DELETE_TAG),
+        get("/v3/users", users::handlers::index).rule(users::policy::LIST),
+        post("/v3/users", users::handlers::create).rule(users::policy::CREATE),
+        get("/v3/users/{user_id}", users::handlers::show).rule(users::policy::GET),
+        patch("/v3/users/{user_id}", users::handlers::update).rule(users::policy::UPDATE),
+        delete("/v3/users/{user_id}", users::handlers::delete).rule(users::policy::DELETE),
+        // The old password in the body is the authentication.
+        post("/v3/users/{user_id}/password", users::handlers::change_password).public(),
+        get("/v3/users/{user_id}/projects", users::handlers::projects).rule(projects::policy::LIST_OF_USER),
+        get("/v3/users/{user_id}/groups", users::handlers::groups).rule(groups::policy::LIST_OF_USER),
+        get("/v3/groups", groups::handlers::index).rule(groups::policy::LIST),
+        post("/v3/groups", groups::handlers::create).rule(groups::policy::CREATE),
+        get("/v3/groups/{group_id}", groups::handlers::show).rule(groups::policy::GET),
+        patch("/v3/groups/{group_id}", groups::handlers::update).rule(groups::policy::UPDATE),
+        delete("/v3/groups/{group_id}", groups::handlers::delete).rule(groups::policy::DELETE),
+        get("/v3/groups/{group_id}/users", groups::handlers::users).rule(groups::policy::LIST_USERS),
+        get("/v3/groups/{group_id}/users/{user_id}", groups::handlers::check_user).rule(groups::policy::CHECK_USER),
+        put("/v3/groups/{group_id}/users/{user_id}", groups::handlers::add_user).rule(groups::policy::ADD_USER),
+        delete("/v3/groups/{group_id}/users/{user_id}", groups::handlers::remove_user)
+            .rule(groups::policy::REMOVE_USER),
+        get("/v3/roles", roles::handlers::index).rules(&[roles::policy::LIST, roles::policy::LIST_OF_DOMAIN]),
+        post("/v3/roles", roles::handlers::create).rules(&[roles::policy::CREATE, roles::policy::CREATE_OF_DOMAIN]),
+        get("/v3/roles/{role_id}", roles::handlers::show).rules(&[roles::policy::GET, roles::policy::GET_OF_DOMAIN]),
+        patch("/v3/roles/{role_id}", roles::handlers::update)
+            .rules(&[roles::policy::UPDATE, roles::policy::UPDATE_OF_DOMAIN]),
+        delete("/v3/roles/{role_id}", roles::handlers::delete)
+            .rules(&[roles::policy::DELETE, roles::policy::DELETE_OF_DOMAIN]),
+        get("/v3/roles/{role_id}/implies", roles::implied::index).rule(roles::policy::LIST_IMPLIED),
+        get("/v3/roles/{role_id}/implies/{implied_role_id}", roles::implied::show).rule(roles::policy::GET_IMPLIED),
+        head("/v3/roles/{role_id}/implies/{implied_role_id}", roles::implied::check).rule(roles::policy::CHECK_IMPLIED),
+        put("/v3/roles/{role_id}/implies/{implied_role_id}", roles::implied::create)
+            .rule(roles::policy::CREATE_IMPLIED),
+        delete("/v3/roles/{role_id}/implies/{implied_role_id}", roles::implied::delete)
+            .rule(roles::policy::DELETE_IMPLIED),
+        get("/v3/role_inferences", roles::implied::inferences).rule(roles::policy::LIST_INFERENCES),
+        get("/v3/role_assignments", assignments::listing::index)
+            .rules(&[assignments::policy::LIST_ASSIGNMENTS, assignments::policy::LIST_ASSIGNMENTS_FOR_TREE]),
+        get("/v3/regions", regions::index).rule(catalog::policy::LIST_REGIONS),
+        post("/v3/regions", regions::create).rule(catalog::policy::CREATE_REGION),
+        get("/v3/regions/{region_id}", regions::show).rule(catalog::policy::GET_REGION),
+        put("/v3/regions/{region_id}", regions::put).rule(catalog::policy::CREATE_REGION),
+        patch("/v3/regions/{region_id}", regions::update).rule(catalog::policy::UPDATE_REGION),
+        delete("/v3/regions/{region_id}", regions::delete).rule(catalog::policy::DELETE_REGION),
+        get("/v3/services", services::index).rule(catalog::policy::LIST_SERVICES),
+        post("/v3/services", services::create).rule(catalog::policy::CREATE_SERVICE),
+        get("/v3/services/{service_id}", services::show).rule(catalog::policy::GET_SERVICE),
+        patch("/v3/services/{service_id}", services::update).rule(catalog::policy::UPDATE_SERVICE),
+        delete("/v3/services/{service_id}", services::delete).rule(catalog::policy::DELETE_SERVICE),
+        get("/v3/endpoints", endpoints::index).rule(catalog::policy::LIST_ENDPOINTS),
+        post("/v3/endpoints", endpoints::create).rule(catalog::policy::CREATE_ENDPOINT),
+        get("/v3/endpoints/{endpoint_id}", endpoints::show).rule(catalog::policy::GET_ENDPOINT),
+        patch("/v3/endpoints/{endpoint_id}", endpoints::update).rule(catalog::policy::UPDATE_ENDPOINT),
+        delete("/v3/endpoints/{endpoint_id}", endpoints::delete).rule(catalog::policy::DELETE_ENDPOINT),
+    ];
+    table.extend(grants());
+    table
+}
+
+/// The same four handlers below every combination of target and actor.
+fn grants() -> Vec<Route<App>> {
+    use assignments::{handlers, policy};
+    let plain = [policy::LIST, policy::CHECK, policy::CREATE, policy::REVOKE];
+    let user =
+        [policy::SYSTEM_USER_LIST, policy::SYSTEM_USER_CHECK, policy::SYSTEM_USER_CREATE, policy::SYSTEM_USER_REVOKE];
+    let group = [
+        policy::SYSTEM_GROUP_LIST,
+        policy::SYSTEM_GROUP_CHECK,
+        policy::SYSTEM_GROUP_CREATE,
+        policy::SYSTEM_GROUP_REVOKE,
+    ];
+    let mut table = Vec::new();
+    for (all, one, rules) in [
+        (
+            "/v3/projects/{project_id}/users/{user_id}/roles",
+            "/v3/projects/{project_id}/users/{user_id}/roles/{role_id}",
+            plain,
+        ),
+        (
+            "/v3/projects/{project_id}/groups/{group_id}/roles",
+            "/v3/projects/{project_id}/groups/{group_id}/roles/{role_id}",
+            plain,
+        ),
+        (
+            "/v3/domains/{domain_id}/users/{user_id}/roles",
+            "/v3/domains/{domain_id}/users/{user_id}/roles/{role_id}",
+            plain,
+        ),
+        (
+            "/v3/domains/{domain_id}/groups/{group_id}/roles",
+            "/v3/domains/{domain_id}/groups/{group_id}/roles/{role_id}",
+            plain,
+        ),
+        ("/v3/system/users/{user_id}/roles", "/v3/system/users/{user_id}/roles/{role_id}", user),
+        ("/v3/system/groups/{group_id}/roles", "/v3/system/groups/{group_id}/roles/{role_id}", group),
+        (
+            "/v3/OS-INHERIT/domains/{domain_id}/users/{user_id}/roles/inherited_to_projects",
+            "/v3/OS-INHERIT/domains/{domain_id}/users/{user_id}/roles/{role_id}/inherited_to_projects",
+            plain,
+        ),
+        (
+            "/v3/OS-INHERIT/domains/{domain_id}/groups/{group_id}/roles/inherited_to_projects",
+            "/v3/OS-INHERIT/domains/{domain_id}/groups/{group_id}/roles/{role_id}/inherited_to_projects",
+            plain,
+        ),
+        ("", "/v3/OS-INHERIT/projects/{project_id}/users/{user_id}/roles/{role_id}/inherited_to_projects", plain),
+        ("", "/v3/OS-INHERIT/projects/{project_id}/groups/{group_id}/roles/{role_id}/inherited_to_projects", plain),
+    ] {
+        let [list, check, create, revoke] = rules;
+        if !all.is_empty() {
+            table.push(get(all, handlers::index).rule(list));
+        }
+        table.push(get(one, handlers::check).rule(check));
+        table.push(put(one, handlers::create).rule(create));
+        table.push(delete(one, handlers::revoke).rule(revoke));
+    }
+    table
+}

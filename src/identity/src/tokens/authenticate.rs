@@ -1,0 +1,253 @@
+//! From proof of identity to a token.
+//!
+//! Every failure after the body was understood is the same 401. Whether the user exists is decided only after the
+//! password was hashed. The user's epoch is read together with the hash and must still hold when the token is made.
+
+use rest::{Error, Result};
+use serde_json::Value;
+
+use super::{
+    cache::Cache,
+    model::{APPLICATION_CREDENTIAL, Known, PASSWORD, Payload, TOKEN, TokenScope, method_names},
+    request::{DomainRef, Method, Ref, Request, ScopeRequest},
+    store::{self, Account},
+};
+use crate::{App, fernet, passwords::PASSWORD_MAX_BYTES};
+
+/// What one method proved.
+struct Proof {
+    account: Account,
+    methods: u8,
+    /// Of the token that was handed in: it bounds the new one and starts or continues the chain.
+    parent: Option<Payload>,
+    /// Of the application credential: it decides the scope.
+    application_credential: Option<(String, String)>,
+}
+
+pub(crate) struct Issued {
+    pub id: String,
+    pub known: std::sync::Arc<Known>,
+}
+
+impl App {
+    pub(crate) async fn issue(&self, request: Request) -> Result<Issued> {
+        let mut proof: Option<Proof> = None;
+        for method in request.methods {
+            let next = match method {
+                Method::Password { user, password } => self.by_password(user, password).await?,
+                Method::Token { id } => self.by_token(&id).await?,
+                Method::ApplicationCredential { id, name, user, secret } => {
+                    self.by_application_credential(id, name, user, secret).await?
+                }
+            };
+            proof = Some(match proof {
+                None => next,
+                Some(before) if before.account.id == next.account.id && before.account.epoch == next.account.epoch => {
+                    Proof {
+                        methods: before.methods | next.methods,
+                        parent: before.parent.or(next.parent),
+                        application_credential: before.application_credential.or(next.application_credential),
+                        account: next.account,
+                    }
+                }
+                Some(_) => return Err(Error::unauthenticated()),
+            });
+        }
+        let proof = proof.ok_or_else(Error::unauthenticated)?;
+        enough_factors(&proof)?;
+        let scope = request.scope;
+        if proof.application_credential.is_some() && !matches!(scope, ScopeRequest::Absent) {
+            return Err(Error::unauthenticated());
+        }
+
+        let now_s = u32::try_from(self.now_s()).map_err(Error::internal)?;
+        let lifetime = u32::try_from(self.options.token_lifetime_s).unwrap_or(u32::MAX);
+        let expires_s = match &proof.parent {
+            Some(parent) => parent.expires_s,
+            None => now_s.saturating_add(lifetime),
+        };
+        let audit_id = fernet::random().ok_or_else(|| Error::internal("no random numbers"))?;
+        let draft = Payload {
+            methods: proof.methods,
+            user_id: proof.account.id.clone(),
+            user_epoch: proof.account.epoch,
+            scope: TokenScope::Unscoped,
+            scope_epoch: 0,
+            issued_s: now_s,
+            expires_s,
+            audit_id,
+            chain_id: proof.parent.as_ref().map(|parent| parent.chain_id.unwrap_or(parent.audit_id)),
+            application_credential_id: proof.application_credential.as_ref().map(|(id, _)| id.clone()),
+        };
+        let generation = self.cache.generation();
+        let known = self
+            .db
+            .read(move |tx| -> Result<Option<Known>> {
+                let wanted = match (&proof.application_credential, scope) {
+                    (Some((_, project_id)), _) => TokenScope::Project(project_id.clone()),
+                    (None, ScopeRequest::Unscoped) => TokenScope::Unscoped,
+                    (None, ScopeRequest::System) => TokenScope::System,
+                    (None, ScopeRequest::Domain(domain)) => match find_domain(tx, &domain)? {
+                        Some(id) => TokenScope::Domain(id),
+                        None => return Ok(None),
+                    },
+                    (None, ScopeRequest::Project(project)) => match find_project(tx, project)? {
+                        Some(id) => TokenScope::Project(id),
+                        None => return Ok(None),
+                    },
+                    (None, ScopeRequest::Absent) => {
+                        if let Some(id) = &proof.account.default_project_id {
+                            let known = settle(tx, draft.clone(), TokenScope::Project(id.clone()))?;
+                            if known.is_some() {
+                                return Ok(known);
+                            }
+                        }
+                        TokenScope::Unscoped
+                    }
+                };
+                settle(tx, draft, wanted)
+            })
+            .await?
+            .ok_or_else(Error::unauthenticated)?;
+        let id = self.keys.seal(now_s.into(), &known.payload.encode())?;
+        let known = std::sync::Arc::new(known);
+        self.cache.put(Cache::hash(&id), generation, std::sync::Arc::clone(&known));
+        Ok(Issued { id, known })
+    }
+
+    async fn by_password(&self, user: Ref, password: String) -> Result<Proof> {
+        let account = self.find_user(user).await?;
+        let account = self.verify(account, password).await?;
+        if account.password_expired(self.clock.now()) {
+            return Err(Error::unauthenticated());
+        }
+        Ok(Proof { account, methods: PASSWORD, parent: None, application_credential: None })
+    }
+
+    /// The account if it exists, is enabled, and the password is its own; the same answer after the same work if not.
+    pub(crate) async fn verify(&self, account: Option<Account>, password: String) -> Result<Account> {
+        let hash = account.as_ref().and_then(|account| account.password_hash.clone());
+        let (password, hash) =
+            if password.len() > PASSWORD_MAX_BYTES { (String::new(), None) } else { (password, hash) };
+        let fits = self.hasher.verify(password, hash).await?;
+        account.filter(|account| fits && account.enabled).ok_or_else(Error::unauthenticated)
+    }
+
+    async fn find_user(&self, user: Ref) -> Result<Option<Account>> {
+        self.db
+            .read(move |tx| match user {
+                Ref::Id(id) => Ok(store::find_account(tx, &id)?),
+                Ref::Name(name, domain) => match find_domain(tx, &domain)? {
+                    Some(domain) => Ok(store::find_account_by_name(tx, name.trim(), &domain)?),
+                    None => Ok(None),
+                },
+            })
+            .await
+    }
+
+    async fn by_token(&self, token: &str) -> Result<Proof> {
+        let known = self.known(token).await?.filter(|known| !known.expired(self.now_s()));
+        let known = known.ok_or_else(Error::unauthenticated)?;
+        if known.payload.application_credential_id.is_some() {
+            return Err(crate::errors::refused("rescope a token of an application credential"));
+        }
+        let account = self.find_user(Ref::Id(known.payload.user_id.clone())).await?;
+        let account = account
+            .filter(|account| account.enabled && account.epoch == known.payload.user_epoch)
+            .ok_or_else(Error::unauthenticated)?;
+        Ok(Proof {
+            account,
+            methods: known.payload.methods | TOKEN,
+            parent: Some(known.payload.clone()),
+            application_credential: None,
+        })
+    }
+
+    async fn by_application_credential(
+        &self,
+        id: Option<String>,
+        name: Option<String>,
+        user: Option<Ref>,
+        secret: String,
+    ) -> Result<Proof> {
+        let named = match (id.is_none(), user) {
+            (true, Some(user)) => self.find_user(user).await?.map(|account| account.id),
+            _ => None,
+        };
+        let found = self
+            .db
+            .read(move |tx| {
+                let columns = "SELECT id, user_id, project_id, secret_hash FROM identity_application_credential";
+                let row = |row: &db::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+                let found: Option<(String, String, String, String)> = match (id, named, name) {
+                    (Some(id), _, _) => tx.find(&format!("{columns} WHERE id = ?"), [id], row)?,
+                    (None, Some(user), Some(name)) => {
+                        tx.find(&format!("{columns} WHERE user_id = ? AND name = ?"), [user, name], row)?
+                    }
+                    _ => None,
+                };
+                let account = match &found {
+                    Some((_, user_id, _, _)) => store::find_account(tx, user_id)?,
+                    None => None,
+                };
+                rest::Result::Ok(found.zip(account))
+            })
+            .await?;
+        let hash = found.as_ref().map(|((_, _, _, hash), _)| hash.clone());
+        let (secret, hash) = if secret.len() > PASSWORD_MAX_BYTES { (String::new(), None) } else { (secret, hash) };
+        let fits = self.hasher.verify(secret, hash).await?;
+        let ((id, _, project_id, _), account) =
+            found.filter(|(_, account)| fits && account.enabled).ok_or_else(Error::unauthenticated)?;
+        Ok(Proof {
+            account,
+            methods: APPLICATION_CREDENTIAL,
+            parent: None,
+            application_credential: Some((id, project_id)),
+        })
+    }
+}
+
+/// The payload in this scope, if the user may have it.
+fn settle(tx: &db::Tx<'_>, mut payload: Payload, scope: TokenScope) -> Result<Option<Known>> {
+    let Some(place) = store::find_place(tx, &scope)? else { return Ok(None) };
+    payload.scope = scope;
+    payload.scope_epoch = place.epoch;
+    store::resolve(tx, payload)
+}
+
+pub(crate) fn find_domain(tx: &db::Tx<'_>, domain: &DomainRef) -> Result<Option<String>> {
+    Ok(match domain {
+        DomainRef::Id(id) => Some(id.clone()),
+        DomainRef::Name(name) => store::find_domain_id(tx, name.trim())?,
+    })
+}
+
+fn find_project(tx: &db::Tx<'_>, project: Ref) -> Result<Option<String>> {
+    Ok(match project {
+        Ref::Id(id) => Some(id),
+        Ref::Name(name, domain) => match find_domain(tx, &domain)? {
+            Some(domain) => store::find_project_id(tx, name.trim(), &domain)?,
+            None => None,
+        },
+    })
+}
+
+/// A user's multi-factor rules: one of them must be covered by the methods used. Rules that name only unknown methods
+/// lock nobody out, as upstream has it.
+fn enough_factors(proof: &Proof) -> Result<()> {
+    let options = &proof.account.options;
+    if options.get("multi_factor_auth_enabled") != Some(&Value::Bool(true)) || proof.methods & TOKEN != 0 {
+        return Ok(());
+    }
+    let known = method_names(u8::MAX);
+    let used = method_names(proof.methods);
+    let mut rules = Vec::new();
+    for rule in options.get("multi_factor_auth_rules").and_then(Value::as_array).into_iter().flatten() {
+        let rule: Vec<&str> = rule.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        if rule.iter().all(|method| known.iter().any(|known| known == method)) {
+            rules.push(rule);
+        }
+    }
+    let met = rules.iter().any(|rule| rule.iter().all(|method| used.iter().any(|used| used == method)));
+    if rules.is_empty() || met { Ok(()) } else { Err(Error::unauthenticated()) }
+}

@@ -1,0 +1,64 @@
+//! What the gateway asks of every request that carries a token.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use rest::{Credentials, Error, RequestLine, Result, TokenCheck};
+
+use super::{
+    cache::Cache,
+    model::{Known, Payload},
+    store,
+};
+use crate::App;
+
+pub(crate) struct Checker {
+    app: App,
+}
+
+impl Checker {
+    pub(crate) fn new(app: App) -> Self {
+        Self { app }
+    }
+}
+
+impl TokenCheck for Checker {
+    fn check<'a>(&'a self, token: &'a str, request: RequestLine<'a>) -> BoxFuture<'a, Result<Arc<Credentials>>> {
+        Box::pin(async move {
+            let known = self.app.known(token).await?.ok_or_else(Error::unauthenticated)?;
+            if known.expired(self.app.now_s()) {
+                return Err(Error::unauthenticated());
+            }
+            // A token may always be looked at and given back.
+            let own = request.service == "identity" && request.path.starts_with("/v3/auth/");
+            if !own && !known.lets_through(request.service, request.method.as_str(), request.path) {
+                return Err(Error::forbidden(
+                    "The access rules of this application credential do not cover this request.",
+                ));
+            }
+            Ok(Arc::clone(&known.creds))
+        })
+    }
+}
+
+impl App {
+    pub(crate) fn now_s(&self) -> i64 {
+        self.clock.now().unix_timestamp()
+    }
+
+    /// Looks a token up. `None` when it is not ours or not good; whether it has expired is for the caller to ask.
+    pub(crate) async fn known(&self, token: &str) -> Result<Option<Arc<Known>>> {
+        let hash = Cache::hash(token);
+        if let Some(known) = self.cache.get(&hash) {
+            return Ok(Some(known));
+        }
+        let Some(payload) = self.keys.unseal(token).and_then(|bytes| Payload::decode(&bytes)) else { return Ok(None) };
+        let generation = self.cache.generation();
+        let known = self.db.read(move |tx| store::resolve(tx, payload)).await?;
+        Ok(known.map(|known| {
+            let known = Arc::new(known);
+            self.cache.put(hash, generation, Arc::clone(&known));
+            known
+        }))
+    }
+}

@@ -1,0 +1,131 @@
+//! `/v3/auth/...`
+
+use axum::extract::State;
+use http::{HeaderMap, HeaderName};
+use rest::{Ctx, Error, Params, RawJson, Reply, Result, Scope, target};
+use serde_json::{Value, json};
+
+use super::{
+    authenticate::Issued,
+    model::{Known, TokenScope},
+    policy,
+    request::Request,
+    store, views,
+};
+use crate::{
+    App, assignments, catalog,
+    errors::not_found,
+    listing::{self, flag},
+    projects,
+};
+
+const SUBJECT: HeaderName = HeaderName::from_static("x-subject-token");
+
+pub(crate) async fn create(State(app): State<App>, ctx: Ctx, params: Params, RawJson(body): RawJson) -> Result<Reply> {
+    let Issued { id, known } = app.issue(Request::parse(body)?).await?;
+    let document = document(&app, &ctx, &params, &known)?;
+    Ok(Reply::created(&document).with_header(SUBJECT, &id))
+}
+
+pub(crate) async fn show(State(app): State<App>, ctx: Ctx, params: Params, headers: HeaderMap) -> Result<Reply> {
+    let (subject, known) = subject(&app, &ctx, &headers, flag(&params, "allow_expired"), policy::VALIDATE).await?;
+    let document = document(&app, &ctx, &params, &known)?;
+    Ok(Reply::ok(&document).with_header(SUBJECT, &subject))
+}
+
+pub(crate) async fn check(State(app): State<App>, ctx: Ctx, params: Params, headers: HeaderMap) -> Result<Reply> {
+    let (subject, _) = subject(&app, &ctx, &headers, flag(&params, "allow_expired"), policy::CHECK).await?;
+    Ok(Reply::empty(http::StatusCode::OK).with_header(SUBJECT, &subject))
+}
+
+pub(crate) async fn revoke(State(app): State<App>, ctx: Ctx, headers: HeaderMap) -> Result<Reply> {
+    let (_, known) = subject(&app, &ctx, &headers, false, policy::REVOKE).await?;
+    let (now, now_s) = (app.clock.now_text(), app.now_s());
+    let window = i64::try_from(app.options.allow_expired_window_s).unwrap_or(i64::MAX / 2);
+    app.db
+        .write(move |tx| -> Result<()> {
+            // The first token of a chain takes along all that came from it; a rescoped one goes alone, so that a client
+            // may drop one scope and keep its login.
+            let chain = known.payload.chain_id.is_none();
+            let keep_until_s = i64::from(known.payload.expires_s) + window;
+            Ok(store::revoke(tx, &known.payload.audit_id, chain, &now, now_s, keep_until_s)?)
+        })
+        .await?;
+    Ok(Reply::no_content())
+}
+
+/// The token that the request is about. One that is not good is not found, whoever asks.
+async fn subject(
+    app: &App,
+    ctx: &Ctx,
+    headers: &HeaderMap,
+    allow_expired: bool,
+    rule: rest::Rule,
+) -> Result<(String, std::sync::Arc<Known>)> {
+    let subject = headers.get(&SUBJECT).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let window = if allow_expired { app.options.allow_expired_window_s } else { 0 };
+    let at = app.now_s() - i64::try_from(window).unwrap_or(0);
+    let known = app.known(&subject).await?.filter(|known| !known.expired(at));
+    let user_id = known.as_ref().map_or("", |known| known.payload.user_id.as_str());
+    ctx.allow(rule, &target(&[("target.token.user_id", user_id)]))?;
+    let known = known.ok_or_else(|| Error::new(rest::Kind::NotFound, "Could not find token."))?;
+    Ok((subject, known))
+}
+
+fn document(app: &App, ctx: &Ctx, params: &Params, known: &Known) -> Result<Value> {
+    let scoped = known.creds.scope != Scope::Unscoped;
+    let catalog =
+        if scoped && !flag(params, "nocatalog") { Some(catalog::for_token(app, ctx, &known.creds)?) } else { None };
+    Ok(views::token(known, catalog))
+}
+
+pub(crate) async fn own_catalog(State(app): State<App>, ctx: Ctx, params: Params) -> Result<Reply> {
+    ctx.allow(policy::AUTH_CATALOG, &target(&[]))?;
+    let creds = ctx.creds()?;
+    if creds.scope == Scope::Unscoped {
+        return Err(Error::forbidden("An unscoped token has no catalog."));
+    }
+    let catalog = catalog::for_token(&app, &ctx, creds)?;
+    let links = json!({"next": null, "previous": null, "self": ctx.url(ctx.path())});
+    let _ = params;
+    Ok(Reply::ok(&json!({"catalog": catalog, "links": links})))
+}
+
+pub(crate) async fn own_projects(State(app): State<App>, ctx: Ctx, params: Params) -> Result<Reply> {
+    ctx.allow(policy::AUTH_PROJECTS, &target(&[]))?;
+    let user_id = ctx.creds()?.user.id.clone();
+    let projects =
+        app.db.read(move |tx| -> Result<_> { Ok(assignments::store::projects_of(tx, &user_id, true)?) }).await?;
+    let views: Vec<_> = projects.iter().map(|project| projects::views::project(&ctx, project)).collect();
+    Ok(listing::all(&ctx, &params, "projects", &views))
+}
+
+pub(crate) async fn own_domains(State(app): State<App>, ctx: Ctx, params: Params) -> Result<Reply> {
+    ctx.allow(policy::AUTH_DOMAINS, &target(&[]))?;
+    let user_id = ctx.creds()?.user.id.clone();
+    let domains = app.db.read(move |tx| -> Result<_> { Ok(assignments::store::domains_of(tx, &user_id)?) }).await?;
+    let views: Vec<_> = domains.iter().map(|domain| projects::views::domain(&ctx, domain)).collect();
+    Ok(listing::all(&ctx, &params, "domains", &views))
+}
+
+pub(crate) async fn own_system(State(app): State<App>, ctx: Ctx, params: Params) -> Result<Reply> {
+    ctx.allow(policy::AUTH_SYSTEM, &target(&[]))?;
+    let user_id = ctx.creds()?.user.id.clone();
+    let roles = app
+        .db
+        .read(move |tx| -> Result<_> { Ok(assignments::store::effective_roles(tx, &user_id, &TokenScope::System)?) })
+        .await?;
+    let system: Vec<Value> = if roles.is_empty() { Vec::new() } else { vec![json!({"all": true})] };
+    Ok(listing::all(&ctx, &params, "system", &system))
+}
+
+/// The catalog as Keystone's older path gives it.
+pub(crate) async fn extension_list(ctx: Ctx) -> Result<Reply> {
+    ctx.decide();
+    Ok(Reply::ok(&json!({"extensions": [], "links": {"next": null, "previous": null, "self": ctx.url(ctx.path())}})))
+}
+
+pub(crate) async fn extension_show(ctx: Ctx, axum::extract::Path(alias): axum::extract::Path<String>) -> Result<Reply> {
+    ctx.decide();
+    Err(not_found("extension", &alias))
+}

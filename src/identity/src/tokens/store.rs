@@ -1,0 +1,233 @@
+//! What a token stands for right now, and what has been revoked.
+
+use std::sync::Arc;
+
+use db::{Tx, clock, params};
+use rest::{Credentials, Delegation, NamedRef, Result, Scope};
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+
+use super::model::{AccessRule, AuditId, Credential, Known, Payload, TokenScope, audit_text, method_names};
+use crate::{assignments, fields::text_map};
+
+/// The user as authentication sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Account {
+    pub id: String,
+    pub name: String,
+    pub domain: NamedRef,
+    /// User and domain both.
+    pub enabled: bool,
+    pub epoch: u32,
+    pub password_hash: Option<String>,
+    pub password_expires_at: Option<String>,
+    pub default_project_id: Option<String>,
+    pub options: Map<String, Value>,
+}
+
+impl Account {
+    pub(crate) fn password_expired(&self, now: OffsetDateTime) -> bool {
+        self.options.get("ignore_password_expiry") != Some(&Value::Bool(true))
+            && self.password_expires_at.as_deref().and_then(clock::parse).is_some_and(|at| at <= now)
+    }
+}
+
+const ACCOUNT: &str = "SELECT u.id, u.name, d.id, d.name, u.enabled AND d.enabled, u.epoch, u.password_hash, \
+     u.password_expires_at, u.default_project_id, u.options \
+     FROM identity_user u JOIN identity_project d ON d.id = u.domain_id";
+
+fn account(row: &db::Row<'_>) -> db::rusqlite::Result<Account> {
+    Ok(Account {
+        id: row.get(0)?,
+        name: row.get(1)?,
+        domain: NamedRef { id: row.get(2)?, name: row.get(3)? },
+        enabled: row.get(4)?,
+        epoch: row.get(5)?,
+        password_hash: row.get(6)?,
+        password_expires_at: row.get(7)?,
+        default_project_id: row.get(8)?,
+        options: text_map(&row.get::<_, String>(9)?),
+    })
+}
+
+pub(crate) fn find_account(tx: &Tx<'_>, id: &str) -> db::Result<Option<Account>> {
+    tx.find(&format!("{ACCOUNT} WHERE u.id = ?"), [id], account)
+}
+
+pub(crate) fn find_account_by_name(tx: &Tx<'_>, name: &str, domain_id: &str) -> db::Result<Option<Account>> {
+    tx.find(&format!("{ACCOUNT} WHERE u.domain_id = ? AND u.name = ?"), [domain_id, name], account)
+}
+
+pub(crate) fn find_domain_id(tx: &Tx<'_>, name: &str) -> db::Result<Option<String>> {
+    tx.find("SELECT id FROM identity_project WHERE is_domain = 1 AND name = ?", [name], |row| row.get(0))
+}
+
+pub(crate) fn find_project_id(tx: &Tx<'_>, name: &str, domain_id: &str) -> db::Result<Option<String>> {
+    tx.find("SELECT id FROM identity_project WHERE domain_id = ? AND name = ?", [domain_id, name], |row| row.get(0))
+}
+
+/// Where a scope leads, if it is enabled.
+pub(crate) struct Place {
+    pub scope: Scope,
+    pub epoch: u32,
+    pub is_domain: bool,
+}
+
+pub(crate) fn find_place(tx: &Tx<'_>, scope: &TokenScope) -> db::Result<Option<Place>> {
+    match scope {
+        TokenScope::Unscoped => Ok(Some(Place { scope: Scope::Unscoped, epoch: 0, is_domain: false })),
+        TokenScope::System => Ok(Some(Place { scope: Scope::System, epoch: 0, is_domain: false })),
+        TokenScope::Domain(id) => tx.find(
+            "SELECT id, name, epoch FROM identity_project WHERE id = ? AND is_domain = 1 AND enabled = 1",
+            [id],
+            |row| {
+                let domain = NamedRef { id: row.get(0)?, name: row.get(1)? };
+                Ok(Place { scope: Scope::Domain(domain), epoch: row.get(2)?, is_domain: false })
+            },
+        ),
+        // A domain used as a project is its own domain. The domain's epoch is part of its projects'.
+        TokenScope::Project(id) => tx.find(
+            "SELECT p.id, p.name, d.id, d.name, p.epoch + iif(p.is_domain, 0, d.epoch), p.is_domain \
+             FROM identity_project p JOIN identity_project d ON d.id = ifnull(p.domain_id, p.id) \
+             WHERE p.id = ? AND p.enabled = 1 AND d.enabled = 1",
+            [id],
+            |row| {
+                let project = NamedRef { id: row.get(0)?, name: row.get(1)? };
+                let domain = NamedRef { id: row.get(2)?, name: row.get(3)? };
+                let scope = Scope::Project { project, domain };
+                Ok(Place { scope, epoch: row.get(4)?, is_domain: row.get(5)? })
+            },
+        ),
+    }
+}
+
+/// The token's meaning, or `None` when anything that it depends on is gone.
+pub(crate) fn resolve(tx: &Tx<'_>, payload: Payload) -> Result<Option<Known>> {
+    if revoked(tx, &payload)? {
+        return Ok(None);
+    }
+    let Some(account) = find_account(tx, &payload.user_id)? else { return Ok(None) };
+    if !account.enabled || account.epoch != payload.user_epoch {
+        return Ok(None);
+    }
+    let Some(place) = find_place(tx, &payload.scope)? else { return Ok(None) };
+    if place.epoch != payload.scope_epoch {
+        return Ok(None);
+    }
+    let mut roles = assignments::store::effective_roles(tx, &account.id, &payload.scope)?;
+    if roles.is_empty() && payload.scope != TokenScope::Unscoped {
+        return Ok(None);
+    }
+    let mut credential = None;
+    if let Some(id) = &payload.application_credential_id {
+        let Some((found, role_ids)) = find_credential(tx, id, &account.id, &payload.scope)? else { return Ok(None) };
+        // Every role handed on must still be held; one that was taken away voids the credential.
+        if !role_ids.iter().all(|id| roles.iter().any(|role| role.id == *id)) {
+            return Ok(None);
+        }
+        let granted = assignments::store::with_implied(tx, &role_ids)?;
+        roles.retain(|role| granted.contains(&role.id));
+        credential = Some(found);
+    }
+    let at = |s: u32| OffsetDateTime::from_unix_timestamp(s.into()).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let mut creds = Credentials {
+        user: NamedRef { id: account.id, name: account.name },
+        user_domain: account.domain,
+        scope: place.scope,
+        roles,
+        methods: method_names(payload.methods),
+        audit_ids: payload.audit_ids(),
+        delegation: Delegation {
+            trust_id: None,
+            application_credential_id: payload.application_credential_id.clone(),
+            restricted: credential.as_ref().is_some_and(|credential| credential.restricted),
+        },
+        issued_at: at(payload.issued_s),
+        expires_at: at(payload.expires_s),
+        view: Map::new(),
+    };
+    creds.view = creds.policy_view();
+    // Rules such as `not domain_id:None` tell "no domain" from null, as oslo.context gives it.
+    for key in ["domain_id", "project_id", "system_scope"] {
+        creds.view.entry(key).or_insert(Value::Null);
+    }
+    Ok(Some(Known {
+        payload,
+        creds: Arc::new(creds),
+        is_domain: place.is_domain,
+        password_expires_at: account.password_expires_at,
+        credential,
+    }))
+}
+
+fn find_credential(
+    tx: &Tx<'_>,
+    id: &str,
+    user_id: &str,
+    scope: &TokenScope,
+) -> db::Result<Option<(Credential, Vec<String>)>> {
+    let TokenScope::Project(project_id) = scope else { return Ok(None) };
+    let found = tx.find(
+        "SELECT id, name, unrestricted, expires_at, restricted_to_rules FROM identity_application_credential \
+         WHERE id = ? AND user_id = ? AND project_id = ?",
+        [id, user_id, project_id],
+        |row| {
+            let expires: Option<String> = row.get(3)?;
+            Ok((
+                Credential {
+                    id: row.get(0)?,
+                    name: row.get(1)?,
+                    restricted: !row.get::<_, bool>(2)?,
+                    expires_s: expires
+                        .and_then(|text| clock::parse(&text))
+                        .map(|at| u32::try_from(at.unix_timestamp()).unwrap_or(0)),
+                    rules: None,
+                },
+                row.get::<_, bool>(4)?,
+            ))
+        },
+    )?;
+    let Some((mut credential, with_rules)) = found else { return Ok(None) };
+    if with_rules {
+        credential.rules = Some(tx.list(
+            "SELECT r.service, r.method, r.path FROM identity_access_rule r \
+             JOIN identity_application_credential_rule c ON c.access_rule_id = r.id \
+             WHERE c.application_credential_id = ?",
+            [id],
+            |row| Ok(AccessRule { service: row.get(0)?, method: row.get(1)?, path: row.get(2)? }),
+        )?);
+    }
+    let roles = tx.list(
+        "SELECT role_id FROM identity_application_credential_role WHERE application_credential_id = ?",
+        [id],
+        |row| row.get(0),
+    )?;
+    Ok(Some((credential, roles)))
+}
+
+fn revoked(tx: &Tx<'_>, payload: &Payload) -> db::Result<bool> {
+    let own = audit_text(&payload.audit_id);
+    let chain = payload.chain_id.as_ref().map(audit_text);
+    tx.exists(
+        "SELECT 1 FROM identity_revocation WHERE audit_id = ?1 OR (audit_id = ?2 AND chain = 1)",
+        params![own, chain],
+    )
+}
+
+/// Voids one token, or with `chain` also all that were rescoped from it. Forgets revocations of tokens long expired.
+pub(crate) fn revoke(
+    tx: &Tx<'_>,
+    audit_id: &AuditId,
+    chain: bool,
+    now: &str,
+    now_s: i64,
+    keep_until_s: i64,
+) -> db::Result<()> {
+    tx.execute("DELETE FROM identity_revocation WHERE expires_s < ?", [now_s])?;
+    tx.execute(
+        "INSERT INTO identity_revocation (audit_id, chain, revoked_at, expires_s) VALUES (?1, ?2, ?3, ?4) \
+         ON CONFLICT (audit_id) DO UPDATE SET chain = max(chain, excluded.chain)",
+        params![audit_text(audit_id), chain, now, keep_until_s],
+    )?;
+    Ok(())
+}

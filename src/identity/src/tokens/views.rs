@@ -1,0 +1,53 @@
+//! The token document.
+
+use rest::{Credentials, NamedRef, Scope};
+use serde_json::{Value, json};
+
+use super::model::Known;
+
+fn named(thing: &NamedRef) -> Value {
+    json!({"id": thing.id, "name": thing.name})
+}
+
+/// `catalog`: left out of unscoped tokens and with `?nocatalog`.
+pub(crate) fn token(known: &Known, catalog: Option<Value>) -> Value {
+    let creds: &Credentials = &known.creds;
+    let mut token = json!({
+        "methods": creds.methods,
+        "user": {
+            "domain": named(&creds.user_domain),
+            "id": creds.user.id,
+            "name": creds.user.name,
+            "password_expires_at": known.password_expires_at,
+        },
+        "audit_ids": creds.audit_ids,
+        "expires_at": db::clock::text(creds.expires_at),
+        "issued_at": db::clock::text(creds.issued_at),
+    });
+    match &creds.scope {
+        Scope::Unscoped => {}
+        Scope::Project { project, domain } => {
+            token["project"] = json!({"domain": named(domain), "id": project.id, "name": project.name});
+            token["is_domain"] = json!(known.is_domain);
+        }
+        Scope::Domain(domain) => token["domain"] = named(domain),
+        Scope::System => token["system"] = json!({"all": true}),
+    }
+    if creds.scope != Scope::Unscoped {
+        token["roles"] = creds.roles.iter().map(named).collect();
+    }
+    if let Some(catalog) = catalog {
+        token["catalog"] = catalog;
+    }
+    if let Some(credential) = &known.credential {
+        token["application_credential"] =
+            json!({"id": credential.id, "name": credential.name, "restricted": credential.restricted});
+        if let Some(rules) = &credential.rules {
+            token["application_credential"]["access_rules"] = rules
+                .iter()
+                .map(|rule| json!({"service": rule.service, "method": rule.method, "path": rule.path}))
+                .collect();
+        }
+    }
+    json!({ "token": token })
+}

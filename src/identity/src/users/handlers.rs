@@ -1,0 +1,304 @@
+//! `/v3/users`
+
+use axum::extract::{Path, State};
+use db::{Tx, Value as Bound};
+use policy::Target;
+use rest::{Ctx, Error, Params, RawJson, Reply, Result, target};
+use serde_json::{Value, json};
+
+use super::{
+    policy as rules,
+    store::{self, User},
+    views,
+};
+use crate::{
+    App, assignments,
+    errors::{expecting, invalid, not_found},
+    fields::{Fields, ID_MAX, NAME_MAX, OptionKind, TEXT_MAX, check_options, merge},
+    groups, listing,
+    passwords::PASSWORD_MAX_BYTES,
+    projects::{self, handlers::default_domain, store::find_domain},
+};
+
+const OPTIONS: &[(&str, OptionKind)] = &[
+    ("ignore_change_password_upon_first_use", OptionKind::Bool),
+    ("ignore_password_expiry", OptionKind::Bool),
+    ("ignore_lockout_failure_attempts", OptionKind::Bool),
+    ("ignore_user_inactivity", OptionKind::Bool),
+    ("lock_password", OptionKind::Bool),
+    ("multi_factor_auth_enabled", OptionKind::Bool),
+    ("multi_factor_auth_rules", OptionKind::Rules),
+];
+
+/// What policy sees of a user; nothing when there is none.
+pub(crate) fn policy_target(user: Option<&User>) -> Target {
+    match user {
+        Some(user) => target(&[("target.user.id", &user.id), ("target.user.domain_id", &user.domain_id)]),
+        None => target(&[]),
+    }
+}
+
+pub(crate) async fn index(State(app): State<App>, ctx: Ctx, mut params: Params) -> Result<Reply> {
+    let asked = params.clone();
+    let domain_id = ctx.creds()?.domain_id().map(str::to_owned);
+    ctx.allow(
+        rules::LIST,
+        &match &domain_id {
+            Some(id) => target(&[("target.domain_id", id)]),
+            None => target(&[]),
+        },
+    )?;
+    let mut page = store::LIST.page(&mut params)?;
+    if let Some(id) = domain_id {
+        page.and("u.domain_id = ?", [Bound::Text(id)]);
+    }
+    app.db
+        .read(move |tx| {
+            let listing = page.fetch(tx, store::user)?;
+            // Written as text here, off the async threads: a thousand users are half a megabyte.
+            Ok(views_page(&ctx, &asked, &listing))
+        })
+        .await
+}
+
+pub(crate) fn views_page(ctx: &Ctx, asked: &Params, listing: &rest::Listing<User>) -> Reply {
+    let views: Vec<_> = listing.rows.iter().map(|user| views::user(ctx, user)).collect();
+    listing::page_of(ctx, asked, "users", &views, listing.next_link(ctx, asked, |user| &user.id))
+}
+
+pub(crate) async fn show(State(app): State<App>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {
+    app.db
+        .read(move |tx| {
+            let found = store::find(tx, &id)?;
+            ctx.allow(rules::GET, &policy_target(found.as_ref()))?;
+            let user = found.ok_or_else(|| not_found("user", &id))?;
+            Ok(Reply::ok(&listing::wrap("user", &views::user(&ctx, &user))))
+        })
+        .await
+}
+
+/// `None`: the body does not speak of it; `Some(None)`: no password.
+fn password(fields: &mut Fields) -> Result<Option<Option<String>>> {
+    let password = fields.nullable("password", usize::MAX)?;
+    if let Some(Some(text)) = &password {
+        check_password(text)?;
+    }
+    Ok(password)
+}
+
+fn check_password(text: &str) -> Result<()> {
+    if text.len() > PASSWORD_MAX_BYTES {
+        return Err(invalid("password", format_args!("it is longer than {PASSWORD_MAX_BYTES} bytes")));
+    }
+    Ok(())
+}
+
+/// Attributes that are free in form but not in type.
+fn check_extra(fields: &Fields) -> Result<()> {
+    for name in ["description", "email"] {
+        match fields.peek(name) {
+            None | Some(Value::Null) => {}
+            Some(Value::String(text)) if text.chars().count() <= TEXT_MAX => {}
+            Some(_) => return Err(invalid(name, "it must be a string or null")),
+        }
+    }
+    if fields.peek("federated").is_some_and(|value| !value.as_array().is_some_and(Vec::is_empty)) {
+        return Err(invalid("federated", "no identity provider is configured"));
+    }
+    Ok(())
+}
+
+pub(crate) async fn create(State(app): State<App>, ctx: Ctx, RawJson(body): RawJson) -> Result<Reply> {
+    let mut fields = Fields::open(body, "user")?;
+    check_extra(&fields)?;
+    fields.take("federated");
+    let name = fields.required_name("name", NAME_MAX, "user")?;
+    let domain_id = match fields.text("domain_id", ID_MAX)? {
+        Some(id) => id,
+        None => default_domain(ctx.creds()?),
+    };
+    let enabled = fields.boolean("enabled")?.unwrap_or(true);
+    let default_project_id = fields.nullable("default_project_id", ID_MAX)?.flatten();
+    let password = password(&mut fields)?.flatten();
+    let mut options = fields.object("options")?.unwrap_or_default();
+    check_options(&options, OPTIONS)?;
+    options.retain(|_, value| !value.is_null());
+    let user = User {
+        id: rest::new_hex_id(),
+        name,
+        domain_id,
+        enabled,
+        default_project_id,
+        password_expires_at: None,
+        options,
+        extra: fields.into_extra(),
+    };
+    ctx.allow(rules::CREATE, &policy_target(Some(&user)))?;
+    let hash = match password {
+        Some(password) => Some(app.hasher.hash(password).await?),
+        None => None,
+    };
+    let now = app.clock.now_text();
+    app.db
+        .write(move |tx| {
+            if find_domain(tx, &user.domain_id)?.is_none() {
+                return Err(not_found("domain", &user.domain_id));
+            }
+            check_default_project(tx, &user)?;
+            store::insert(tx, &user, hash.as_deref(), &now)?;
+            Ok(Reply::created(&listing::wrap("user", &views::user(&ctx, &user))))
+        })
+        .await
+}
+
+/// A domain is no default project; a project that does not exist is kept, as upstream does.
+fn check_default_project(tx: &Tx<'_>, user: &User) -> Result<()> {
+    if let Some(id) = &user.default_project_id
+        && find_domain(tx, id)?.is_some()
+    {
+        return Err(Error::bad_request("A user's default project must not be a domain."));
+    }
+    Ok(())
+}
+
+pub(crate) async fn update(
+    State(app): State<App>,
+    ctx: Ctx,
+    Path(id): Path<String>,
+    RawJson(body): RawJson,
+) -> Result<Reply> {
+    let found = app.db.read_blocking(|tx| store::find(tx, &id))?;
+    ctx.allow(rules::UPDATE, &policy_target(found.as_ref()))?;
+    found.ok_or_else(|| not_found("user", &id))?;
+    let mut fields = Fields::open(body, "user")?.some("user")?;
+    fields.same_id(&id)?;
+    check_extra(&fields)?;
+    fields.take("federated");
+    let password = password(&mut fields)?;
+    let hash = match &password {
+        Some(Some(password)) => Some(app.hasher.hash(password.clone()).await?),
+        _ => None,
+    };
+    app.db
+        .write(move |tx| {
+            let mut user = store::find(tx, &id)?.ok_or_else(|| not_found("user", &id))?;
+            ctx.allow(rules::UPDATE, &policy_target(Some(&user)))?;
+            fields.unchanged("domain_id", Some(&user.domain_id))?;
+            if let Some(name) = fields.name("name", NAME_MAX)? {
+                user.name = name;
+            }
+            let was_enabled = user.enabled;
+            if let Some(enabled) = fields.boolean("enabled")? {
+                user.enabled = enabled;
+            }
+            if let Some(id) = fields.nullable("default_project_id", ID_MAX)? {
+                user.default_project_id = id;
+                check_default_project(tx, &user)?;
+            }
+            if let Some(options) = fields.object("options")? {
+                check_options(&options, OPTIONS)?;
+                merge(&mut user.options, options, true);
+            }
+            merge(&mut user.extra, fields.into_extra(), false);
+            store::update(tx, &user, was_enabled && !user.enabled)?;
+            if password.is_some() {
+                store::set_password(tx, &id, hash.as_deref())?;
+                user.password_expires_at = None;
+            }
+            Ok(Reply::ok(&listing::wrap("user", &views::user(&ctx, &user))))
+        })
+        .await
+}
+
+pub(crate) async fn delete(State(app): State<App>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {
+    app.db
+        .write(move |tx| {
+            let found = store::find(tx, &id)?;
+            ctx.allow(rules::DELETE, &policy_target(found.as_ref()))?;
+            found.ok_or_else(|| not_found("user", &id))?;
+            store::delete(tx, &id)?;
+            Ok(Reply::no_content())
+        })
+        .await
+}
+
+/// `POST /v3/users/<id>/password`: the old password is the authentication. An unknown user, a disabled one and a wrong
+/// password are the same 401.
+pub(crate) async fn change_password(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    RawJson(body): RawJson,
+) -> Result<Reply> {
+    let mut fields = Fields::open(body, "user")?;
+    let original = fields.required_text("original_password", usize::MAX, "user")?;
+    let new = fields.text("password", usize::MAX)?.ok_or_else(|| expecting("password", "user"))?;
+    check_password(&new)?;
+    let user_id = id.clone();
+    let account = app.db.read(move |tx| -> Result<_> { Ok(crate::tokens::store::find_account(tx, &user_id)?) }).await?;
+    let account = app.verify(account, original).await?;
+    if account.options.get("lock_password") == Some(&json!(true)) {
+        return Err(Error::bad_request(
+            "Password validation error: this user's password can only be reset by an administrator.",
+        ));
+    }
+    let hash = app.hasher.hash(new).await?;
+    app.db
+        .write(move |tx| {
+            // What was verified must still be so: two changes at once cannot both win.
+            let now = crate::tokens::store::find_account(tx, &id)?;
+            if now.is_none_or(|now| now.epoch != account.epoch || !now.enabled) {
+                return Err(Error::unauthenticated());
+            }
+            store::set_password(tx, &id, Some(&hash))?;
+            Ok(Reply::no_content())
+        })
+        .await
+}
+
+pub(crate) async fn projects(
+    State(app): State<App>,
+    ctx: Ctx,
+    Path(id): Path<String>,
+    mut params: Params,
+) -> Result<Reply> {
+    let asked = params.clone();
+    let enabled = params.take_bool("enabled")?;
+    let (name, domain_id) = (params.take("name"), params.take("domain_id"));
+    app.db
+        .read(move |tx| {
+            let found = store::find(tx, &id)?;
+            ctx.allow(projects::policy::LIST_OF_USER, &policy_target(found.as_ref()))?;
+            found.ok_or_else(|| not_found("user", &id))?;
+            let mut projects = assignments::store::projects_of(tx, &id, false)?;
+            projects.retain(|project| {
+                enabled.is_none_or(|enabled| project.enabled == enabled)
+                    && name.as_ref().is_none_or(|name| project.name == *name)
+                    && domain_id.as_ref().is_none_or(|id| project.domain_id.as_ref() == Some(id))
+            });
+            let views: Vec<_> = projects.iter().map(|project| projects::views::project(&ctx, project)).collect();
+            Ok(listing::all(&ctx, &asked, "projects", &views))
+        })
+        .await
+}
+
+pub(crate) async fn groups(
+    State(app): State<App>,
+    ctx: Ctx,
+    Path(id): Path<String>,
+    mut params: Params,
+) -> Result<Reply> {
+    let asked = params.clone();
+    app.db
+        .read(move |tx| {
+            let found = store::find(tx, &id)?;
+            let mut target = policy_target(found.as_ref());
+            target.insert("user_id".into(), json!(id));
+            ctx.allow(groups::policy::LIST_OF_USER, &target)?;
+            found.ok_or_else(|| not_found("user", &id))?;
+            let mut page = groups::store::OF_USER.page(&mut params)?;
+            page.and("m.user_id = ?", [Bound::Text(id)]);
+            let listing = page.fetch(tx, groups::store::group)?;
+            Ok(groups::handlers::views_page(&ctx, &asked, &listing))
+        })
+        .await
+}

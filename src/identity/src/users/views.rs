@@ -1,0 +1,37 @@
+//! Bodies of users.
+
+use rest::Ctx;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::store::User;
+use crate::listing::SelfLink;
+
+#[derive(Debug, Serialize)]
+pub(crate) struct UserView<'a> {
+    id: &'a str,
+    name: &'a str,
+    domain_id: &'a str,
+    enabled: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    default_project_id: Option<&'a str>,
+    password_expires_at: Option<&'a str>,
+    options: &'a Map<String, Value>,
+    #[serde(flatten)]
+    extra: &'a Map<String, Value>,
+    links: SelfLink,
+}
+
+pub(crate) fn user<'a>(ctx: &Ctx, user: &'a User) -> UserView<'a> {
+    UserView {
+        id: &user.id,
+        name: &user.name,
+        domain_id: &user.domain_id,
+        enabled: user.enabled,
+        default_project_id: user.default_project_id.as_deref(),
+        password_expires_at: user.password_expires_at.as_deref(),
+        options: &user.options,
+        extra: &user.extra,
+        links: SelfLink::new(ctx, "/users", &user.id),
+    }
+}
