@@ -30,3 +30,8 @@ fn run(script: &str) {
 fn the_stock_client_boots_a_server_reaches_it_and_leaves_nothing_behind() {
     run("story.py");
 }
+
+#[test]
+fn openstacksdk_finds_every_service_as_it_expects() {
+    run("sdk.py");
+}
