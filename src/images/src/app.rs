@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use db::{Clock, Db};
+use tokio::sync::RwLock;
 
 use crate::cache::Cache;
 use crate::files::Files;
@@ -68,6 +69,7 @@ struct Inner {
     files: Files,
     live: Live,
     cache: Cache,
+    placing: RwLock<()>,
 }
 
 impl Images {
@@ -77,7 +79,15 @@ impl Images {
     /// When the directory cannot be made or used.
     pub fn open(db: Db, clock: Clock, options: Options) -> std::io::Result<Self> {
         let files = Files::open(&options.directory)?;
-        let inner = Inner { db, clock, options, files, live: Live::default(), cache: Cache::default() };
+        let inner = Inner {
+            db,
+            clock,
+            options,
+            files,
+            live: Live::default(),
+            cache: Cache::default(),
+            placing: RwLock::new(()),
+        };
         Ok(Images { inner: Arc::new(inner) })
     }
 
@@ -103,6 +113,11 @@ impl Images {
 
     pub(crate) fn cache(&self) -> &Cache {
         &self.inner.cache
+    }
+
+    /// Read while a file gets its final name and its record becomes active; written while a file without a record goes.
+    pub(crate) fn placing(&self) -> &RwLock<()> {
+        &self.inner.placing
     }
 
     pub(crate) fn limits(&self) -> disks::Limits {

@@ -11,55 +11,57 @@ use disks::Format;
 use crate::app::Images;
 use crate::cache;
 use crate::files;
-use crate::image::model::{Image, Status};
-use crate::image::store;
+use crate::image::model::Status;
+use crate::image::store::{self, FileState};
 
 pub async fn run(app: &Images) -> Result<(), Failed> {
-    for name in names(app.files().staging_directory()).await? {
+    let mut staging = names(app.files().staging_directory()).await?;
+    staging.retain(|name| name.split_once('.').is_some_and(|(_, upload_id)| !app.live().has_work(upload_id)));
+    let mut data = names(app.files().data_directory()).await?;
+    data.retain(|id| !app.live().has_image(id));
+    let mut copies = names(app.files().cache_directory()).await?;
+    copies.retain(|name| name.strip_prefix("tmp.").is_none_or(|work_id| !app.live().has_work(work_id)));
+
+    let states = app.db().read(store::list_file_states).await?;
+    for name in staging {
         let Some((id, upload_id)) = name.split_once('.') else { continue };
-        if app.live().has_work(upload_id) {
-            continue;
-        }
-        let wanted = find(app, id).await?.is_some_and(|image| {
-            image.upload_id.as_deref() == Some(upload_id)
-                && matches!(image.status, Status::Uploading | Status::Importing)
+        let wanted = states.get(id).is_some_and(|state| {
+            state.upload_id.as_deref() == Some(upload_id)
+                && matches!(state.status, Status::Uploading | Status::Importing)
         });
         if !wanted {
             remove(&app.files().staging_directory().join(&name), "a staged file without a transfer")?;
         }
     }
     revert_unfinished(app).await?;
-    for id in names(app.files().data_directory()).await? {
-        if app.live().has_image(&id) {
-            continue;
-        }
-        let status = find(app, &id).await?.map(|image| image.status);
-        // An import has its file in place before the record says active.
-        if !matches!(status, Some(Status::Active | Status::Deactivated | Status::Importing)) {
+    for id in data.into_iter().filter(|id| !states.get(id).is_some_and(has_file)) {
+        // A new upload may be about to give this very name to its file.
+        let _placing = app.placing().write().await;
+        let wanted = id.clone();
+        let state = app.db().read(move |tx| store::find_file_state(tx, &wanted)).await?;
+        if !state.as_ref().is_some_and(has_file) {
             remove(&app.files().data(&id), "the file of an image that is not")?;
         }
     }
-    for name in names(app.files().cache_directory()).await? {
+    for name in copies {
         let path = app.files().cache_directory().join(&name);
-        if let Some(work_id) = name.strip_prefix("tmp.") {
-            if !app.live().has_work(work_id) {
-                remove(&path, "a half-made raw copy")?;
-            }
-            continue;
-        }
         let id = name.split('.').next().unwrap_or_default();
-        let wanted = find(app, id).await?.is_some_and(|image| is_its_copy(app, &image, &path));
-        if !wanted {
-            remove(&path, "the raw copy of an image that is not")?;
+        if !states.get(id).is_some_and(|state| is_its_copy(app, id, state, &path)) {
+            remove(&path, "a raw copy that no image has")?;
         }
     }
     cache::shrink(app.files().cache_directory(), app.options().cache_max_bytes)?;
     Ok(())
 }
 
+/// An import has its file in place before the record says active.
+fn has_file(state: &FileState) -> bool {
+    matches!(state.status, Status::Active | Status::Deactivated | Status::Importing)
+}
+
 /// Transfers of an earlier process: their clients are gone.
 async fn revert_unfinished(app: &Images) -> Result<(), Failed> {
-    let unfinished = app.db().read(|tx| Ok::<_, db::Error>((store::list_unfinished(tx)?,))).await?.0;
+    let unfinished = app.db().read(store::list_unfinished).await?;
     for (id, upload_id, status, complete) in unfinished {
         let waits = match status {
             // A staged file that arrived whole waits for its import, if it is there.
@@ -78,15 +80,10 @@ async fn revert_unfinished(app: &Images) -> Result<(), Failed> {
     Ok(())
 }
 
-fn is_its_copy(app: &Images, image: &Image, path: &Path) -> bool {
-    let flat = image.disk_format.as_deref().and_then(Format::from_name).is_none_or(Format::is_flat);
-    let hash = image.os_hash_value.as_deref().unwrap_or_default();
-    !flat && matches!(image.status, Status::Active | Status::Deactivated) && app.files().cached(&image.id, hash) == path
-}
-
-async fn find(app: &Images, id: &str) -> Result<Option<Image>, Failed> {
-    let id = id.to_owned();
-    Ok(app.db().read(move |tx| store::find(tx, &id)).await?)
+fn is_its_copy(app: &Images, id: &str, state: &FileState, path: &Path) -> bool {
+    let flat = state.disk_format.as_deref().and_then(Format::from_name).is_none_or(Format::is_flat);
+    let hash = state.hash.as_deref().unwrap_or_default();
+    !flat && matches!(state.status, Status::Active | Status::Deactivated) && app.files().cached(id, hash) == path
 }
 
 async fn names(directory: &Path) -> Result<Vec<String>, Failed> {

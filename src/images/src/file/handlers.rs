@@ -17,10 +17,13 @@ use crate::policy::{is_admin, target};
 
 /// `PUT /v2/images/{id}/file`: 204 once the image is active; whatever else happens leaves it queued and without data.
 pub async fn update(State(app): State<Images>, ctx: Ctx, Path(id): Path<String>, request: Request) -> Result<Reply> {
-    let transfer = begin(&app, &ctx, &id, request.headers(), Status::Saving).await?;
-    let body = request.into_body();
+    let (parts, body) = request.into_parts();
     // A task of its own: a client that goes away must not take the cleaning up with it.
-    tokio::spawn(async move { save(app, transfer, body).await }).await.map_err(Error::internal)??;
+    let task = tokio::spawn(async move {
+        let transfer = begin(&app, &ctx, &id, &parts.headers, Status::Saving).await?;
+        save(app, transfer, body).await
+    });
+    task.await.map_err(Error::internal)??;
     Ok(Reply::no_content())
 }
 
@@ -132,6 +135,7 @@ async fn publish(
     virtual_size_bytes: Option<u64>,
 ) -> Result<()> {
     let (from, to) = (app.files().staging(image_id, &guard.work_id), app.files().data(image_id));
+    let _placing = app.placing().read().await;
     let received = tokio::task::spawn_blocking(move || {
         disks::persist(&received.file, &from, &to).map(|()| {
             received.keep();

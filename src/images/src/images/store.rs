@@ -1,6 +1,6 @@
 //! All SQL of image records. Members and tags of one image are in here too: they have no life without it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use db::{Constraint, Row, Tx, params, rusqlite};
 use rest::{Error, Result};
@@ -273,4 +273,31 @@ pub fn list_unfinished(tx: &Tx<'_>) -> db::Result<Vec<(String, String, Status, b
         .into_iter()
         .filter_map(|(id, upload_id, status, complete)| Some((id, upload_id, Status::parse(&status)?, complete)))
         .collect())
+}
+
+/// What the reconciler of files must know of an image.
+#[derive(Clone, Debug)]
+pub struct FileState {
+    pub status: Status,
+    pub upload_id: Option<String>,
+    pub disk_format: Option<String>,
+    pub hash: Option<String>,
+}
+
+const FILE_STATE: &str = "SELECT id, status, upload_id, disk_format, os_hash_value FROM images_image";
+
+fn read_file_state(row: &Row<'_>) -> rusqlite::Result<(String, Option<FileState>)> {
+    let status: String = row.get(1)?;
+    let status = Status::parse(&status);
+    let (upload_id, disk_format, hash) = (row.get(2)?, row.get(3)?, row.get(4)?);
+    Ok((row.get(0)?, status.map(|status| FileState { status, upload_id, disk_format, hash })))
+}
+
+pub fn list_file_states(tx: &Tx<'_>) -> db::Result<HashMap<String, FileState>> {
+    let rows = tx.list(FILE_STATE, [], read_file_state)?;
+    Ok(rows.into_iter().filter_map(|(id, state)| Some((id, state?))).collect())
+}
+
+pub fn find_file_state(tx: &Tx<'_>, id: &str) -> db::Result<Option<FileState>> {
+    Ok(tx.find(&format!("{FILE_STATE} WHERE id = ?1"), [id], read_file_state)?.and_then(|(_, state)| state))
 }

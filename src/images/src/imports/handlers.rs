@@ -20,10 +20,9 @@ pub const METHOD: &str = "glance-direct";
 
 /// `PUT /v2/images/{id}/stage`: like an upload, but the bytes wait for [`create`].
 pub async fn stage(State(app): State<Images>, ctx: Ctx, Path(id): Path<String>, request: Request) -> Result<Reply> {
-    let transfer = begin(&app, &ctx, &id, request.headers(), Status::Uploading).await?;
-    let body = request.into_body();
+    let (parts, body) = request.into_parts();
     let task = tokio::spawn(async move {
-        let Transfer { image, guard, bounds } = transfer;
+        let Transfer { image, guard, bounds } = begin(&app, &ctx, &id, &parts.headers, Status::Uploading).await?;
         let result = async {
             let mut received = receive::receive(&app, &image.id, &guard, body, bounds).await?;
             let (id, work_id, now, staged) =

@@ -318,3 +318,52 @@ async fn deactivated_bytes_are_for_administrators_only() {
     cloud.act("member", &format!("{path}/actions/reactivate")).await.expect(204);
     assert_eq!(cloud.get("member", &format!("{path}/file")).await.bytes, b"bytes");
 }
+
+/// Runs again inside its own mount namespace, where the staging directory can be a file system of 2 MiB.
+#[tokio::test]
+async fn a_disk_that_fills_up_during_an_upload_refuses_it_and_is_empty_again() {
+    const NAME: &str = "bytes_of_images::a_disk_that_fills_up_during_an_upload_refuses_it_and_is_empty_again";
+    if std::env::var_os("SOLOSTACK_OWN_MOUNTS").is_none() {
+        let done = tokio::process::Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", NAME])
+            .env("SOLOSTACK_OWN_MOUNTS", "1")
+            .output()
+            .await
+            .unwrap();
+        let output = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success() && output.contains("1 passed"), "{output}");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let images = directory.path().join("images");
+    std::fs::create_dir(&images).unwrap();
+    let mount = tokio::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"])
+        .arg(&images)
+        .status()
+        .await
+        .unwrap();
+    assert!(mount.success());
+    let cloud = Cloud::start_in(directory, |_| {}).await;
+    let id = cloud.create_raw("member").await;
+    // No length: the end of the disk comes as a surprise.
+    let body = chunked(corpus::pattern(1, 4 << 20), 1 << 16);
+    let message = cloud.upload("member", &format!("/v2/images/{id}/file"), body).await.refused(413);
+    assert!(message.contains("media is full"), "{message}");
+    assert_eq!(cloud.show("member", &id).await["status"], "queued");
+    cloud.wait_for_files(&[]).await;
+    cloud.upload("member", &format!("/v2/images/{id}/file"), vec![1; 1 << 20]).await.expect(204);
+    // Nor is there room for a raw copy.
+    let (bytes, _) = corpus::vdi();
+    let vdi = cloud.create("member", json!({"disk_format": "vdi", "container_format": "bare"})).await;
+    cloud.upload("member", &format!("/v2/images/{vdi}/file"), bytes).await.refused(413);
+    cloud.delete("member", &format!("/v2/images/{id}")).await.expect(204);
+    cloud.wait_for_files(&[]).await;
+    let (bytes, _) = corpus::vdi();
+    cloud.upload("member", &format!("/v2/images/{vdi}/file"), bytes).await.expect(204);
+    let copy = images::peer::raw_cached(&cloud.app, &vdi).await;
+    assert!(matches!(copy, Err(images::peer::RawError::NoSpace)), "{copy:?}");
+    assert!(cloud.files("cache").is_empty());
+}

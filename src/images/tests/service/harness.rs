@@ -105,13 +105,18 @@ impl Cloud {
     }
 
     pub async fn start_in(directory: tempfile::TempDir, change: impl FnOnce(&mut Options)) -> Self {
+        Self::start_dying(directory, Faults::default(), change).await
+    }
+
+    /// A cloud whose operations die where `faults` say.
+    pub async fn start_dying(directory: tempfile::TempDir, faults: Faults, change: impl FnOnce(&mut Options)) -> Self {
         let db = Db::open(&directory.path().join("db")).unwrap();
         let mut options = Options::new(directory.path().join("images"), Converter::InProcess);
         options.reserve_bytes = 0;
         change(&mut options);
         let clock = Clock::default();
         let app = Images::open(db.clone(), clock.clone(), options).unwrap();
-        let engine = images::operations(EngineBuilder::new(db.clone(), clock, Faults::default()), &app).start();
+        let engine = images::operations(EngineBuilder::new(db.clone(), clock, faults), &app).start();
         let options = GatewayOptions {
             default_authority: "cloud".to_owned(),
             pages: Router::new(),

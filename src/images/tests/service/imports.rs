@@ -1,6 +1,8 @@
 use disks::corpus;
 use serde_json::{Value, json};
 
+use tasks::Faults;
+
 use crate::harness::{Cloud, wait_for};
 
 async fn tasks(cloud: &Cloud, id: &str) -> Vec<Value> {
@@ -75,4 +77,40 @@ async fn an_image_deleted_while_it_waits_for_its_import_leaves_nothing() {
     cloud.upload("member", &format!("/v2/images/{id}/stage"), "staged").await.expect(204);
     cloud.delete("member", &format!("/v2/images/{id}")).await.expect(204);
     cloud.wait_for_files(&[]).await;
+}
+
+#[tokio::test]
+async fn an_import_that_dies_at_any_point_ends_as_if_it_had_not() {
+    let hostile = corpus::hostile().remove(0);
+    for (bytes, wanted) in [(corpus::qcow2().0, "active"), (hostile.bytes, "queued")] {
+        let mut points = 0;
+        for n in 1.. {
+            let faults = Faults::dying_at(n);
+            let cloud = Cloud::start_dying(tempfile::tempdir().unwrap(), faults.clone(), |_| {}).await;
+            let id = cloud.create("member", json!({"disk_format": "qcow2", "container_format": "bare"})).await;
+            cloud.upload("member", &format!("/v2/images/{id}/stage"), bytes.clone()).await.expect(204);
+            let body = json!({"method": {"name": "glance-direct"}});
+            cloud.post("member", &format!("/v2/images/{id}/import"), body).await.expect(202);
+            wait_for("the end or the death of the import", || async {
+                let status = cloud.show("member", &id).await["status"].clone();
+                if faults.dead() || status == wanted { Ok(()) } else { Err(status.to_string()) }
+            })
+            .await;
+            let died = faults.dead();
+            let cloud = Cloud::start_in(cloud.crash().await, |_| {}).await;
+            wait_for_status(&cloud, &id, wanted).await;
+            let files: &[&str] = if wanted == "active" { &[&id] } else { &[] };
+            cloud.wait_for_files(files).await;
+            wait_for("the task to end", || async {
+                let status = tasks(&cloud, &id).await[0]["status"].clone();
+                if status != "processing" { Ok(()) } else { Err(status.to_string()) }
+            })
+            .await;
+            if !died {
+                break;
+            }
+            points = n;
+        }
+        assert!(points >= 4, "only {points} points");
+    }
 }
