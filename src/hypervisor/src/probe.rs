@@ -8,7 +8,8 @@
 use std::fmt;
 use std::io;
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -111,32 +112,46 @@ fn qemu_version() -> Option<String> {
 pub fn probe_kvm() -> KvmVerdict {
     let unusable = |reason: String| KvmVerdict::Unusable { reason };
     let (told, heard) = mpsc::channel();
-    let (said_ready, ready) = mpsc::channel();
+    let progress = Arc::new(Progress::default());
     let until = Instant::now() + PAYLOAD;
-    let runner = thread::Builder::new().name("kvm-probe".to_owned()).spawn(move || {
-        let _ = told.send(run_payload(&said_ready, until));
+    let runner = thread::Builder::new().name("kvm-probe".to_owned()).spawn({
+        let progress = Arc::clone(&progress);
+        move || {
+            let _ = told.send(run_payload(&progress, until));
+        }
     });
     let runner = match runner {
         Ok(runner) => runner,
         Err(error) => return unusable(format!("cannot start a thread: {error}")),
     };
-    let verdict = match heard.recv_timeout(PAYLOAD) {
-        Ok(verdict) => verdict,
-        // It can be kicked once it has blocked the signal for itself, and says so; before, the kick would be deadly.
-        Err(_) => match ready.try_recv() {
-            Ok(()) => {
+    match heard.recv_timeout(PAYLOAD) {
+        Ok(Ok(mips)) => KvmVerdict::Usable { mips },
+        Ok(Err(reason)) => unusable(reason),
+        Err(_) => {
+            // A kick would be deadly before the thread has blocked the signal for itself. If it is not that far, it
+            // will find its time over by itself.
+            if progress.can_be_kicked.load(Ordering::SeqCst) {
                 sys::vcpu::kick(&runner);
-                heard
-                    .recv_timeout(Duration::from_millis(20))
-                    .unwrap_or_else(|_| Err("KVM_RUN does not return, not even for a signal".to_owned()))
             }
-            Err(_) => Err("/dev/kvm does not set up a VM in time".to_owned()),
-        },
-    };
-    match verdict {
-        Ok(mips) => KvmVerdict::Usable { mips },
-        Err(reason) => unusable(reason),
+            let took = PAYLOAD.as_millis();
+            unusable(match progress.instructions.load(Ordering::SeqCst) {
+                0 => format!("/dev/kvm did not set up a VM within {took} ms"),
+                instructions => too_late(instructions),
+            })
+        }
     }
+}
+
+/// How far the payload has come.
+#[derive(Debug, Default)]
+struct Progress {
+    can_be_kicked: AtomicBool,
+    /// How many are being executed.
+    instructions: AtomicU32,
+}
+
+fn too_late(instructions: u32) -> String {
+    format!("/dev/kvm only emulates: {instructions} instructions did not finish within {} ms", PAYLOAD.as_millis())
 }
 
 /// 64-bit code at 0x4000. The host gives the number of times round the loop in ecx by port 0x10, and gets the result by
@@ -177,7 +192,7 @@ fn expected(rounds: u32) -> u64 {
 }
 
 /// Millions of instructions a second, or why not.
-fn run_payload(say_ready: &mpsc::Sender<()>, until: Instant) -> Result<u32, String> {
+fn run_payload(progress: &Progress, until: Instant) -> Result<u32, String> {
     let mut memory = GuestMemory::new().map_err(|error| format!("cannot map guest memory: {error}"))?;
     memory.write(0x4000, &CODE);
     // One 2 MiB page mapped to itself: PML4 at 0x1000, PDPT at 0x2000, PD at 0x3000.
@@ -207,13 +222,18 @@ fn run_payload(say_ready: &mpsc::Sender<()>, until: Instant) -> Result<u32, Stri
     (registers.rip, registers.rsp, registers.rflags) = (0x4000, 0x8000, 2);
     vcpu.set_regs(&registers).map_err(step("/dev/kvm does not take registers"))?;
     sys::vcpu::prepare_kick(&vcpu).map_err(|error| format!("a vCPU cannot be interrupted: {error}"))?;
-    let _ = say_ready.send(());
+    progress.can_be_kicked.store(true, Ordering::SeqCst);
 
     let mut best = 0.0_f64;
     for rounds in ROUNDS {
+        let instructions = rounds * PER_ROUND;
+        progress.instructions.store(instructions, Ordering::SeqCst);
         let mut low = 0;
         let mut started = Instant::now();
         let result = loop {
+            if Instant::now() > until {
+                return Err(too_late(instructions));
+            }
             match vcpu.run() {
                 Ok(VcpuExit::IoIn(0x10, data)) if data.len() == 4 => {
                     data.copy_from_slice(&rounds.to_le_bytes());
@@ -222,13 +242,7 @@ fn run_payload(say_ready: &mpsc::Sender<()>, until: Instant) -> Result<u32, Stri
                 Ok(VcpuExit::IoOut(0x11, data)) => low = u64::from(word(data)),
                 Ok(VcpuExit::IoOut(0x12, data)) => break low | u64::from(word(data)) << 32,
                 Ok(other) => return Err(format!("the guest code of the probe ended with {other:?}")),
-                Err(error) if error.errno() == libc::EINTR => {
-                    let instructions = rounds * PER_ROUND;
-                    let took = PAYLOAD.as_millis();
-                    return Err(format!(
-                        "/dev/kvm only emulates: {instructions} instructions did not finish within {took} ms"
-                    ));
-                }
+                Err(error) if error.errno() == libc::EINTR => return Err(too_late(instructions)),
                 Err(error) => return Err(format!("KVM_RUN failed: {error}")),
             }
         };
@@ -236,7 +250,6 @@ fn run_payload(say_ready: &mpsc::Sender<()>, until: Instant) -> Result<u32, Stri
         if result != expected(rounds) {
             return Err(format!("/dev/kvm computes wrongly: {result:#x} and not {:#x}", expected(rounds)));
         }
-        let instructions = rounds * PER_ROUND;
         best = best.max(f64::from(instructions) / took.as_secs_f64() / 1e6);
         // The next round is up to sixteen times longer: do not start what cannot end in time.
         if best < LEAST_MIPS && Instant::now() + took * 16 > until {

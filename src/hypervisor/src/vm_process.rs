@@ -9,7 +9,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::ExitCode;
@@ -100,6 +100,10 @@ fn take_lock(directory: &ServerDirectory) -> io::Result<Option<Flock<File>>> {
     let until = Instant::now() + LOCK_PATIENCE;
     loop {
         if let Some(lock) = directory.try_lock()? {
+            let (mine, there) = (lock.metadata()?, fs::metadata(directory.file(directory::LOCK))?);
+            if (mine.dev(), mine.ino()) != (there.dev(), there.ino()) {
+                return Err(io::Error::new(io::ErrorKind::NotFound, "the server was removed meanwhile"));
+            }
             lock.set_len(0)?;
             lock.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)?;
             return Ok(Some(lock));

@@ -132,28 +132,61 @@ impl ProcessDriver {
         if spec.driver == Driver::Fake {
             return Err(VmError::Spec(SpecError::Invalid("a fake is not a process".to_owned())));
         }
-        let _turn = self.turn(server_id).await;
+        // In a task of its own: a caller that is dropped in the middle must not leave a process half started behind that
+        // the next caller would not know of.
+        let (driver, spec) = (self.clone(), spec.clone());
+        let turn = self.turn(server_id).await;
+        let starting = tokio::spawn(async move {
+            let _turn = turn;
+            driver.start_unless_running(&spec, descriptors).await
+        });
+        starting.await.unwrap_or_else(|join| Err(VmError::StartFailed { server_id, reason: join.to_string() }))
+    }
+
+    async fn start_unless_running(&self, spec: &VmSpec, descriptors: Vec<OwnedFd>) -> Result<(), VmError> {
+        let server_id = spec.server_id;
+        if self.wait_for_running(spec).await? {
+            return Ok(());
+        }
+        match self.start(spec, descriptors).await {
+            Ok(()) => {
+                self.watch(server_id, Some(0));
+                Ok(())
+            }
+            // One that a supervisor before this one had spawned has just come to life. If it is the right one, good.
+            Err(VmError::StartFailed { .. }) if self.lock_state(server_id)? == LockState::Held => {
+                if self.wait_for_running(spec).await? {
+                    return Ok(());
+                }
+                let reason = "another process of this server started and ended meanwhile".to_owned();
+                Err(VmError::StartFailed { server_id, reason })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether exactly this runs; if it is about to, once it does. Something else running is an error.
+    async fn wait_for_running(&self, spec: &VmSpec) -> Result<bool, VmError> {
+        let server_id = spec.server_id;
         match self.look(server_id).await? {
             Observed::Running(running) if running.spec_hash != spec.hash() => {
-                return Err(VmError::DifferentSpec { server_id, running_generation: running.generation });
+                Err(VmError::DifferentSpec { server_id, running_generation: running.generation })
             }
-            // One that is ending is waited for, and then started again.
+            // One that is ending is waited for, to be started again.
             Observed::Running(running) if running.state == VmState::Stopping => {
                 self.wait_gone(server_id, END).await?;
+                Ok(false)
             }
             Observed::Running(running) => {
                 if running.state == VmState::Starting {
                     self.wait_started(server_id).await?;
                 }
-                self.watch(server_id);
-                return Ok(());
+                self.watch(server_id, None);
+                Ok(true)
             }
-            Observed::Unresponsive { reason } => return Err(VmError::Unresponsive { server_id, reason }),
-            Observed::Gone(_) | Observed::Absent => {}
+            Observed::Unresponsive { reason } => Err(VmError::Unresponsive { server_id, reason }),
+            Observed::Gone(_) | Observed::Absent => Ok(false),
         }
-        self.start(spec, descriptors).await?;
-        self.watch(server_id);
-        Ok(())
     }
 
     async fn start(&self, spec: &VmSpec, descriptors: Vec<OwnedFd>) -> Result<(), VmError> {
@@ -335,7 +368,7 @@ impl ProcessDriver {
             let (id, observed) = looked.map_err(io::Error::other)?;
             let observed = observed.unwrap_or_else(|error| Observed::Unresponsive { reason: error.to_string() });
             if matches!(observed, Observed::Running(_) | Observed::Unresponsive { .. }) {
-                self.watch(id);
+                self.watch(id, None);
             }
             all.push((id, observed));
         }
@@ -348,11 +381,16 @@ impl ProcessDriver {
         self.kill_now(server_id).await?;
         let directory = self.directory(server_id);
         blocking(server_id, "cannot remove the directory", move || {
-            // `lock` first would let a second process in, but there is none to come: starts wait for this turn.
-            match fs::remove_dir_all(directory.path()) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
+            if !directory.path().try_exists()? {
+                return Ok(());
             }
+            // Held while the files go, the lock among them: a process that an earlier supervisor had spawned, and that
+            // comes to life only now, finds its lock taken, or not where it was.
+            let lock = directory.try_lock()?;
+            if lock.is_none() {
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, "a VM process has just come to life"));
+            }
+            fs::remove_dir_all(directory.path())
         })
         .await?;
         if let Some(path) = cgroup::path_of(server_id) {
@@ -486,15 +524,15 @@ impl ProcessDriver {
         Ok(())
     }
 
-    /// Listen to this VM until it is gone, if nobody does yet.
-    fn watch(&self, server_id: Uuid) {
+    /// Listen to this VM until it is gone, if nobody does yet: to events after number `after`, or from now on.
+    fn watch(&self, server_id: Uuid, after: Option<u64>) {
         let mut known = self.known();
         let entry = known.entry(server_id).or_default();
         if entry.watcher.as_ref().is_some_and(|watcher| !watcher.is_finished()) {
             return;
         }
         // The task holds no part of the driver that would keep it alive.
-        let watching = watch(server_id, self.directory(server_id), self.inner.events.clone());
+        let watching = watch(server_id, self.directory(server_id), after, self.inner.events.clone());
         entry.watcher = Some(tokio::spawn(watching).abort_handle());
     }
 }
@@ -557,11 +595,10 @@ fn client_error(server_id: Uuid, error: ClientError) -> VmError {
     }
 }
 
-async fn watch(server_id: Uuid, directory: ServerDirectory, events: broadcast::Sender<VmEvent>) {
+async fn watch(server_id: Uuid, directory: ServerDirectory, mut last: Option<u64>, events: broadcast::Sender<VmEvent>) {
     let generation_of =
         |directory: &ServerDirectory| directory.read_spec().ok().flatten().map_or(0, |spec: VmSpec| spec.generation);
     let mut generation = generation_of(&directory);
-    let mut last = None;
     let mut silent = false;
     let mut pause = Duration::from_millis(20);
     loop {
