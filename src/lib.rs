@@ -1,6 +1,9 @@
-//! Wiring.
+//! Wiring: which service mounts where, what starts in which order, and the command line.
 
+pub mod access;
+pub mod capacity;
 pub mod cli;
+pub mod cloud;
 pub mod config;
 pub mod doctor;
 pub mod listen;

@@ -1,12 +1,14 @@
 //! The supervisor: what starts in which order, and what stops it.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::response::IntoResponse;
+use axum::{Router, routing::get};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::cloud::{Cloud, Hooks, Layout, StateLock};
 use crate::config::Config;
 use crate::listen::{self, Listeners};
 
@@ -16,42 +18,52 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// How often certificates are looked after, and imports noticed.
 const CERTIFICATE_TICK: Duration = Duration::from_secs(2);
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT. Servers run on afterwards.
+///
+/// # Errors
+/// What is missing or broken, in words for an operator.
 pub async fn run(config: Config) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let stop = CancellationToken::new();
 
-    let authority = tls::Authority::open(tls::Setup::in_state_dir(&config.state_dir))?;
-    let host = listen::public_host(&config);
-    authority.set_names(tls::Names::of_this_machine(Some(&host))?)?;
-    tracing::info!(fingerprint = authority.fingerprint(), "clients must trust this certificate (SHA-256)");
-    tokio::spawn(look_after_certificates(authority.clone(), config.clone(), stop.clone()));
-
+    // The lock comes before anything is written, the sockets before anything is promised.
+    let lock = StateLock::take(&config.state_dir)?;
     let listeners = Listeners::bind(&config).await?;
-    let port = listeners.https_port();
-    let url = match port {
-        443 => format!("https://{}", listen::bracketed(&host)),
-        _ => format!("https://{}:{port}", listen::bracketed(&host)),
+    let tls = tls::Authority::open(tls::Setup::in_state_dir(&config.state_dir))?;
+    let host = listen::public_host(&config);
+    tls.set_names(tls::Names::of_this_machine(Some(&host))?)?;
+    tracing::info!(fingerprint = tls.fingerprint(), "clients must trust this certificate (SHA-256)");
+    tokio::spawn(look_after_certificates(tls.clone(), config.clone(), stop.clone()));
+
+    let authority = match listeners.https_port() {
+        443 => listen::bracketed(&host),
+        port => format!("{}:{port}", listen::bracketed(&host)),
     };
-    let pages = authority.clone();
-    let handler = move |_, request: axum::extract::Request| {
-        let answer = match request.uri().path() {
-            "/ca.crt" => listen::ca(&pages),
-            _ => axum::http::StatusCode::NOT_FOUND.into_response(),
-        };
-        std::future::ready(answer)
+    let cloud = Arc::new(Cloud::open(&config, lock, Hooks::default(), pages(&tls), &authority).await?);
+    let answering = Arc::clone(&cloud);
+    let handler = move |arrival, request| {
+        let cloud = Arc::clone(&answering);
+        async move { cloud.handle(arrival, request).await }
     };
-    let serving = tokio::spawn(listeners.serve(authority, host, handler, stop.clone()));
-    writeln!(std::io::stdout(), "ready {url}")?;
+    let serving = tokio::spawn(listeners.serve(tls, host, handler, stop.clone()));
+    writeln!(std::io::stdout(), "ready https://{authority}")?;
 
     tokio::select! {
         _ = terminate.recv() => (),
         _ = interrupt.recv() => (),
     }
+    tracing::info!("stopping; servers run on");
     stop.cancel();
-    serving.await?;
+    let (served, ()) = tokio::join!(serving, cloud.close());
+    served?;
     Ok(())
+}
+
+/// What belongs to no service.
+fn pages(tls: &tls::Authority) -> Router {
+    let tls = tls.clone();
+    Router::new().route("/ca.crt", get(move || std::future::ready(listen::ca(&tls))))
 }
 
 /// Keeps the certificate valid and true to the names and addresses of this machine.
@@ -75,7 +87,30 @@ async fn look_after_certificates(authority: tls::Authority, config: Config, stop
     }
 }
 
-/// Stops every server and removes every namespace, rule and tap.
-pub async fn down(_config: Config) -> Result<(), Failure> {
-    Err("the services are not wired yet".into())
+/// Stops every server and removes every namespace, rule and tap. Rows stay: the next `serve` shows the servers shut off.
+///
+/// # Errors
+/// When a supervisor still runs on this state, or something cannot be removed.
+pub async fn down(config: Config) -> Result<(), Failure> {
+    let layout = Layout::of(&config);
+    if !layout.database().exists() {
+        return Err(format!("there is no cloud in {}", config.state_dir.display()).into());
+    }
+    let _lock = StateLock::take(&config.state_dir)?;
+    let driver = compute::vms::Driver::process(compute::vms::ProcessConfig::new(layout.servers()))?;
+    let mut left = Vec::new();
+    for (id, observed) in driver.adopt_all().await? {
+        if matches!(observed, compute::vms::Observed::Running(_) | compute::vms::Observed::Unresponsive { .. })
+            && let Err(error) = driver.stop(id, Some(Duration::from_secs(20))).await
+        {
+            tracing::warn!(server.id = %id, %error, "the server did not stop, it is killed");
+            if let Err(error) = driver.kill(id).await {
+                left.push(format!("server {id}: {error}"));
+            }
+        }
+    }
+    if let Err(error) = hostnet::Host::open(&layout.network())?.remove_all().await {
+        left.push(format!("network: {error}"));
+    }
+    if left.is_empty() { Ok(()) } else { Err(format!("not everything could be removed: {}", left.join("; ")).into()) }
 }

@@ -41,7 +41,7 @@ impl Error {
     }
 
     /// A failed write, with the one cause that callers must tell apart.
-    pub(crate) fn dest(error: io::Error) -> Error {
+    pub fn dest(error: io::Error) -> Error {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::NoSpace,
             _ => Error::Dest(error),

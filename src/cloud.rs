@@ -1,0 +1,330 @@
+//! The whole cloud on one state directory: which service gets what, and what starts in which order.
+//!
+//! Tests start it in process; `serve` puts sockets before it.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{extract::Request, response::Response};
+use db::{Clock, Db};
+use rest::{Arrival, Gateway, GatewayOptions};
+use tasks::{Engine, EngineBuilder, Faults};
+
+use crate::{
+    access, capacity,
+    config::{Config, Driver},
+    serve::Failure,
+};
+
+/// First of the user ids that VM processes run as; each server has one of its own.
+const RUN_AS_BASE: u32 = 1_879_048_192;
+const CONSOLE_LOG_BYTES: u64 = 256 << 10;
+/// How long a guest has to react to its power button, unless its image says otherwise.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What tests may choose besides the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Hooks {
+    pub clock: Clock,
+    pub faults: Faults,
+}
+
+/// A running cloud without sockets.
+pub struct Cloud {
+    pub gateway: Arc<Gateway>,
+    pub engine: Engine,
+    pub db: Db,
+    pub identity: identity::App,
+    pub network: network::App,
+    pub compute: compute::App,
+    /// Held for life: a second process on the same state is refused.
+    _lock: StateLock,
+}
+
+impl std::fmt::Debug for Cloud {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cloud").field("gateway", &self.gateway).finish_non_exhaustive()
+    }
+}
+
+/// Exclusive use of a state directory.
+#[derive(Debug)]
+pub struct StateLock {
+    _file: File,
+}
+
+impl StateLock {
+    /// # Errors
+    /// When another process holds it, with that process's id; or the directory cannot be used.
+    pub fn take(state_dir: &Path) -> Result<Self, Failure> {
+        use std::os::unix::fs::DirBuilderExt;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(state_dir)
+            .map_err(|error| format!("the state directory {} cannot be made: {error}", state_dir.display()))?;
+        let path = state_dir.join("lock");
+        let file = File::options().create(true).truncate(false).read(true).write(true).open(&path)?;
+        match file.try_lock() {
+            Ok(()) => {
+                file.set_len(0)?;
+                io::Write::write_all(&mut &file, std::process::id().to_string().as_bytes())?;
+                Ok(Self { _file: file })
+            }
+            Err(std::fs::TryLockError::WouldBlock) => {
+                let holder = std::fs::read_to_string(&path).unwrap_or_default();
+                Err(format!(
+                    "the state directory {} is used by another solostack (process {})",
+                    state_dir.display(),
+                    holder.trim()
+                )
+                .into())
+            }
+            Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
+        }
+    }
+}
+
+/// Where things are in a state directory.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    pub root: PathBuf,
+}
+
+impl Layout {
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Self { root: config.state_dir.clone() }
+    }
+
+    #[must_use]
+    pub fn database(&self) -> PathBuf {
+        self.root.join("solostack.db")
+    }
+
+    #[must_use]
+    pub fn servers(&self) -> PathBuf {
+        self.root.join("servers")
+    }
+
+    #[must_use]
+    pub fn keys(&self) -> PathBuf {
+        self.root.join("keys")
+    }
+
+    #[must_use]
+    pub fn images(&self) -> PathBuf {
+        self.root.join("images")
+    }
+
+    #[must_use]
+    pub fn network(&self) -> PathBuf {
+        self.root.join("network")
+    }
+}
+
+/// What runs VMs, and why.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    pub driver: vmspec::Driver,
+    pub reason: String,
+    /// As `hypervisor_version` shows it: major * 1,000,000 + minor * 1,000 + patch.
+    pub version: i64,
+}
+
+/// Decides by the configuration, and for `auto` by trying.
+///
+/// # Errors
+/// When what was asked for cannot run here.
+pub fn choose_driver(config: &Config) -> Result<Chosen, Failure> {
+    if config.driver == Driver::Fake {
+        return Ok(Chosen {
+            driver: vmspec::Driver::Fake,
+            reason: "asked for: servers are only pretended".into(),
+            version: 1_000_000,
+        });
+    }
+    if config.driver == Driver::Kvm {
+        return Err("the kvm driver is not built yet: use --driver tcg or auto".into());
+    }
+    let probe = hypervisor::probe();
+    let Some(qemu) = &probe.qemu else {
+        return Err(
+            "no hypervisor can run here: qemu-system-x86_64 was not found (Debian package qemu-system-x86)".into()
+        );
+    };
+    let reason = if config.driver == Driver::Tcg { "asked for".to_owned() } else { probe.reason.clone() };
+    Ok(Chosen { driver: vmspec::Driver::Tcg, reason, version: version_number(qemu) })
+}
+
+fn version_number(text: &str) -> i64 {
+    let mut parts = text
+        .split(|c: char| !c.is_ascii_digit() && c != '.')
+        .find(|word| word.contains('.'))
+        .unwrap_or_default()
+        .split('.')
+        .map(|part| part.parse::<i64>().unwrap_or(0));
+    let mut next = || parts.next().unwrap_or(0);
+    next() * 1_000_000 + next() * 1_000 + next()
+}
+
+impl Cloud {
+    /// Opens the state directory, adopts what runs, starts operations. The API answers when this returns.
+    ///
+    /// # Errors
+    /// What is missing or broken, in words for an operator.
+    pub async fn open(
+        config: &Config,
+        lock: StateLock,
+        hooks: Hooks,
+        pages: axum::Router,
+        authority: &str,
+    ) -> Result<Self, Failure> {
+        let layout = Layout::of(config);
+        let clock = hooks.clock;
+        let db = Db::open(&layout.database())?;
+        let chosen = choose_driver(config)?;
+        tracing::info!(driver = %chosen.driver, reason = chosen.reason, "hypervisor chosen");
+        let root = nix::unistd::geteuid().is_root();
+
+        let identity = identity::App::new(
+            db.clone(),
+            clock.clone(),
+            identity::Options {
+                keys_dir: layout.keys(),
+                token_lifetime_s: config.identity.token_lifetime_s,
+                region: config.region.clone(),
+                https_port: port_of(authority),
+                public_host: config.public_host.clone(),
+                ..identity::Options::default()
+            },
+        )?;
+        let admin_project_id = access::bootstrap(&identity, &layout, config, authority).await?;
+
+        let images = images::Images::open(db.clone(), clock.clone(), image_options(config, &layout, &chosen))?;
+        let host = if chosen.driver == vmspec::Driver::Fake {
+            network::HostSide::fake()
+        } else {
+            network::HostSide::kernel(hostnet::Host::open(&layout.network())?)
+        };
+        let network = network::App::new(db.clone(), clock.clone(), network_options(config), host);
+        network.bootstrap(&admin_project_id).await.map_err(|error| access::explain(&error))?;
+
+        let driver = match chosen.driver {
+            vmspec::Driver::Fake => compute::vms::Driver::fake(layout.servers())?,
+            _ => compute::vms::Driver::process(compute::vms::ProcessConfig::new(layout.servers()))?,
+        };
+        let compute = compute::App::new(
+            db.clone(),
+            clock.clone(),
+            compute_options(config, &chosen, root),
+            driver,
+            images.clone(),
+            network.clone(),
+        );
+        compute.bootstrap().await.map_err(|error| access::explain(&error))?;
+        if config.self_provider {
+            let traits = capacity::traits(chosen.driver);
+            compute::register_host(&compute, capacity::of_this_machine(config), traits)
+                .await
+                .map_err(|error| access::explain(&error))?;
+        }
+        compute::adopt(&compute).await.map_err(|error| access::explain(&error))?;
+
+        let engine = EngineBuilder::new(db.clone(), clock.clone(), hooks.faults);
+        let engine = images::operations(engine, &images).reconcilers(network.reconcilers());
+        let engine = compute.register(engine).start();
+
+        let services = vec![
+            identity::service(identity.clone()),
+            images::service(&images),
+            placement::service(db.clone(), clock),
+            network::service(network.clone()),
+            compute::service(compute.clone()),
+        ];
+        let options = GatewayOptions {
+            default_authority: authority.to_owned(),
+            pages,
+            policy_overrides: policy_overrides(&layout),
+        };
+        let gateway = Arc::new(Gateway::new(services, identity.tokens(), options)?);
+        Ok(Self { gateway, engine, db, identity, network, compute, _lock: lock })
+    }
+
+    /// Answers one request that arrived on a socket.
+    pub async fn handle(&self, arrival: Arrival, request: Request) -> Response {
+        self.gateway.handle(arrival, request).await
+    }
+
+    /// Lets steps under way end, for a little while. Servers run on.
+    pub async fn close(&self) {
+        self.engine.stop().await;
+    }
+}
+
+fn port_of(authority: &str) -> u16 {
+    authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(443)
+}
+
+/// `<state>/policy/<service type>.yaml`, where an operator put one.
+fn policy_overrides(layout: &Layout) -> std::collections::HashMap<String, String> {
+    ["identity", "image", "placement", "network", "compute"]
+        .into_iter()
+        .filter_map(|kind| {
+            let text = std::fs::read_to_string(layout.root.join("policy").join(format!("{kind}.yaml"))).ok()?;
+            Some((kind.to_owned(), text))
+        })
+        .collect()
+}
+
+fn image_options(config: &Config, layout: &Layout, chosen: &Chosen) -> images::Options {
+    let converter = match chosen.driver {
+        vmspec::Driver::Fake => images::Converter::InProcess,
+        _ => images::Converter::Helper("/proc/self/exe".into()),
+    };
+    let mut options = images::Options::new(layout.images(), converter);
+    options.max_image_bytes = config.limits.image_bytes;
+    options
+}
+
+fn network_options(config: &Config) -> network::Options {
+    network::Options {
+        external_subnet: config.network.external_subnet,
+        private_subnet: config.network.private_subnet,
+        dns_servers: config.network.dns_servers.clone(),
+        host_name: capacity::host_name(),
+        ..network::Options::default()
+    }
+}
+
+fn compute_options(config: &Config, chosen: &Chosen, root: bool) -> compute::Options {
+    let quota = &config.quota;
+    compute::Options {
+        host_name: capacity::host_name(),
+        host_address: crate::listen::public_host(config),
+        availability_zone: "nova".into(),
+        quotas: compute::Quotas {
+            instances: quota.instances,
+            cores: quota.cores,
+            ram_mib: quota.ram_mib,
+            metadata_items: quota.metadata_items,
+            key_pairs: quota.key_pairs,
+            server_groups: quota.server_groups,
+            server_group_members: quota.server_group_members,
+        },
+        driver: chosen.driver,
+        driver_reason: chosen.reason.clone(),
+        hypervisor_version: chosen.version,
+        run_as_base: (root && chosen.driver != vmspec::Driver::Fake).then_some(RUN_AS_BASE),
+        console_log_bytes: CONSOLE_LOG_BYTES,
+        shutdown_timeout: SHUTDOWN_TIMEOUT,
+        resume_after_host_boot: config.resume_guests_on_host_boot,
+        vendor_data: BTreeMap::new(),
+    }
+}

@@ -1,0 +1,68 @@
+//! Start-up: which servers run, which died, before operations resume and before the API listens (DESIGN section 8).
+
+use rest::{Error, Result};
+
+use crate::{
+    App,
+    servers::{
+        Server,
+        model::{PowerState, VmState},
+        power::Power,
+        store,
+    },
+    vms::Observed,
+};
+
+/// Compares every server's row with its process. Servers with an operation are left to it.
+///
+/// # Errors
+/// When the processes cannot be looked at, or the database fails.
+pub async fn adopt(app: &App) -> Result<()> {
+    let seen = app.driver.adopt_all().await.map_err(Error::internal)?;
+    let boot_id = vmspec::host_boot_id().map_err(Error::internal)?;
+    let resume = app.options.resume_after_host_boot;
+    let now = app.clock.now_text();
+    app.db
+        .write(move |tx| {
+            for server in store::list_all(tx)? {
+                if server.vm_state != VmState::Active || tasks::find(tx, &server.id)?.is_some() {
+                    continue;
+                }
+                let observed = seen.iter().find(|(id, _)| id.to_string() == server.id).map(|(_, observed)| observed);
+                match observed {
+                    Some(Observed::Running(_)) => {}
+                    Some(Observed::Unresponsive { reason }) => {
+                        let why = format!("The server's process does not answer: {reason}");
+                        store::fail(tx, &server.id, PowerState::NoState, &why, &now)?;
+                    }
+                    Some(Observed::Gone(gone)) if gone.boot_id.is_some_and(|then| then != boot_id) && resume => {
+                        restart(tx, &server, &now)?;
+                    }
+                    None if resume && server.launched_at.is_some() => restart(tx, &server, &now)?,
+                    Some(Observed::Gone(_) | Observed::Absent) | None => {
+                        tracing::info!(server.id = server.id, "the server's process is gone, it is shut off");
+                        store::settle(tx, &server.id, VmState::Stopped, PowerState::Shutdown, &now)?;
+                    }
+                }
+            }
+            Ok(())
+        })
+        .await
+}
+
+/// The host went down under a running server: start it again, as an operation like any other.
+fn restart(tx: &db::Tx<'_>, server: &Server, now: &str) -> Result<()> {
+    tracing::info!(server.id = server.id, "the host was restarted, the server is started again");
+    store::set_task_state(tx, &server.id, Some("powering-on"), now)?;
+    let request_id = format!("req-{}", rest::new_uuid());
+    let task = tasks::NewTask {
+        resource: &server.id,
+        action: "start",
+        request_id: &request_id,
+        user_id: None,
+        project_id: Some(&server.project_id),
+        now,
+    };
+    tasks::start(tx, &task, &Power::Start).map_err(Error::internal)?;
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! Rules about the host, upstream names and defaults.
+
+use rest::{Rule, rule};
+
+const ADMIN: &str = "rule:context_is_admin";
+
+pub(crate) const ZONES: Rule = rule(
+    "os_compute_api:os-availability-zone:list",
+    "@",
+    "List availability zones",
+    &[("GET", "/os-availability-zone")],
+);
+pub(crate) const ZONES_DETAIL: Rule = rule(
+    "os_compute_api:os-availability-zone:detail",
+    ADMIN,
+    "List availability zones with hosts",
+    &[("GET", "/os-availability-zone/detail")],
+);
+pub(crate) const SERVICES: Rule =
+    rule("os_compute_api:os-services:list", ADMIN, "List services", &[("GET", "/os-services")]);
+pub(crate) const SERVICES_UPDATE: Rule = rule(
+    "os_compute_api:os-services:update",
+    ADMIN,
+    "Enable, disable, force down",
+    &[("PUT", "/os-services/{service_id}")],
+);
+pub(crate) const HYPERVISORS: Rule =
+    rule("os_compute_api:os-hypervisors:list", ADMIN, "List hypervisors", &[("GET", "/os-hypervisors")]);
+pub(crate) const HYPERVISORS_DETAIL: Rule = rule(
+    "os_compute_api:os-hypervisors:list-detail",
+    ADMIN,
+    "List hypervisors with details",
+    &[("GET", "/os-hypervisors/detail")],
+);
+pub(crate) const HYPERVISORS_SHOW: Rule = rule(
+    "os_compute_api:os-hypervisors:show",
+    ADMIN,
+    "Show a hypervisor",
+    &[("GET", "/os-hypervisors/{hypervisor_id}")],
+);
+pub(crate) const HYPERVISORS_STATISTICS: Rule = rule(
+    "os_compute_api:os-hypervisors:statistics",
+    ADMIN,
+    "Sums over all hypervisors",
+    &[("GET", "/os-hypervisors/statistics")],
+);
+pub(crate) const EXTENSIONS: Rule =
+    rule("os_compute_api:extensions", "@", "List extensions", &[("GET", "/extensions")]);

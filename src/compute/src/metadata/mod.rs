@@ -1,0 +1,128 @@
+//! 169.254.169.254: what a guest may read about itself. Who asks is known from where the packet came from, never from
+//! what it says (DESIGN section 10).
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use crate::network_stub::peer::Caller;
+use http::{Method, Response, StatusCode, header};
+
+use crate::{
+    App,
+    documents::{EC2_VERSIONS, Subject, VERSIONS},
+    network_info,
+    servers::store,
+};
+
+/// Hands the service to Network, which listens inside each network.
+pub(crate) fn serve(app: &App) {
+    let handler = app.clone();
+    crate::network_stub::peer::set_metadata_handler(
+        &app.network,
+        Arc::new(move |caller, request| {
+            let app = handler.clone();
+            Box::pin(async move { answer(&app, &caller, request.method(), request.uri().path()).await })
+        }),
+    );
+}
+
+async fn answer(app: &App, caller: &Caller, method: &Method, path: &str) -> Response<Vec<u8>> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return plain(StatusCode::METHOD_NOT_ALLOWED, "text/plain", b"Only GET is answered here.\n".to_vec());
+    }
+    let id = caller.device_id.clone();
+    let subject = app
+        .db
+        .read(move |tx| {
+            let Some(server) = store::find(tx, &id)? else { return Ok(None) };
+            let interfaces = network_info::of_servers(tx, &[&id])?.of(&id).to_vec();
+            Ok::<_, rest::Error>(Some(Subject { server, interfaces, admin_pass: None }))
+        })
+        .await;
+    match subject {
+        Ok(Some(subject)) => match page(app, &subject, path) {
+            Some((kind, content)) => plain(StatusCode::OK, kind, content),
+            None => plain(StatusCode::NOT_FOUND, "text/plain", b"Not found.\n".to_vec()),
+        },
+        Ok(None) => plain(StatusCode::NOT_FOUND, "text/plain", b"No server has this address.\n".to_vec()),
+        Err(error) => {
+            tracing::error!(server.id = caller.device_id, causes = error.causes(), "metadata cannot be read");
+            plain(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", b"An error stopped this answer.\n".to_vec())
+        }
+    }
+}
+
+fn plain(status: StatusCode, kind: &'static str, content: Vec<u8>) -> Response<Vec<u8>> {
+    let mut response = Response::new(content);
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    response
+}
+
+/// Content type and content of a path, or nothing.
+fn page(app: &App, subject: &Subject, path: &str) -> Option<(&'static str, Vec<u8>)> {
+    const TEXT: &str = "text/plain";
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let lines = |names: &[&str]| names.join("\n").into_bytes();
+    match parts.as_slice() {
+        [] => Some((TEXT, lines(&[EC2_VERSIONS, &["latest"]].concat()))),
+        ["openstack"] => Some((TEXT, lines(&[VERSIONS, &["latest"]].concat()))),
+        ["openstack", version, rest @ ..] if VERSIONS.contains(version) || *version == "latest" => {
+            let files = subject.openstack(&app.options);
+            match rest {
+                [] => Some((TEXT, lines(&files.keys().copied().collect::<Vec<_>>()))),
+                [name] => {
+                    let content = files.get(*name)?.clone();
+                    Some((
+                        if name.ends_with(".json") { "application/json" } else { "application/octet-stream" },
+                        content,
+                    ))
+                }
+                _ => None,
+            }
+        }
+        [version, rest @ ..] if EC2_VERSIONS.contains(version) || *version == "latest" => {
+            let tree = subject.ec2(&app.options);
+            let below = rest.join("/");
+            if let Some(content) = tree.get(&below) {
+                return Some((TEXT, content.clone()));
+            }
+            if let Some(content) = tree.get(&format!("{below}/")) {
+                return Some((TEXT, content.clone()));
+            }
+            let names = folder(tree.keys(), &below);
+            (!names.is_empty()).then(|| (TEXT, lines(&names.iter().map(String::as_str).collect::<Vec<_>>())))
+        }
+        _ => None,
+    }
+}
+
+/// What is directly below `path`; folders end in a slash.
+fn folder<'a>(paths: impl Iterator<Item = &'a String>, path: &str) -> BTreeSet<String> {
+    let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
+    paths
+        .filter_map(|full| full.strip_prefix(&prefix))
+        .filter(|rest| !rest.is_empty())
+        .map(|rest| match rest.split_once('/') {
+            Some((name, _)) => format!("{name}/"),
+            None => rest.to_owned(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_list_what_is_directly_below() {
+        let paths: Vec<String> =
+            ["meta-data/ami-id", "meta-data/public-keys/", "meta-data/public-keys/0/openssh-key", "user-data"]
+                .map(str::to_owned)
+                .to_vec();
+        let at = |path: &str| folder(paths.iter(), path).into_iter().collect::<Vec<_>>();
+        assert_eq!(at(""), ["meta-data/", "user-data"]);
+        assert_eq!(at("meta-data"), ["ami-id", "public-keys/"]);
+        assert_eq!(at("meta-data/public-keys/0"), ["openssh-key"]);
+        assert!(at("secret").is_empty());
+    }
+}

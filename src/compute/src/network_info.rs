@@ -1,0 +1,286 @@
+//! A server's interfaces: all that Compute asks of Network, in Compute's words.
+
+use std::{collections::HashMap, net::IpAddr, os::fd::OwnedFd};
+
+use crate::network_stub::peer;
+use db::Tx;
+use rest::{Error, Kind, Result};
+use serde_json::{Value, json};
+use tasks::Failure;
+use uuid::Uuid;
+
+use crate::{
+    App,
+    servers::{Server, request::NetworkRequest, store},
+};
+
+/// A port of a server, with what its networks say of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Interface {
+    pub port_id: String,
+    pub network_id: String,
+    pub network_name: String,
+    pub mac: String,
+    pub mtu: u16,
+    pub active: bool,
+    pub fixed_ips: Vec<FixedIp>,
+    pub floating_ips: Vec<String>,
+    /// Id and name.
+    pub security_groups: Vec<(String, String)>,
+    /// Device tag, as given at create.
+    pub tag: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct FixedIp {
+    pub address: String,
+    pub subnet_id: String,
+    /// Bits of the subnet's prefix.
+    pub prefix_length: u8,
+    pub gateway: Option<String>,
+    pub dns_servers: Vec<String>,
+    /// Destination and next hop.
+    pub host_routes: Vec<(String, String)>,
+    pub dhcp: bool,
+}
+
+impl FixedIp {
+    /// `255.255.255.0` or `ffff:ffff::`.
+    pub fn netmask(&self) -> String {
+        if self.address.contains(':') {
+            let bits = u128::MAX.checked_shl(128 - u32::from(self.prefix_length.min(128))).unwrap_or(0);
+            return std::net::Ipv6Addr::from(bits).to_string();
+        }
+        let bits = u32::MAX.checked_shl(32 - u32::from(self.prefix_length.min(32))).unwrap_or(0);
+        std::net::Ipv4Addr::from(bits).to_string()
+    }
+
+    /// Routes as network_data.json has them: the default one first.
+    pub fn routes(&self) -> Vec<Value> {
+        let any = if self.address.contains(':') { "::" } else { "0.0.0.0" };
+        let mut routes: Vec<Value> = Vec::new();
+        if let Some(gateway) = &self.gateway {
+            routes.push(json!({"network": any, "netmask": any, "gateway": gateway}));
+        }
+        for (destination, next_hop) in &self.host_routes {
+            if let Some((network, length)) = destination.split_once('/') {
+                let route =
+                    FixedIp { prefix_length: length.parse().unwrap_or(0), address: network.into(), ..self.clone() };
+                routes.push(json!({"network": network, "netmask": route.netmask(), "gateway": next_hop}));
+            }
+        }
+        routes
+    }
+}
+
+/// Interfaces of several servers.
+#[derive(Debug, Default)]
+pub(crate) struct ByServer(HashMap<String, Vec<Interface>>);
+
+impl ByServer {
+    pub fn of(&self, server_id: &str) -> &[Interface] {
+        self.0.get(server_id).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// A port that a server is to have.
+#[derive(Clone, Debug)]
+pub(crate) struct PortRequest {
+    pub network_id: Option<String>,
+    pub port_id: Option<String>,
+    pub fixed_ip: Option<IpAddr>,
+    pub tag: Option<String>,
+}
+
+impl PortRequest {
+    pub fn network(id: String) -> Self {
+        Self { network_id: Some(id), port_id: None, fixed_ip: None, tag: None }
+    }
+}
+
+impl From<NetworkRequest> for PortRequest {
+    fn from(request: NetworkRequest) -> Self {
+        Self {
+            network_id: request.uuid,
+            port_id: request.port,
+            fixed_ip: request.fixed_ip.and_then(|text| text.parse().ok()),
+            tag: request.tag,
+        }
+    }
+}
+
+/// An interface ready for the VM.
+pub(crate) struct Plug {
+    pub port_id: Uuid,
+    pub mac: vmspec::Mac,
+    pub mtu: u16,
+    pub tap: OwnedFd,
+}
+
+/// All interfaces of these servers, each in the order that the server was made with.
+pub(crate) fn of_servers(tx: &Tx<'_>, server_ids: &[&str]) -> Result<ByServer> {
+    let mut all: HashMap<String, Vec<Interface>> = HashMap::new();
+    for port in peer::ports_of(tx, server_ids)? {
+        let fixed_ips = port
+            .fixed_ips
+            .iter()
+            .map(|fixed| FixedIp {
+                address: fixed.address.to_string(),
+                subnet_id: fixed.subnet_id.clone(),
+                prefix_length: fixed.cidr.prefix_len(),
+                gateway: fixed.gateway.map(|gateway| gateway.to_string()),
+                dns_servers: fixed.dns_servers.iter().map(ToString::to_string).collect(),
+                host_routes: fixed
+                    .host_routes
+                    .iter()
+                    .map(|route| (route.destination.to_string(), route.nexthop.to_string()))
+                    .collect(),
+                dhcp: fixed.dhcp,
+            })
+            .collect();
+        all.entry(port.device_id.clone()).or_default().push(Interface {
+            fixed_ips,
+            port_id: port.port_id,
+            network_id: port.network_id,
+            network_name: port.network_name,
+            mac: port.mac,
+            mtu: port.mtu,
+            active: port.active,
+            floating_ips: port.floating_ips.iter().map(ToString::to_string).collect(),
+            security_groups: port.security_groups,
+            tag: None,
+        });
+    }
+    for (server_id, interfaces) in &mut all {
+        let order = store::nics(tx, server_id)?;
+        for interface in interfaces.iter_mut() {
+            interface.tag =
+                order.iter().find(|(port_id, _)| *port_id == interface.port_id).and_then(|(_, tag)| tag.clone());
+        }
+        // Ports that were attached otherwise come last, in the order of their ids.
+        interfaces.sort_by_key(|interface| {
+            let place = order.iter().position(|(port_id, _)| *port_id == interface.port_id);
+            (place.unwrap_or(usize::MAX), interface.port_id.clone())
+        });
+    }
+    Ok(ByServer(all))
+}
+
+/// Servers whose addresses match `ip` and `ip6`, both regular expressions.
+pub(crate) fn servers_with_address(tx: &Tx<'_>, patterns: &[(String, String)]) -> Result<Vec<String>> {
+    let mut hits = Vec::new();
+    let patterns: Vec<(bool, regex::Regex)> = patterns
+        .iter()
+        .map(|(name, pattern)| {
+            regex::RegexBuilder::new(pattern)
+                .size_limit(1 << 18)
+                .build()
+                .map(|regex| (name == "ip6", regex))
+                .map_err(|_| Error::bad_request(format!("Invalid regular expression {pattern:?}.")))
+        })
+        .collect::<Result<_>>()?;
+    let servers = store::names(tx)?;
+    let ids: Vec<&str> = servers.iter().map(|(id, _)| id.as_str()).collect();
+    for (server_id, interfaces) in of_servers(tx, &ids)?.0 {
+        let addresses: Vec<&String> =
+            interfaces.iter().flat_map(|interface| &interface.fixed_ips).map(|fixed| &fixed.address).collect();
+        let fits = patterns
+            .iter()
+            .all(|(v6, regex)| addresses.iter().any(|address| address.contains(':') == *v6 && regex.is_match(address)));
+        if fits {
+            hits.push(server_id);
+        }
+    }
+    Ok(hits)
+}
+
+/// The network of a server that names none: the only one its project can use.
+pub(crate) fn only_network(tx: &Tx<'_>, project_id: &str, required: bool) -> Result<Option<String>> {
+    let networks = peer::available_networks(tx, project_id)?;
+    match networks.as_slice() {
+        [] if required => {
+            Err(Error::bad_request("Unable to automatically allocate a network for project: it can use none."))
+        }
+        [] => Ok(None),
+        [network] => Ok(Some(network.id.clone())),
+        _ => Err(Error::conflict("Multiple possible networks found, use a Network ID to be more specific.")),
+    }
+}
+
+/// Makes a port for the server, or takes the one that was given. Answers its id.
+pub(crate) fn take_port(
+    tx: &Tx<'_>,
+    app: &App,
+    server: &Server,
+    request: &PortRequest,
+    security_groups: &[String],
+    admin: bool,
+) -> Result<String> {
+    let wanted = peer::PortRequest {
+        network_id: request.network_id.clone(),
+        port_id: request.port_id.clone(),
+        fixed_ip: request.fixed_ip,
+        security_groups: security_groups.to_vec(),
+        server_id: server.id.clone(),
+        project_id: server.project_id.clone(),
+        is_admin: admin,
+        hostname: server.hostname.clone(),
+        availability_zone: app.options.availability_zone.clone(),
+        host: app.options.host_name.clone(),
+    };
+    peer::take_port(tx, &app.network, &wanted).map_err(as_compute)
+}
+
+/// What is missing in Network is a mistake of the request to Compute.
+fn as_compute(error: Error) -> Error {
+    match error.kind() {
+        Kind::NotFound => Error::bad_request(error.public().to_owned()),
+        Kind::OverQuota => Error::forbidden("Maximum number of ports exceeded"),
+        _ => error,
+    }
+}
+
+/// Ports that were made for the server go, those that were given to it become free.
+pub(crate) fn release(tx: &Tx<'_>, server_id: &str) -> db::Result<()> {
+    peer::release_ports(tx, server_id)
+        .map_err(|error| db::Error::Corrupt(format!("ports of {server_id} not released: {}", error.causes())))
+}
+
+pub(crate) fn change_security_group(tx: &Tx<'_>, server: &Server, name: &str, add: bool) -> Result<()> {
+    peer::change_security_group(tx, &server.id, &server.project_id, name, add)
+}
+
+/// Has all interfaces connected, and their taps open.
+pub(crate) async fn plug(app: &App, server: &Server) -> std::result::Result<Vec<Plug>, Failure> {
+    let mut plugs = Vec::new();
+    for interface in interfaces(app, server).await? {
+        let port_id = Uuid::try_parse(&interface.port_id)
+            .map_err(|error| Failure::fatal("A port's id is no UUID.").caused_by(error))?;
+        let tap = peer::plug(&app.network, &interface.port_id).await.map_err(|error| {
+            Failure::retry(format!("Port {} could not be connected.", interface.port_id)).caused_by(error.causes())
+        })?;
+        let mac = interface.mac.parse().map_err(|error: vmspec::SpecError| {
+            Failure::fatal("A port's MAC address is not valid.").caused_by(error)
+        })?;
+        plugs.push(Plug { port_id, mac, mtu: interface.mtu, tap });
+    }
+    Ok(plugs)
+}
+
+/// Has none of them connected.
+pub(crate) async fn unplug(app: &App, server: &Server) -> std::result::Result<(), Failure> {
+    for interface in interfaces(app, server).await? {
+        peer::unplug(&app.network, &interface.port_id).await.map_err(|error| {
+            Failure::retry(format!("Port {} could not be disconnected.", interface.port_id)).caused_by(error.causes())
+        })?;
+    }
+    Ok(())
+}
+
+async fn interfaces(app: &App, server: &Server) -> std::result::Result<Vec<Interface>, Failure> {
+    let id = server.id.clone();
+    app.db
+        .read(move |tx| Ok::<_, Error>(of_servers(tx, &[&id])?.of(&id).to_vec()))
+        .await
+        .map_err(|error| Failure::retry("The server's interfaces cannot be read.").caused_by(error.causes()))
+}

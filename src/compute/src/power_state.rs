@@ -1,0 +1,89 @@
+//! What the guest did by itself: a server whose process ended is shut off, whoever ended it.
+
+use std::{sync::Arc, time::Duration};
+
+use tasks::Reconciler;
+use tokio::sync::Mutex;
+
+use crate::{
+    App,
+    servers::{
+        model::{PowerState, VmState},
+        store,
+    },
+    vms::{Observed, VmEvent, VmEventKind},
+};
+
+/// Ends of processes are seen at once by their events; this bounds what a missed event costs.
+const EVERY: Duration = Duration::from_secs(30);
+
+pub(crate) fn reconciler(app: &App) -> Reconciler {
+    // An event is turned into a change that the reconciler waits for.
+    let ended = app.db.generation("vm");
+    let signal = ended.changes();
+    let events = Arc::new(Mutex::new(None::<tokio::task::JoinHandle<()>>));
+    let app = app.clone();
+    Reconciler::new("compute.power_state", EVERY, vec![signal], move || {
+        let (app, ended, events) = (app.clone(), ended.clone(), Arc::clone(&events));
+        async move {
+            let mut listening = events.lock().await;
+            if listening.as_ref().is_none_or(tokio::task::JoinHandle::is_finished) {
+                let mut receiver = app.driver.events();
+                *listening = Some(tokio::spawn(async move {
+                    loop {
+                        match receiver.recv().await {
+                            Ok(VmEvent {
+                                kind: VmEventKind::Gone { .. } | VmEventKind::Unresponsive { .. }, ..
+                            }) => {
+                                ended.bump();
+                            }
+                            Ok(_) => {}
+                            Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => ended.bump(),
+                            Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
+                        }
+                    }
+                }));
+            }
+            drop(listening);
+            round(&app).await
+        }
+    })
+}
+
+async fn round(app: &App) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let active: Vec<String> = app
+        .db
+        .read(|tx| {
+            tx.list(
+                "SELECT id FROM compute_server s WHERE vm_state = 'active'
+                 AND NOT EXISTS (SELECT 1 FROM tasks_task t WHERE t.resource = s.id)",
+                [],
+                |row| row.get(0),
+            )
+        })
+        .await?;
+    for id in active {
+        let Ok(uuid) = uuid::Uuid::try_parse(&id) else { continue };
+        // One that is silent for a moment is not dead: it stays what it is until its process is gone.
+        if let Observed::Gone(gone) = app.driver.observe(uuid).await? {
+            let now = app.clock.now_text();
+            let power = match gone.exit {
+                Some(_) => PowerState::Shutdown,
+                None => PowerState::Crashed,
+            };
+            tracing::info!(server.id = id, ?power, "the server's process ended");
+            app.db
+                .write(move |tx| {
+                    // Looked at without the transaction: an operation may have come between.
+                    let mine = store::find(tx, &id)?
+                        .is_some_and(|server| server.vm_state == VmState::Active && server.task_state.is_none());
+                    if mine && tasks::find(tx, &id)?.is_none() {
+                        store::settle(tx, &id, VmState::Stopped, power, &now)?;
+                    }
+                    Ok::<_, db::Error>(())
+                })
+                .await?;
+        }
+    }
+    Ok(())
+}

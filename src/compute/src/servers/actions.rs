@@ -1,0 +1,231 @@
+//! POST /servers/{id}/action. Compute API reference, "Servers - run an action" and "Servers - run an administrative action".
+
+use axum::extract::{Path, State};
+use http::StatusCode;
+use rest::{Ctx, Error, Kind, RawJson, Reply, Result, Rule, target};
+use serde_json::{Map, Value, json};
+
+use super::{
+    Server,
+    create::Asker,
+    handlers::{refuse_locked, require, visible},
+    model::VmState,
+    policy,
+    power::Power,
+    store,
+};
+use crate::{App, network_info};
+
+/// All rules that actions ask, for the route table.
+pub(crate) const RULES: &[Rule] = &[
+    policy::START,
+    policy::STOP,
+    policy::REBOOT,
+    policy::CONSOLE_OUTPUT,
+    policy::LOCK,
+    policy::UNLOCK,
+    policy::UNLOCK_OVERRIDE,
+    policy::RESET_STATE,
+    policy::SECURITY_GROUPS_ADD,
+    policy::SECURITY_GROUPS_REMOVE,
+];
+
+/// Actions that the API reference has and this service has not yet; listed in the README.
+const NOT_BUILT: &[&str] = &[
+    "addFixedIp",
+    "addFloatingIp",
+    "changePassword",
+    "confirmResize",
+    "createBackup",
+    "createImage",
+    "evacuate",
+    "forceDelete",
+    "getRDPConsole",
+    "getSerialConsole",
+    "getSPICEConsole",
+    "getVNCConsole",
+    "injectNetworkInfo",
+    "migrate",
+    "os-migrateLive",
+    "os-resetNetwork",
+    "pause",
+    "rebuild",
+    "removeFixedIp",
+    "removeFloatingIp",
+    "rescue",
+    "resetNetwork",
+    "resize",
+    "restore",
+    "resume",
+    "revertResize",
+    "shelve",
+    "shelveOffload",
+    "suspend",
+    "trigger_crash_dump",
+    "unpause",
+    "unrescue",
+    "unshelve",
+];
+
+pub(crate) async fn action(
+    State(app): State<App>,
+    ctx: Ctx,
+    Path(id): Path<String>,
+    RawJson(body): RawJson,
+) -> Result<Reply> {
+    let Value::Object(body) = body else { return Err(Error::bad_request("Malformed request body: it is no object.")) };
+    let mut entries = body.into_iter();
+    let (Some((name, argument)), None) = (entries.next(), entries.next()) else {
+        return Err(Error::bad_request("Multiple actions are not supported in one request, and none is no request."));
+    };
+    match name.as_str() {
+        "os-start" => {
+            let server = visible(&app, &ctx, &id, policy::START).await?;
+            refuse_locked(&ctx, &server)?;
+            power(&app, &ctx, &server, "start", "powering-on", Power::Start, &[VmState::Stopped]).await
+        }
+        "os-stop" => {
+            let server = visible(&app, &ctx, &id, policy::STOP).await?;
+            refuse_locked(&ctx, &server)?;
+            power(&app, &ctx, &server, "stop", "powering-off", Power::Stop, &[VmState::Active, VmState::Error]).await
+        }
+        "reboot" => reboot(&app, &ctx, &id, &argument).await,
+        "os-getConsoleOutput" => console_output(&app, &ctx, &id, &argument).await,
+        "lock" => lock(&app, &ctx, &id, &argument).await,
+        "unlock" => unlock(&app, &ctx, &id).await,
+        "os-resetState" => reset_state(&app, &ctx, &id, &argument).await,
+        "addSecurityGroup" => security_group(&app, &ctx, &id, &argument, true).await,
+        "removeSecurityGroup" => security_group(&app, &ctx, &id, &argument, false).await,
+        known if NOT_BUILT.contains(&known) => {
+            visible(&app, &ctx, &id, super::policy::SHOW).await?;
+            Err(Error::not_implemented(format!("The action {known} is not supported yet.")))
+        }
+        unknown => Err(Error::bad_request(format!("There is no such action: {unknown}"))),
+    }
+}
+
+async fn power(
+    app: &App,
+    ctx: &Ctx,
+    server: &Server,
+    action: &'static str,
+    task_state: &'static str,
+    operation: Power,
+    states: &'static [VmState],
+) -> Result<Reply> {
+    let (id, asker, now) = (server.id.clone(), Asker::of(ctx)?, app.clock.now_text());
+    let request_id = ctx.request_id().to_owned();
+    app.db
+        .write(move |tx| {
+            require(&store::get(tx, &id)?, action, states)?;
+            store::set_task_state(tx, &id, Some(task_state), &now)?;
+            tasks::start(tx, &asker.task(&id, action, &request_id, &now), &operation).map_err(|busy| match busy {
+                tasks::Busy::Busy(_) => Error::conflict(format!("Instance {id} is busy with another operation.")),
+                tasks::Busy::Db(error) => error.into(),
+            })?;
+            Ok::<_, Error>(())
+        })
+        .await?;
+    Ok(Reply::empty(StatusCode::ACCEPTED))
+}
+
+async fn reboot(app: &App, ctx: &Ctx, id: &str, argument: &Value) -> Result<Reply> {
+    let kind =
+        argument.as_object().filter(|map| map.len() == 1).and_then(|map| map.get("type")).and_then(Value::as_str);
+    let hard = match kind.map(str::to_ascii_uppercase).as_deref() {
+        Some("SOFT") => false,
+        Some("HARD") => true,
+        _ => return Err(Error::bad_request("Invalid input for field/attribute type: it must be SOFT or HARD.")),
+    };
+    let server = visible(app, ctx, id, policy::REBOOT).await?;
+    refuse_locked(ctx, &server)?;
+    if hard {
+        let states = &[VmState::Active, VmState::Stopped, VmState::Error];
+        power(app, ctx, &server, "reboot", "rebooting_hard", Power::RebootHard, states).await
+    } else {
+        power(app, ctx, &server, "reboot", "rebooting", Power::RebootSoft, &[VmState::Active]).await
+    }
+}
+
+async fn console_output(app: &App, ctx: &Ctx, id: &str, argument: &Value) -> Result<Reply> {
+    let lines = match argument.as_object().map(|map| map.get("length")) {
+        None if argument.is_null() => None,
+        Some(None | Some(Value::Null)) => None,
+        Some(Some(Value::Number(number))) if number.as_i64() == Some(-1) => None,
+        Some(Some(Value::Number(number))) if number.as_u64().is_some() => number.as_u64(),
+        Some(Some(Value::String(text))) if text == "-1" => None,
+        Some(Some(Value::String(text))) if text.parse::<u64>().is_ok() => text.parse().ok(),
+        _ => {
+            return Err(Error::bad_request(
+                "Invalid input for field/attribute length: it must be -1 or a number of lines.",
+            ));
+        }
+    };
+    let server = visible(app, ctx, id, policy::CONSOLE_OUTPUT).await?;
+    if server.vm_state == VmState::Building {
+        return Err(Error::conflict(format!("Instance {id} is not ready")));
+    }
+    let uuid = uuid::Uuid::try_parse(&server.id).map_err(Error::internal)?;
+    let lines = lines.map(|lines| usize::try_from(lines).unwrap_or(usize::MAX));
+    let text = app
+        .driver
+        .console_tail(uuid, lines, app.options.console_log_bytes)
+        .await
+        .map_err(|error| Error::new(Kind::NotFound, "The console log is not available.").caused_by(error))?;
+    // Control characters other than those of text would be refused by strict clients.
+    let output: String = String::from_utf8_lossy(&text)
+        .chars()
+        .filter(|c| !c.is_control() || matches!(c, '\n' | '\r' | '\t' | '\u{1b}'))
+        .collect();
+    Ok(Reply::ok(&json!({"output": output})))
+}
+
+async fn lock(app: &App, ctx: &Ctx, id: &str, argument: &Value) -> Result<Reply> {
+    if !argument.is_null() {
+        return Err(Error::bad_request("Invalid input for field/attribute lock: it must be null."));
+    }
+    let server = visible(app, ctx, id, policy::LOCK).await?;
+    // The owner's lock binds members; an administrator's binds the owner too.
+    let owner = ctx.creds()?.project_id() == Some(&server.project_id);
+    let locked_by = if owner { "owner" } else { "admin" };
+    let (server_id, now) = (server.id, app.clock.now_text());
+    app.db.write(move |tx| store::set_locked_by(tx, &server_id, Some(locked_by), &now)).await.map_err(Error::from)?;
+    Ok(Reply::empty(StatusCode::ACCEPTED))
+}
+
+async fn unlock(app: &App, ctx: &Ctx, id: &str) -> Result<Reply> {
+    let server = visible(app, ctx, id, policy::UNLOCK).await?;
+    if server.locked_by.as_deref() == Some("admin") {
+        ctx.allow(policy::UNLOCK_OVERRIDE, &target(&[("project_id", &server.project_id)]))?;
+    }
+    let (server_id, now) = (server.id, app.clock.now_text());
+    app.db.write(move |tx| store::set_locked_by(tx, &server_id, None, &now)).await.map_err(Error::from)?;
+    Ok(Reply::empty(StatusCode::ACCEPTED))
+}
+
+async fn reset_state(app: &App, ctx: &Ctx, id: &str, argument: &Value) -> Result<Reply> {
+    let state = match argument.as_object().filter(|map| map.len() == 1).and_then(|map| map.get("state")?.as_str()) {
+        Some("active") => VmState::Active,
+        Some("error") => VmState::Error,
+        _ => return Err(Error::bad_request("Invalid input for field/attribute state: it must be active or error.")),
+    };
+    let server = visible(app, ctx, id, policy::RESET_STATE).await?;
+    let now = app.clock.now_text();
+    app.db.write(move |tx| store::set_state(tx, &server.id, state, &now)).await.map_err(Error::from)?;
+    Ok(Reply::empty(StatusCode::ACCEPTED))
+}
+
+async fn security_group(app: &App, ctx: &Ctx, id: &str, argument: &Value, add: bool) -> Result<Reply> {
+    let empty = Map::new();
+    let fields = argument.as_object().unwrap_or(&empty);
+    let name = fields.get("name").and_then(Value::as_str).map(str::trim).filter(|name| !name.is_empty());
+    let Some(name) = name.filter(|_| fields.len() == 1) else {
+        return Err(Error::bad_request("Missing parameter dict: a security group's name is needed."));
+    };
+    let rule = if add { policy::SECURITY_GROUPS_ADD } else { policy::SECURITY_GROUPS_REMOVE };
+    let server = visible(app, ctx, id, rule).await?;
+    refuse_locked(ctx, &server)?;
+    let name = name.to_owned();
+    app.db.write(move |tx| network_info::change_security_group(tx, &server, &name, add)).await?;
+    Ok(Reply::empty(StatusCode::ACCEPTED))
+}

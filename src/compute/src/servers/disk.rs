@@ -1,0 +1,213 @@
+//! A server's own disks, in its directory: made once, whole, and found by name.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{Cursor, Seek as _, SeekFrom, Write as _},
+    path::{Path, PathBuf},
+};
+
+use tasks::Failure;
+use vmspec::DiskKind;
+
+use super::Server;
+use crate::{App, documents::Subject, network_info};
+
+const GIB: u64 = 1 << 30;
+/// Holds the documents many times over, and is what FAT can format.
+const CONFIG_DRIVE_BYTES: usize = 2 << 20;
+
+pub(crate) fn directory(app: &App, server: &Server) -> PathBuf {
+    app.servers_dir.join(&server.id)
+}
+
+pub(crate) fn word(kind: DiskKind) -> &'static str {
+    match kind {
+        DiskKind::Root => "root disk",
+        DiskKind::Ephemeral => "ephemeral disk",
+        DiskKind::ConfigDrive => "config drive",
+        DiskKind::Volume => "volume",
+    }
+}
+
+/// The disks in the order the guest meets them.
+pub(crate) fn files(app: &App, server: &Server) -> Vec<(DiskKind, PathBuf, bool)> {
+    let directory = directory(app, server);
+    let mut files = vec![(DiskKind::Root, directory.join("disk"), false)];
+    if server.flavor.ephemeral_gib > 0 {
+        files.push((DiskKind::Ephemeral, directory.join("disk.eph0"), false));
+    }
+    if server.flavor.swap_mib > 0 {
+        files.push((DiskKind::Ephemeral, directory.join("disk.swap"), false));
+    }
+    if server.config_drive {
+        files.push((DiskKind::ConfigDrive, directory.join("disk.config"), true));
+    }
+    files
+}
+
+/// Makes what is missing. A file has its name only when it is whole, so a crash leaves nothing half made in use.
+pub(crate) async fn ensure(app: &App, server: &Server, admin_pass: Option<&str>) -> Result<(), Failure> {
+    let directory = directory(app, server);
+    let root = directory.join("disk");
+    make_directory(&directory)?;
+    if !root.exists() {
+        let image_id = server.image_id.as_deref().ok_or_else(|| Failure::fatal("The server has no image."))?;
+        let raw = images::peer::raw_cached(&app.images, image_id).await.map_err(|error| {
+            let text = format!("The image could not be made a disk: {error}");
+            match error {
+                images::peer::RawError::Failed(_) => Failure::retry(text).caused_by(error),
+                _ => Failure::fatal(text),
+            }
+        })?;
+        let (size_bytes, part, root) =
+            (GIB * server.root_gib.unsigned_abs(), directory.join("disk.part"), root.clone());
+        blocking("The root disk could not be made.", move || {
+            let file = fresh(&part)?;
+            disks::clone_file(&raw.file, &file)?;
+            let size_bytes = size_bytes.max(file.metadata().map_err(disks::Error::Source)?.len());
+            disks::grow(&file, size_bytes)?;
+            disks::persist(&file, &part, &root).map_err(disks::Error::dest)
+        })
+        .await?;
+    }
+    if server.flavor.ephemeral_gib > 0 {
+        blank(directory.join("disk.eph0"), GIB * server.flavor.ephemeral_gib.unsigned_abs(), Blank::Empty).await?;
+    }
+    if server.flavor.swap_mib > 0 {
+        blank(directory.join("disk.swap"), server.flavor.swap_mib.unsigned_abs() << 20, Blank::Swap).await?;
+    }
+    if server.config_drive {
+        let id = server.id.clone();
+        let interfaces = app
+            .db
+            .read(move |tx| network_info::of_servers(tx, &[&id]).map(|all| all.of(&id).to_vec()))
+            .await
+            .map_err(|error| Failure::retry("The server's interfaces cannot be read.").caused_by(error.causes()))?;
+        let subject = Subject { server: server.clone(), interfaces, admin_pass: admin_pass.map(str::to_owned) };
+        let files = subject.config_drive(&app.options);
+        let (part, path) = (directory.join("disk.config.part"), directory.join("disk.config"));
+        blocking("The config drive could not be made.", move || {
+            let image = config_drive(&files).map_err(disks::Error::dest)?;
+            let mut file = fresh(&part)?;
+            file.write_all(&image).map_err(disks::Error::dest)?;
+            disks::persist(&file, &part, &path).map_err(disks::Error::dest)
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+fn make_directory(path: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(path)
+        .map_err(|error| Failure::retry("The server's directory could not be made.").caused_by(error))
+}
+
+fn fresh(path: &Path) -> Result<File, disks::Error> {
+    use std::os::unix::fs::OpenOptionsExt;
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(disks::Error::dest)
+}
+
+enum Blank {
+    Empty,
+    Swap,
+}
+
+async fn blank(path: PathBuf, size_bytes: u64, kind: Blank) -> Result<(), Failure> {
+    if path.exists() {
+        return Ok(());
+    }
+    blocking("A disk could not be made.", move || {
+        let part = path.with_extension("part");
+        let mut file = fresh(&part)?;
+        file.set_len(size_bytes).map_err(disks::Error::dest)?;
+        if matches!(kind, Blank::Swap) {
+            write_swap_header(&mut file, size_bytes).map_err(disks::Error::dest)?;
+        }
+        disks::persist(&file, &part, &path).map_err(disks::Error::dest)
+    })
+    .await
+}
+
+/// The header of a Linux swap area, version 1, pages of 4 KiB.
+fn write_swap_header(file: &mut File, size_bytes: u64) -> std::io::Result<()> {
+    let mut page = [0_u8; 4096];
+    let last_page = u32::try_from(size_bytes / 4096).unwrap_or(u32::MAX).saturating_sub(1);
+    page[1024..1028].copy_from_slice(&1_u32.to_le_bytes());
+    page[1028..1032].copy_from_slice(&last_page.to_le_bytes());
+    page[1036..1052].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+    page[4086..].copy_from_slice(b"SWAPSPACE2");
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(&page)
+}
+
+/// A FAT file system labelled `config-2` with the given files.
+fn config_drive(files: &std::collections::BTreeMap<String, Vec<u8>>) -> std::io::Result<Vec<u8>> {
+    let need: usize = files.values().map(|content| content.len().next_multiple_of(4096) + 4096).sum();
+    let mut image = Cursor::new(vec![0_u8; CONFIG_DRIVE_BYTES.max(need.next_multiple_of(1 << 20) * 2)]);
+    let options = fatfs::FormatVolumeOptions::new().volume_label(*b"config-2   ");
+    fatfs::format_volume(&mut image, options)?;
+    {
+        let file_system = fatfs::FileSystem::new(&mut image, fatfs::FsOptions::new())?;
+        let root = file_system.root_dir();
+        for (path, content) in files {
+            let mut at = root.clone();
+            let mut parts = path.split('/').peekable();
+            while let Some(part) = parts.next() {
+                if parts.peek().is_some() {
+                    at = at.create_dir(part)?;
+                } else {
+                    let mut file = at.create_file(part)?;
+                    file.truncate()?;
+                    file.write_all(content)?;
+                }
+            }
+        }
+    }
+    Ok(image.into_inner())
+}
+
+async fn blocking(
+    public: &'static str,
+    work: impl FnOnce() -> Result<(), disks::Error> + Send + 'static,
+) -> Result<(), Failure> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(disks::Error::NoSpace)) => {
+            Err(Failure::fatal(format!("{public} The file system that holds servers is full.")))
+        }
+        Ok(Err(error)) => Err(Failure::retry(public).caused_by(error)),
+        Err(error) => Err(Failure::retry(public).caused_by(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    #[test]
+    fn a_config_drive_holds_its_files_under_its_label() {
+        let mut files = std::collections::BTreeMap::new();
+        files.insert("openstack/latest/meta_data.json".to_owned(), b"{\"a\": 1}".to_vec());
+        files.insert("openstack/latest/user_data".to_owned(), vec![7; 60_000]);
+        let mut image = Cursor::new(config_drive(&files).unwrap());
+        let file_system = fatfs::FileSystem::new(&mut image, fatfs::FsOptions::new()).unwrap();
+        assert_eq!(file_system.volume_label(), "config-2");
+        let mut content = Vec::new();
+        let mut file = file_system.root_dir().open_file("openstack/latest/user_data").unwrap();
+        file.read_to_end(&mut content).unwrap();
+        assert_eq!(content, files["openstack/latest/user_data"]);
+    }
+}

@@ -1,0 +1,453 @@
+//! Requests about servers: list, show, create, update, delete, addresses.
+
+use std::collections::BTreeMap;
+
+use axum::extract::{Path, State};
+use db::Value as Sql;
+use http::header;
+use rest::{Body, Ctx, Error, Kind, Params, Reply, Result, Rule, nullable, target};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{
+    Server, create,
+    delete::Delete,
+    model::{VmState, states_of_status},
+    policy,
+    request::{self, CreateBody, Wanted},
+    store,
+    views::{self, Sight},
+};
+use crate::{
+    App, flavors,
+    flavors::handlers::{check_description, unexpected},
+    keypairs,
+    network_info::{self, Interface},
+};
+
+/// The server if the caller may do what `rule` guards: one that is another project's looks as if it did not exist.
+pub(crate) async fn visible(app: &App, ctx: &Ctx, id: &str, rule: Rule) -> Result<Server> {
+    let wanted = id.to_owned();
+    let server = app.db.read(move |tx| store::find(tx, &wanted)).await?;
+    let Some(server) = server else {
+        // Whoever may do nothing at all is told so before being told what exists.
+        ctx.allow(rule, &target(&[("project_id", ctx.creds()?.project_id().unwrap_or_default())]))?;
+        return Err(store::no_such_server(id));
+    };
+    let owner = target(&[("project_id", &server.project_id), ("user_id", &server.user_id)]);
+    if ctx.creds()?.project_id() != Some(&server.project_id) {
+        ctx.allow_or(rule, &owner, || store::no_such_server(id))?;
+    } else {
+        ctx.allow(rule, &owner)?;
+    }
+    Ok(server)
+}
+
+/// A locked server is changed by nobody below its locker.
+pub(crate) fn refuse_locked(ctx: &Ctx, server: &Server) -> Result<()> {
+    if server.locked() && !ctx.creds()?.has_role("admin") {
+        return Err(Error::conflict(format!("Instance {} is locked", server.id)));
+    }
+    Ok(())
+}
+
+/// 409 for a server that is in none of the states, or that something is being done to.
+pub(crate) fn require(server: &Server, action: &str, states: &[VmState]) -> Result<()> {
+    if !states.contains(&server.vm_state) {
+        return Err(Error::conflict(format!(
+            "Cannot '{action}' instance {} while it is in vm_state {}",
+            server.id,
+            server.vm_state.as_str()
+        )));
+    }
+    if let Some(task_state) = &server.task_state {
+        return Err(Error::conflict(format!(
+            "Cannot '{action}' instance {} while it is in task_state {task_state}",
+            server.id
+        )));
+    }
+    Ok(())
+}
+
+pub(crate) async fn index(State(app): State<App>, ctx: Ctx, params: Params) -> Result<Reply> {
+    list(app, ctx, params, false).await
+}
+
+pub(crate) async fn detail(State(app): State<App>, ctx: Ctx, params: Params) -> Result<Reply> {
+    list(app, ctx, params, true).await
+}
+
+async fn list(app: App, ctx: Ctx, params: Params, detail: bool) -> Result<Reply> {
+    let (rule, rule_all) =
+        if detail { (policy::DETAIL, policy::DETAIL_ALL) } else { (policy::INDEX, policy::INDEX_ALL) };
+    let project_id = ctx.creds()?.project_id().unwrap_or_default().to_owned();
+    let own = target(&[("project_id", &project_id)]);
+    ctx.allow(rule, &own)?;
+    let mut rest = params.clone();
+    let mut page = store::LIST.page(&mut rest)?;
+    let mut all = rest.take_bool("all_tenants").unwrap_or(None).unwrap_or(false) || rest.has("all_tenants");
+    if params.get("all_tenants").and_then(rest::parse_bool) == Some(false) {
+        all = false;
+    }
+    if all {
+        ctx.allow(rule_all, &own)?;
+    } else {
+        page.and("s.project_id = ?", [Sql::Text(project_id)]);
+    }
+    if ctx.may(policy::ALLOW_ALL_FILTERS, &own)? {
+        for filter in store::ADMIN_FILTERS {
+            let values = rest.take_all(filter.name);
+            if !values.is_empty() && (all || !matches!(filter.name, "project_id" | "tenant_id")) {
+                page.filter(filter, &values)?;
+            }
+        }
+    }
+    let mut nothing = false;
+    let statuses = rest.take_all("status");
+    if !statuses.is_empty() {
+        let mut states = Vec::new();
+        for status in &statuses {
+            match states_of_status(status) {
+                Some(list) => states.extend(list.iter().map(|state| (*state).to_owned())),
+                None if ctx.since(2, 38) => return Err(Error::bad_request(format!("Invalid status value: {status}"))),
+                None => {}
+            }
+        }
+        nothing |= states.is_empty();
+        page.and_in("s.vm_state", states);
+    }
+    if rest.take_bool("deleted").unwrap_or(None) == Some(true) {
+        // The rows of deleted servers are not kept.
+        nothing = true;
+    }
+    if let Some(host) = rest.take("host") {
+        nothing |= host != app.options.host_name;
+    }
+    if ctx.since(2, 26) {
+        tag_filters(&mut page, &mut rest);
+    }
+    let addresses: Vec<(String, String)> =
+        ["ip", "ip6"].iter().filter_map(|name| rest.take(name).map(|value| ((*name).to_owned(), value))).collect();
+    for (name, pattern) in &addresses {
+        if pattern.len() > 255 || regex::RegexBuilder::new(pattern).size_limit(1 << 18).build().is_err() {
+            return Err(Error::bad_request(format!(
+                "Invalid value {pattern:?} for filter {name}: expected a regular expression."
+            )));
+        }
+    }
+    let sight = sight(&ctx, &own)?;
+    if nothing {
+        return Ok(Reply::ok(&json!({"servers": []})));
+    }
+    let (listing, interfaces, tags) = app
+        .db
+        .read(move |tx| {
+            if !addresses.is_empty() {
+                page.and_in("s.id", network_info::servers_with_address(tx, &addresses)?);
+            }
+            let listing = page.fetch(tx, store::read)?;
+            if !detail {
+                return Ok::<_, Error>((listing, network_info::ByServer::default(), Default::default()));
+            }
+            let ids: Vec<&str> = listing.rows.iter().map(|server| server.id.as_str()).collect();
+            let interfaces = network_info::of_servers(tx, &ids)?;
+            let tags = store::tags_of(tx, &listing.rows)?;
+            Ok((listing, interfaces, tags))
+        })
+        .await?;
+    let servers: Vec<Value> = listing
+        .rows
+        .iter()
+        .map(|server| {
+            if !detail {
+                return views::brief(&ctx, server);
+            }
+            let tags = tags.get(&server.id).map_or(&[][..], Vec::as_slice);
+            views::show(&ctx, &app.options, server, interfaces.of(&server.id), tags, sight)
+        })
+        .collect();
+    let mut body = json!({"servers": servers});
+    if let Some(next) = listing.next_link(&ctx, &params, |server| &server.id) {
+        body["servers_links"] = json!([{"rel": "next", "href": next}]);
+    }
+    Ok(Reply::ok(&body))
+}
+
+/// `tags`: all of them; `tags-any`: one of them; `not-tags`: not all of them; `not-tags-any`: none of them.
+fn tag_filters(page: &mut rest::Page, params: &mut Params) {
+    // SQLite's json_each lets any number of tags be one bound value.
+    const ALL: &str = "NOT EXISTS (SELECT 1 FROM json_each(?) WHERE NOT EXISTS \
+                       (SELECT 1 FROM compute_server_tag t WHERE t.server_id = s.id AND t.tag = value))";
+    const ANY: &str = "EXISTS (SELECT 1 FROM json_each(?) WHERE EXISTS \
+                       (SELECT 1 FROM compute_server_tag t WHERE t.server_id = s.id AND t.tag = value))";
+    const NOT_ALL: &str = "EXISTS (SELECT 1 FROM json_each(?) WHERE NOT EXISTS \
+                       (SELECT 1 FROM compute_server_tag t WHERE t.server_id = s.id AND t.tag = value))";
+    const NOT_ANY: &str = "NOT EXISTS (SELECT 1 FROM json_each(?) WHERE EXISTS \
+                       (SELECT 1 FROM compute_server_tag t WHERE t.server_id = s.id AND t.tag = value))";
+    for (name, condition) in [("tags", ALL), ("tags-any", ANY), ("not-tags", NOT_ALL), ("not-tags-any", NOT_ANY)] {
+        if let Some(text) = params.take(name) {
+            let tags: Vec<&str> = text.split(',').collect();
+            page.and(condition, [Sql::Text(json!(tags).to_string())]);
+        }
+    }
+}
+
+fn sight(ctx: &Ctx, owner: &::policy::Target) -> Result<Sight> {
+    Ok(Sight {
+        extended: ctx.may(policy::EXTENDED, owner)?,
+        host_status: ctx.since(2, 16) && ctx.may(policy::SHOW_HOST_STATUS, owner)?,
+    })
+}
+
+pub(crate) async fn show(State(app): State<App>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {
+    let server = visible(&app, &ctx, &id, policy::SHOW).await?;
+    one(&app, &ctx, server).await
+}
+
+async fn one(app: &App, ctx: &Ctx, server: Server) -> Result<Reply> {
+    let id = server.id.clone();
+    let (interfaces, tags) =
+        app.db.read(move |tx| Ok::<_, Error>((network_info::of_servers(tx, &[&id])?, store::tags(tx, &id)?))).await?;
+    let sight = sight(ctx, &target(&[("project_id", &server.project_id), ("user_id", &server.user_id)]))?;
+    let view = views::show(ctx, &app.options, &server, interfaces.of(&server.id), &tags, sight);
+    Ok(Reply::ok(&json!({"server": view})))
+}
+
+pub(crate) async fn create(State(app): State<App>, ctx: Ctx, Body(body): Body<CreateBody>) -> Result<Reply> {
+    let project_id = ctx.project_id()?.to_owned();
+    ctx.allow(policy::CREATE, &target(&[("project_id", &project_id), ("user_id", &ctx.creds()?.user.id)]))?;
+    if body.hints.as_ref().is_some_and(|hints| hints.contains_key("group")) {
+        return Err(Error::bad_request("Server groups are not supported yet: no group can be given."));
+    }
+    let wanted = body.server.checked(&ctx)?;
+    let zone = &app.options.availability_zone;
+    if wanted.availability_zone.as_ref().is_some_and(|asked| asked.split(':').next() != Some(zone)) {
+        return Err(Error::bad_request("The requested availability zone is not available"));
+    }
+    let plan = plan(&app, &ctx, &wanted).await?;
+    let reservation_id = format!("r-{}", &rest::new_hex_id()[..8]);
+    let admin_pass = wanted.admin_pass.clone();
+    let (groups, reservation) = (wanted.security_groups.clone(), reservation_id.clone());
+    let want_reservation = wanted.return_reservation_id;
+    let command = create::Command {
+        creds: create::Asker::of(&ctx)?,
+        wanted,
+        plan,
+        project_id,
+        reservation_id,
+        now: app.clock.now_text(),
+        request_id: ctx.request_id().to_owned(),
+    };
+    let maker = app.clone();
+    let servers = app.db.write(move |tx| command.run(tx, &maker)).await?;
+    if want_reservation {
+        return Ok(Reply::accepted(&json!({"reservation_id": reservation})));
+    }
+    let Some(first) = servers.first() else { return Err(Error::internal("no server was made")) };
+    let location = ctx.url(&format!("/v2.1/servers/{}", first.id));
+    Ok(Reply::accepted(&views::created(&ctx, first, &admin_pass, &groups)).with_header(header::LOCATION, &location))
+}
+
+/// Everything the request names, looked up; what does not fit together is refused.
+async fn plan(app: &App, ctx: &Ctx, wanted: &Wanted) -> Result<create::Plan> {
+    let creds = ctx.creds()?;
+    let admin = creds.has_role("admin");
+    let project_id = creds.project_id().unwrap_or_default().to_owned();
+    let (flavor_id, user_id, key_name) = (wanted.flavor_id.clone(), creds.user.id.clone(), wanted.key_name.clone());
+    let (flavor, keypair) = app
+        .db
+        .read(move |tx| {
+            let flavor = flavors::store::get(tx, &flavor_id, (!admin).then_some(&project_id)).map_err(|error| {
+                match error.kind() {
+                    Kind::NotFound => Error::bad_request(format!("Flavor {flavor_id} could not be found.")),
+                    _ => error,
+                }
+            })?;
+            let keypair = match &key_name {
+                None => None,
+                Some(name) => Some(
+                    keypairs::store::find(tx, &user_id, name)?
+                        .ok_or_else(|| Error::bad_request("Invalid key_name provided."))?,
+                ),
+            };
+            Ok::<_, Error>((flavor, keypair))
+        })
+        .await?;
+    let image = crate::image_info::bootable(app, creds, &wanted.image_id).await?;
+    if image.min_ram_mib > flavor.ram_mib {
+        return Err(Error::bad_request("Flavor's memory is too small for requested image."));
+    }
+    if flavor.disk_gib > 0 && (image.min_disk_gib > flavor.disk_gib || image.size_gib() > flavor.disk_gib) {
+        return Err(Error::bad_request("Flavor's disk is too small for requested image."));
+    }
+    // A flavor of disk 0 takes the image as it is.
+    let root_gib = if flavor.disk_gib > 0 { flavor.disk_gib } else { image.size_gib().max(image.min_disk_gib).max(1) };
+    Ok(create::Plan { flavor, keypair, image, root_gib })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UpdateBody {
+    server: ServerChange,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServerChange {
+    name: Option<String>,
+    #[serde(rename = "OS-DCF:diskConfig")]
+    disk_config: Option<String>,
+    #[serde(rename = "accessIPv4")]
+    access_ipv4: Option<String>,
+    #[serde(rename = "accessIPv6")]
+    access_ipv6: Option<String>,
+    #[serde(default, deserialize_with = "nullable")]
+    description: Option<Option<String>>,
+}
+
+pub(crate) async fn update(
+    State(app): State<App>,
+    ctx: Ctx,
+    Path(id): Path<String>,
+    Body(UpdateBody { server: change }): Body<UpdateBody>,
+) -> Result<Reply> {
+    let server = visible(&app, &ctx, &id, policy::UPDATE).await?;
+    refuse_locked(&ctx, &server)?;
+    if change.description.is_some() && !ctx.since(2, 19) {
+        return Err(unexpected("description"));
+    }
+    let name = change.name.map(|name| flavors::model::check_name("name", &name)).transpose()?;
+    let ipv4 =
+        change.access_ipv4.map(|text| request::address::<std::net::Ipv4Addr>("accessIPv4", Some(text))).transpose()?;
+    let ipv6 =
+        change.access_ipv6.map(|text| request::address::<std::net::Ipv6Addr>("accessIPv6", Some(text))).transpose()?;
+    let disk_config = request::disk_config(change.disk_config)?;
+    let description = change.description.map(check_description).transpose()?;
+    let now = app.clock.now_text();
+    let server = app
+        .db
+        .write(move |tx| {
+            let mut server = store::get(tx, &id)?;
+            if let Some(name) = name {
+                server.name = name;
+            }
+            if let Some(ipv4) = ipv4 {
+                server.access_ipv4 = ipv4;
+            }
+            if let Some(ipv6) = ipv6 {
+                server.access_ipv6 = ipv6;
+            }
+            if let Some(disk_config) = disk_config {
+                server.disk_config = disk_config;
+            }
+            if let Some(description) = description {
+                server.description = description;
+            }
+            server.updated_at = now;
+            store::update(tx, &server)?;
+            Ok::<_, Error>(server)
+        })
+        .await?;
+    one(&app, &ctx, server).await
+}
+
+pub(crate) async fn delete(State(app): State<App>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {
+    let server = visible(&app, &ctx, &id, policy::DELETE).await?;
+    refuse_locked(&ctx, &server)?;
+    let (asker, now, request_id) = (create::Asker::of(&ctx)?, app.clock.now_text(), ctx.request_id().to_owned());
+    app.db
+        .write(move |tx| {
+            // Deleting twice at once is one delete: the second finds the first under way.
+            if store::get(tx, &server.id)?.task_state.as_deref() == Some("deleting") {
+                return Ok(());
+            }
+            store::set_task_state(tx, &server.id, Some("deleting"), &now)?;
+            tasks::supersede(tx, &asker.task(&server.id, "delete", &request_id, &now), &Delete::Stop)?;
+            Ok::<_, Error>(())
+        })
+        .await?;
+    Ok(Reply::no_content())
+}
+
+pub(crate) async fn ips(State(app): State<App>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {
+    let server = visible(&app, &ctx, &id, policy::IPS).await?;
+    let mut networks = Map::new();
+    for interface in interfaces(&app, &server.id).await? {
+        let list = networks.entry(interface.network_name.clone()).or_insert_with(|| json!([]));
+        if let Value::Array(list) = list {
+            list.extend(views::addresses_of(&interface, false));
+        }
+    }
+    Ok(Reply::ok(&json!({"addresses": networks})))
+}
+
+pub(crate) async fn ips_show(
+    State(app): State<App>,
+    ctx: Ctx,
+    Path((id, label)): Path<(String, String)>,
+) -> Result<Reply> {
+    let server = visible(&app, &ctx, &id, policy::IPS_SHOW).await?;
+    let interfaces = interfaces(&app, &server.id).await?;
+    let addresses: Vec<Value> = interfaces
+        .iter()
+        .filter(|interface| interface.network_name == label)
+        .flat_map(|interface| views::addresses_of(interface, false))
+        .collect();
+    if addresses.is_empty() {
+        return Err(Error::new(Kind::NotFound, "Network not found"));
+    }
+    Ok(Reply::ok(&json!({ label: addresses })))
+}
+
+pub(crate) async fn security_groups(State(app): State<App>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {
+    let server = visible(&app, &ctx, &id, policy::SECURITY_GROUPS).await?;
+    let mut groups: BTreeMap<String, String> = BTreeMap::new();
+    for interface in interfaces(&app, &server.id).await? {
+        groups.extend(interface.security_groups);
+    }
+    let groups: Vec<Value> = groups
+        .iter()
+        .map(|(id, name)| {
+            json!({"id": id, "name": name, "description": "", "tenant_id": server.project_id, "rules": []})
+        })
+        .collect();
+    Ok(Reply::ok(&json!({"security_groups": groups})))
+}
+
+pub(crate) async fn os_interfaces(State(app): State<App>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {
+    let server = visible(&app, &ctx, &id, policy::INTERFACES).await?;
+    let list: Vec<Value> = interfaces(&app, &server.id).await?.iter().map(os_interface).collect();
+    Ok(Reply::ok(&json!({"interfaceAttachments": list})))
+}
+
+pub(crate) async fn os_interface_show(
+    State(app): State<App>,
+    ctx: Ctx,
+    Path((id, port_id)): Path<(String, String)>,
+) -> Result<Reply> {
+    let server = visible(&app, &ctx, &id, policy::INTERFACES_SHOW).await?;
+    match interfaces(&app, &server.id).await?.iter().find(|interface| interface.port_id == port_id) {
+        Some(interface) => Ok(Reply::ok(&json!({"interfaceAttachment": os_interface(interface)}))),
+        None => Err(Error::new(Kind::NotFound, format!("Instance {id} does not have a port with id {port_id}"))),
+    }
+}
+
+fn os_interface(interface: &Interface) -> Value {
+    let fixed: Vec<Value> = interface
+        .fixed_ips
+        .iter()
+        .map(|fixed| json!({"subnet_id": fixed.subnet_id, "ip_address": fixed.address}))
+        .collect();
+    json!({
+        "port_state": if interface.active { "ACTIVE" } else { "DOWN" },
+        "fixed_ips": fixed,
+        "port_id": interface.port_id,
+        "net_id": interface.network_id,
+        "mac_addr": interface.mac,
+    })
+}
+
+async fn interfaces(app: &App, id: &str) -> Result<Vec<Interface>> {
+    let id = id.to_owned();
+    app.db.read(move |tx| Ok::<_, Error>(network_info::of_servers(tx, &[&id])?.of(&id).to_vec())).await
+}

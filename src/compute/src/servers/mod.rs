@@ -1,0 +1,18 @@
+//! Servers. Compute API reference, "Servers" and "Servers - run an action".
+
+pub(crate) mod actions;
+pub(crate) mod create;
+pub(crate) mod delete;
+mod disk;
+pub(crate) mod handlers;
+pub(crate) mod metadata;
+pub(crate) mod model;
+pub(crate) mod policy;
+pub(crate) mod power;
+pub(crate) mod request;
+mod run;
+pub(crate) mod store;
+pub(crate) mod tags;
+mod views;
+
+pub(crate) use model::Server;

@@ -1,0 +1,173 @@
+//! A server and its states.
+//!
+//! ```text
+//!  POST ──> building ──create──> active <──start, reboot── stopped
+//!              │                   │ ^                        ^
+//!              │ nothing fits,     │ └─ reboot                │
+//!              │ a step failed     └──stop, guest powers off──┘
+//!              v
+//!            error          DELETE from any state: task_state deleting, then the row is gone
+//! ```
+//! `vm_state` is what the server is, `task_state` what is being done to it, `power_state` what the hypervisor last saw.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::flavors::Flavor;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum VmState {
+    Building,
+    Active,
+    Stopped,
+    Error,
+}
+
+impl VmState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Building => "building",
+            Self::Active => "active",
+            Self::Stopped => "stopped",
+            Self::Error => "error",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Building, Self::Active, Self::Stopped, Self::Error].into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+/// Nova's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i64)]
+pub(crate) enum PowerState {
+    NoState = 0,
+    Running = 1,
+    Shutdown = 4,
+    Crashed = 6,
+}
+
+/// Why a server is in error, as `fault` shows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Fault {
+    pub code: u16,
+    pub message: String,
+    pub created: String,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    pub id: String,
+    pub project_id: String,
+    pub user_id: String,
+    pub name: String,
+    pub hostname: String,
+    pub description: Option<String>,
+    pub vm_state: VmState,
+    pub task_state: Option<String>,
+    pub power_state: i64,
+    pub locked_by: Option<String>,
+    pub image_id: Option<String>,
+    pub image_properties: Map<String, Value>,
+    pub flavor: Flavor,
+    pub root_gib: i64,
+    pub key_name: Option<String>,
+    pub public_key: Option<String>,
+    pub key_type: Option<String>,
+    pub user_data: Option<String>,
+    pub config_drive: bool,
+    pub metadata: BTreeMap<String, String>,
+    pub access_ipv4: String,
+    pub access_ipv6: String,
+    pub disk_config: String,
+    pub availability_zone: Option<String>,
+    pub reservation_id: String,
+    pub launch_index: i64,
+    pub run_as: i64,
+    pub fault: Option<Fault>,
+    pub created_at: String,
+    pub updated_at: String,
+    pub launched_at: Option<String>,
+}
+
+impl Server {
+    /// The word clients wait for.
+    pub fn status(&self) -> &'static str {
+        match (self.vm_state, self.task_state.as_deref()) {
+            (VmState::Active | VmState::Stopped, Some("rebooting")) => "REBOOT",
+            (_, Some("rebooting_hard")) if self.vm_state != VmState::Building => "HARD_REBOOT",
+            (VmState::Building, _) => "BUILD",
+            (VmState::Active, _) => "ACTIVE",
+            (VmState::Stopped, _) => "SHUTOFF",
+            (VmState::Error, _) => "ERROR",
+        }
+    }
+
+    /// What it takes of each resource class.
+    pub fn resources(&self) -> Vec<(&'static str, i64)> {
+        resources(&self.flavor, self.root_gib)
+    }
+
+    pub fn locked(&self) -> bool {
+        self.locked_by.is_some()
+    }
+
+    /// The name that the hypervisor gives it, as libvirt's driver does by default.
+    pub fn instance_name(&self) -> String {
+        format!("instance-{}", &self.id[..8])
+    }
+}
+
+/// What a server of this size takes of each resource class; classes it takes nothing of are left out.
+pub(crate) fn resources(flavor: &Flavor, root_gib: i64) -> Vec<(&'static str, i64)> {
+    [("VCPU", flavor.vcpus), ("MEMORY_MB", flavor.ram_mib), ("DISK_GB", flavor.disk_total_gib(root_gib))]
+        .into_iter()
+        .filter(|(_, amount)| *amount > 0)
+        .collect()
+}
+
+/// vm_states whose servers a `status` filter means; `None` for a word that is no status.
+pub(crate) fn states_of_status(status: &str) -> Option<&'static [&'static str]> {
+    Some(match status.to_ascii_uppercase().as_str() {
+        "ACTIVE" | "REBOOT" | "HARD_REBOOT" | "PASSWORD" => &["active"],
+        "BUILD" => &["building"],
+        "SHUTOFF" => &["stopped"],
+        "ERROR" => &["error"],
+        // States that no server here can be in.
+        "DELETED" | "SOFT_DELETED" | "MIGRATING" | "PAUSED" | "REBUILD" | "RESCUE" | "RESIZE" | "REVERT_RESIZE"
+        | "SHELVED" | "SHELVED_OFFLOADED" | "SUSPENDED" | "UNKNOWN" | "VERIFY_RESIZE" => &[],
+        _ => return None,
+    })
+}
+
+/// A DNS label from a server's name, as Nova makes one.
+pub(crate) fn hostname(name: &str, id: &str) -> String {
+    let mut label: String = name
+        .chars()
+        .filter_map(|c| match c {
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '.' => Some(c.to_ascii_lowercase()),
+            ' ' | '_' => Some('-'),
+            _ => None,
+        })
+        .collect();
+    label.truncate(63);
+    let label = label.trim_matches(['-', '.']).replace('.', "-");
+    if label.is_empty() { format!("server-{}", &id[..8]) } else { label }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_names_are_labels_whatever_the_name() {
+        let id = "0123456789";
+        assert_eq!(hostname("My first_Server", id), "my-first-server");
+        assert_eq!(hostname("сервер", id), "server-01234567");
+        assert_eq!(hostname("a.b.c.", id), "a-b-c");
+        assert_eq!(hostname(&"x".repeat(200), id).len(), 63);
+    }
+}

@@ -1,0 +1,131 @@
+//! Rules of servers, upstream names and defaults.
+
+use rest::{Rule, rule};
+
+const READER: &str = "rule:project_reader_or_admin";
+const MEMBER: &str = "rule:project_member_or_admin";
+const ADMIN: &str = "rule:context_is_admin";
+const ACTION: &[(&str, &str)] = &[("POST", "/servers/{server_id}/action")];
+
+pub(crate) const INDEX: Rule = rule("os_compute_api:servers:index", READER, "List servers", &[("GET", "/servers")]);
+pub(crate) const DETAIL: Rule =
+    rule("os_compute_api:servers:detail", READER, "List servers with details", &[("GET", "/servers/detail")]);
+pub(crate) const INDEX_ALL: Rule =
+    rule("os_compute_api:servers:index:get_all_tenants", ADMIN, "List servers of all projects", &[("GET", "/servers")]);
+pub(crate) const DETAIL_ALL: Rule = rule(
+    "os_compute_api:servers:detail:get_all_tenants",
+    ADMIN,
+    "List servers of all projects with details",
+    &[("GET", "/servers/detail")],
+);
+pub(crate) const ALLOW_ALL_FILTERS: Rule =
+    rule("os_compute_api:servers:allow_all_filters", ADMIN, "Use every filter", &[("GET", "/servers")]);
+pub(crate) const SHOW: Rule =
+    rule("os_compute_api:servers:show", READER, "Show a server", &[("GET", "/servers/{server_id}")]);
+pub(crate) const SHOW_HOST_STATUS: Rule = rule(
+    "os_compute_api:servers:show:host_status",
+    ADMIN,
+    "See the host's status",
+    &[("GET", "/servers/{server_id}"), ("GET", "/servers/detail")],
+);
+pub(crate) const EXTENDED: Rule = rule(
+    "os_compute_api:os-extended-server-attributes",
+    ADMIN,
+    "See OS-EXT-SRV-ATTR attributes",
+    &[("GET", "/servers/{server_id}"), ("GET", "/servers/detail")],
+);
+pub(crate) const CREATE: Rule =
+    rule("os_compute_api:servers:create", MEMBER, "Create a server", &[("POST", "/servers")]);
+pub(crate) const UPDATE: Rule =
+    rule("os_compute_api:servers:update", MEMBER, "Update a server", &[("PUT", "/servers/{server_id}")]);
+pub(crate) const DELETE: Rule =
+    rule("os_compute_api:servers:delete", MEMBER, "Delete a server", &[("DELETE", "/servers/{server_id}")]);
+pub(crate) const START: Rule = rule("os_compute_api:servers:start", MEMBER, "Start a server", ACTION);
+pub(crate) const STOP: Rule = rule("os_compute_api:servers:stop", MEMBER, "Stop a server", ACTION);
+pub(crate) const REBOOT: Rule = rule("os_compute_api:servers:reboot", MEMBER, "Reboot a server", ACTION);
+pub(crate) const CONSOLE_OUTPUT: Rule =
+    rule("os_compute_api:os-console-output", MEMBER, "Read the console log", ACTION);
+pub(crate) const LOCK: Rule = rule("os_compute_api:os-lock-server:lock", MEMBER, "Lock a server", ACTION);
+pub(crate) const UNLOCK: Rule = rule("os_compute_api:os-lock-server:unlock", MEMBER, "Unlock a server", ACTION);
+pub(crate) const UNLOCK_OVERRIDE: Rule =
+    rule("os_compute_api:os-lock-server:unlock:unlock_override", ADMIN, "Unlock what an administrator locked", ACTION);
+pub(crate) const RESET_STATE: Rule =
+    rule("os_compute_api:os-admin-actions:reset_state", ADMIN, "Set a server's state", ACTION);
+pub(crate) const SECURITY_GROUPS: Rule = rule(
+    "os_compute_api:os-security-groups:list",
+    READER,
+    "List the security groups of a server",
+    &[("GET", "/servers/{server_id}/os-security-groups")],
+);
+pub(crate) const SECURITY_GROUPS_ADD: Rule =
+    rule("os_compute_api:os-security-groups:add", MEMBER, "Add a security group to a server", ACTION);
+pub(crate) const SECURITY_GROUPS_REMOVE: Rule =
+    rule("os_compute_api:os-security-groups:remove", MEMBER, "Remove a security group from a server", ACTION);
+pub(crate) const IPS: Rule =
+    rule("os_compute_api:ips:index", READER, "List the addresses of a server", &[("GET", "/servers/{server_id}/ips")]);
+pub(crate) const IPS_SHOW: Rule = rule(
+    "os_compute_api:ips:show",
+    READER,
+    "List the addresses of a server on one network",
+    &[("GET", "/servers/{server_id}/ips/{network_label}")],
+);
+pub(crate) const INTERFACES: Rule = rule(
+    "os_compute_api:os-attach-interfaces:list",
+    READER,
+    "List the interfaces of a server",
+    &[("GET", "/servers/{server_id}/os-interface")],
+);
+pub(crate) const INTERFACES_SHOW: Rule = rule(
+    "os_compute_api:os-attach-interfaces:show",
+    READER,
+    "Show an interface of a server",
+    &[("GET", "/servers/{server_id}/os-interface/{port_id}")],
+);
+pub(crate) const METADATA_INDEX: Rule =
+    rule("os_compute_api:server-metadata:index", READER, "List metadata", &[("GET", "/servers/{server_id}/metadata")]);
+pub(crate) const METADATA_SHOW: Rule = rule(
+    "os_compute_api:server-metadata:show",
+    READER,
+    "Show a metadata item",
+    &[("GET", "/servers/{server_id}/metadata/{key}")],
+);
+pub(crate) const METADATA_CREATE: Rule =
+    rule("os_compute_api:server-metadata:create", MEMBER, "Add metadata", &[("POST", "/servers/{server_id}/metadata")]);
+pub(crate) const METADATA_UPDATE_ALL: Rule = rule(
+    "os_compute_api:server-metadata:update_all",
+    MEMBER,
+    "Replace metadata",
+    &[("PUT", "/servers/{server_id}/metadata")],
+);
+pub(crate) const METADATA_UPDATE: Rule = rule(
+    "os_compute_api:server-metadata:update",
+    MEMBER,
+    "Change a metadata item",
+    &[("PUT", "/servers/{server_id}/metadata/{key}")],
+);
+pub(crate) const METADATA_DELETE: Rule = rule(
+    "os_compute_api:server-metadata:delete",
+    MEMBER,
+    "Remove a metadata item",
+    &[("DELETE", "/servers/{server_id}/metadata/{key}")],
+);
+pub(crate) const TAGS_INDEX: Rule =
+    rule("os_compute_api:os-server-tags:index", READER, "List tags", &[("GET", "/servers/{server_id}/tags")]);
+pub(crate) const TAGS_SHOW: Rule =
+    rule("os_compute_api:os-server-tags:show", READER, "Look for a tag", &[("GET", "/servers/{server_id}/tags/{tag}")]);
+pub(crate) const TAGS_UPDATE: Rule =
+    rule("os_compute_api:os-server-tags:update", MEMBER, "Add a tag", &[("PUT", "/servers/{server_id}/tags/{tag}")]);
+pub(crate) const TAGS_UPDATE_ALL: Rule =
+    rule("os_compute_api:os-server-tags:update_all", MEMBER, "Replace tags", &[("PUT", "/servers/{server_id}/tags")]);
+pub(crate) const TAGS_DELETE: Rule = rule(
+    "os_compute_api:os-server-tags:delete",
+    MEMBER,
+    "Remove a tag",
+    &[("DELETE", "/servers/{server_id}/tags/{tag}")],
+);
+pub(crate) const TAGS_DELETE_ALL: Rule = rule(
+    "os_compute_api:os-server-tags:delete_all",
+    MEMBER,
+    "Remove all tags",
+    &[("DELETE", "/servers/{server_id}/tags")],
+);

@@ -1,0 +1,140 @@
+//! What the operations of servers do outside: have a VM running, have it gone. All of it can be repeated.
+
+use std::{
+    fs::{File, OpenOptions},
+    os::fd::OwnedFd,
+    time::Duration,
+};
+
+use tasks::{Failure, Record, TaskContext};
+use uuid::Uuid;
+use vmspec::{VmSpec, spec};
+
+use super::{Server, disk, model::PowerState, store};
+use crate::{
+    App, network_info,
+    vms::{Observed, VmError},
+};
+
+/// The server that the operation is about. One without a row cannot go on.
+pub(crate) async fn server(app: &App, task: &TaskContext) -> Result<Server, Failure> {
+    let id = task.resource().to_owned();
+    app.db.read(move |tx| store::find(tx, &id)).await?.ok_or_else(|| Failure::fatal("The server's row is gone."))
+}
+
+pub(crate) fn uuid(server: &Server) -> Result<Uuid, Failure> {
+    Uuid::try_parse(&server.id).map_err(|error| Failure::fatal("The server's id is no UUID.").caused_by(error))
+}
+
+pub(crate) fn unreadable(app: &App, resource: &str, reason: &str) -> Record {
+    let (id, reason, now) = (resource.to_owned(), reason.to_owned(), app.clock.now_text());
+    Box::new(move |tx| store::fail(tx, &id, PowerState::NoState, &reason, &now))
+}
+
+/// Has the VM running with what the server has now. Looks first: after a crash it may run already.
+pub(crate) async fn ensure_running(app: &App, task: &TaskContext, server: &Server) -> Result<(), Failure> {
+    let id = uuid(server)?;
+    let generation = task.row.generation.unsigned_abs();
+    match app.driver.observe(id).await {
+        Ok(Observed::Running(running)) if running.generation == generation => return Ok(()),
+        Ok(Observed::Running(_) | Observed::Unresponsive { .. }) => {
+            // One of an earlier operation, which this one replaces.
+            task.act(end(app, id, None)).await?;
+        }
+        Ok(Observed::Gone(_) | Observed::Absent) => {}
+        Err(error) => return Err(failure("The server's process cannot be looked at.", error)),
+    }
+    let (spec, descriptors) = task.act(prepare(app, server, id, generation)).await?;
+    task.act(app.driver.ensure_running(&spec, descriptors))
+        .await
+        .map_err(|error| failure(&format!("The hypervisor did not start the server: {error}"), error))
+}
+
+/// The VM's description and its open files, in the order of their indices.
+async fn prepare(app: &App, server: &Server, id: Uuid, generation: u64) -> Result<(VmSpec, Vec<OwnedFd>), Failure> {
+    let mut descriptors: Vec<OwnedFd> = Vec::new();
+    let mut disks = Vec::new();
+    for (slot, (kind, path, read_only)) in disk::files(app, server).into_iter().enumerate() {
+        let file = open(&path, read_only)
+            .map_err(|error| Failure::retry(format!("The {} cannot be opened.", disk::word(kind))).caused_by(error))?;
+        let size_bytes = file
+            .metadata()
+            .map_err(|error| Failure::retry(format!("The {} cannot be read.", disk::word(kind))).caused_by(error))?
+            .len();
+        disks.push(spec::Disk {
+            slot: u8::try_from(slot).unwrap_or(u8::MAX),
+            kind,
+            descriptor: u32::try_from(descriptors.len()).unwrap_or(u32::MAX),
+            read_only,
+            serial: String::new(),
+            size_bytes,
+        });
+        descriptors.push(file.into());
+    }
+    let mut nics = Vec::new();
+    for (slot, plug) in network_info::plug(app, server).await?.into_iter().enumerate() {
+        nics.push(spec::Nic {
+            slot: u8::try_from(slot).unwrap_or(u8::MAX),
+            port_id: plug.port_id,
+            mac: plug.mac,
+            mtu: plug.mtu,
+            descriptor: u32::try_from(descriptors.len()).unwrap_or(u32::MAX),
+        });
+        descriptors.push(plug.tap);
+    }
+    let boot_id = vmspec::host_boot_id()
+        .map_err(|error| Failure::retry("The host's boot id cannot be read.").caused_by(error))?;
+    let firmware = match server.image_properties.get("hw_firmware_type").and_then(|value| value.as_str()) {
+        Some("uefi") => spec::Firmware::Uefi,
+        _ => spec::Firmware::Bios,
+    };
+    let spec = VmSpec {
+        version: spec::SPEC_VERSION,
+        server_id: id,
+        name: server.instance_name(),
+        boot_id,
+        generation,
+        driver: app.options.driver,
+        vcpus: u32::try_from(server.flavor.vcpus).unwrap_or(u32::MAX),
+        memory_mib: server.flavor.ram_mib.unsigned_abs(),
+        cpu: spec::Cpu::default(),
+        disks,
+        nics,
+        console_log_bytes: app.options.console_log_bytes,
+        smbios: spec::Smbios::openstack(id),
+        firmware,
+        run_as: app.options.run_as_base.and_then(|_| u32::try_from(server.run_as).ok()),
+    };
+    Ok((spec, descriptors))
+}
+
+fn open(path: &std::path::Path, read_only: bool) -> std::io::Result<File> {
+    OpenOptions::new().read(true).write(!read_only).open(path)
+}
+
+/// Has no process left. With `patience` the guest may shut down by itself first.
+pub(crate) async fn end(app: &App, id: Uuid, patience: Option<Duration>) -> Result<(), Failure> {
+    match app.driver.stop(id, patience).await {
+        Ok(()) | Err(VmError::NotRunning { .. }) => Ok(()),
+        Err(error) => {
+            tracing::warn!(server.id = %id, %error, "the server does not stop, its process is killed");
+            app.driver.kill(id).await.map_err(|error| failure("The server's process cannot be ended.", error))
+        }
+    }
+}
+
+pub(crate) async fn unplug(app: &App, server: &Server) -> Result<(), Failure> {
+    network_info::unplug(app, server).await
+}
+
+/// Nothing of the server left outside the database.
+pub(crate) async fn remove(app: &App, task: &TaskContext, server: &Server) -> Result<(), Failure> {
+    let id = uuid(server)?;
+    task.act(end(app, id, None)).await?;
+    task.act(unplug(app, server)).await?;
+    task.act(app.driver.remove(id)).await.map_err(|error| failure("The server's files cannot be removed.", error))
+}
+
+fn failure(public: &str, error: VmError) -> Failure {
+    Failure::retry(public.to_owned()).caused_by(error)
+}

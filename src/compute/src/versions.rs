@@ -1,0 +1,19 @@
+//! Microversions that are honoured: each one changes what the routes that exist accept or answer. A version whose
+//! subject has no route here (live migration, volumes) is honoured by that route's absence.
+//!
+//! - 2.2 key pair type, 201 and 204 · 2.3 more `OS-EXT-SRV-ATTR` · 2.5 filters by name and address
+//! - 2.7 no access list for public flavors · 2.9 `locked` · 2.10 key pairs of other users · 2.11 `forced_down`
+//! - 2.16 `host_status` · 2.18 no project in the path · 2.19 `description` · 2.21 actions of deleted servers
+//! - 2.26 server tags · 2.28 `cpu_info` as an object · 2.32, 2.42 device tags · 2.33 hypervisors by page
+//! - 2.35 key pairs by page · 2.36 no proxies · 2.37 networks `auto` and `none`, and required · 2.38 unknown status is 400
+//! - 2.46 request id header · 2.47 the flavor inside the server · 2.50, 2.57 quota set fields · 2.52 tags at create
+//! - 2.53 services and hypervisors by UUID · 2.55 flavor description · 2.57 no personality · 2.58 actions by page
+
+use rest::{Microversion, Range};
+
+pub(crate) const RANGE: Range = Range {
+    service: "compute",
+    legacy_header: Some("x-openstack-nova-api-version"),
+    min: Microversion(2, 1),
+    max: Microversion(2, 60),
+};
