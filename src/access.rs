@@ -33,7 +33,7 @@ pub async fn bootstrap(
         Some(password) => password.clone(),
         None => random_password(),
     };
-    let fresh = !identity.bootstrapped().await?;
+    let fresh = !identity.bootstrapped()?;
     if fresh {
         write_files(layout, config, authority, &password)?;
     }

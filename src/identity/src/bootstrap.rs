@@ -46,13 +46,19 @@ impl std::fmt::Debug for BootstrapOutcome {
 }
 
 impl App {
+    /// Whether [`App::bootstrap`] has ever made the first user here.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn bootstrapped(&self) -> crate::Result<bool> {
+        Ok(self.db.read_blocking(|tx| tx.exists("SELECT 1 FROM identity_project WHERE id = ?", [DEFAULT_DOMAIN]))?)
+    }
+
     /// # Errors
     /// When the database or the random number generator fails; nothing is changed then.
     pub async fn bootstrap(&self, wanted: &Bootstrap<'_>) -> crate::Result<BootstrapOutcome> {
         // An ordinary start changes nothing: find out without waking the writer.
-        let first = self.db.read_blocking(|tx| {
-            tx.exists("SELECT 1 FROM identity_project WHERE id = ?", [DEFAULT_DOMAIN]).map(|exists| !exists)
-        })?;
+        let first = !self.bootstrapped()?;
         let mut secret = None;
         if first {
             let password = match &wanted.admin_password {

@@ -123,7 +123,8 @@ impl App {
     }
 }
 
-const INFO: ServiceInfo = ServiceInfo {
+/// What the gateway and the catalog know of Identity.
+pub const INFO: ServiceInfo = ServiceInfo {
     kind: "identity",
     name: "keystone",
     style: Style::Identity,
