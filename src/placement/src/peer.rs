@@ -141,7 +141,8 @@ pub struct Usage {
 }
 
 /// Makes the provider be as given: creates it, or changes what differs (then its generation moves). Inventories of classes
-/// and custom traits that are not named are an administrator's, and stay; standard traits that are not named go.
+/// and custom traits that are not named are an administrator's, and stay; standard traits that are not named go. A class
+/// of which there is 0 is left out.
 ///
 /// # Errors
 /// For a name that another provider has, unknown classes and unknown standard traits.
@@ -164,7 +165,7 @@ pub fn ensure_provider(tx: &Tx<'_>, wanted: &Provider, now: &str) -> Result<()> 
         providers::rename(tx, known.id, &wanted.name, now)?;
     }
     let mut changed = false;
-    for inventory in &wanted.inventories {
+    for inventory in wanted.inventories.iter().filter(|inventory| inventory.total > 0) {
         let class =
             resource_classes::store::find(tx, &inventory.class)?.ok_or_else(|| error::no_class(&inventory.class))?;
         let full = model::Inventory {

@@ -1,19 +1,28 @@
 //! What every handler takes from a request: JSON bodies in Placement's words, and whether the client takes JSON back.
 
+use std::convert::Infallible;
+
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use http::{HeaderMap, header, request::Parts};
 use rest::{Error, Kind, RawJson, Result};
 use serde_json::Value;
 
-/// A JSON body. Unlike other services, Placement insists on a content type.
+/// A body that is read only when asked for: after policy, so that who may not call learns nothing of the call's form.
 #[derive(Debug)]
-pub struct Json(pub Value);
+pub struct Unread(Request);
 
-impl<S: Sync> FromRequest<S> for Json {
-    type Rejection = Error;
+impl<S: Sync> FromRequest<S> for Unread {
+    type Rejection = Infallible;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self> {
-        let headers = request.headers();
+    async fn from_request(request: Request, _: &S) -> std::result::Result<Self, Infallible> {
+        Ok(Self(request))
+    }
+}
+
+impl Unread {
+    /// The body as JSON. Unlike other services, Placement insists on a content type.
+    pub async fn json(self) -> Result<Value> {
+        let headers = self.0.headers();
         match headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default()) {
             None if has_body(headers) => return Err(Error::bad_request("content-type header required")),
             None => return Err(wrong_media_type("None")),
@@ -24,8 +33,8 @@ impl<S: Sync> FromRequest<S> for Json {
                 }
             }
         }
-        match RawJson::from_request(request, state).await {
-            Ok(RawJson(value)) => Ok(Self(value)),
+        match RawJson::from_request(self.0, &()).await {
+            Ok(RawJson(value)) => Ok(value),
             Err(error) if error.kind() == Kind::BadRequest => {
                 Err(Error::bad_request(format!("Malformed JSON: {}", error.public())))
             }

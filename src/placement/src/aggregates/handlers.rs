@@ -6,7 +6,7 @@ use super::{policy, store};
 use crate::{
     App, error,
     reply::{Changed, Fresh},
-    request::{Json, WantsJson},
+    request::{Unread, WantsJson},
     resource_providers::store as providers,
     schema::{self, Schema},
     traits::handlers::whole,
@@ -43,9 +43,11 @@ pub async fn replace(
     ctx: Ctx,
     _: WantsJson,
     Path(uuid): Path<String>,
-    Json(body): Json,
+    body: Unread,
 ) -> Result<Reply> {
     ctx.allow(policy::UPDATE, &rest::target(&[]))?;
+    app.db.read_blocking(|tx| providers::get(tx, &uuid))?;
+    let body = body.json().await?;
     let guarded = ctx.since(1, 19);
     schema::check_body(if guarded { &LIST_1_19 } else { &LIST }, &body)?;
     let list = if guarded { &body["aggregates"] } else { &body };

@@ -6,7 +6,10 @@
 //!
 //! Combining is bounded: a request whose combinations explode gets the candidates found until then.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use db::Tx;
 use rest::Result;
@@ -22,6 +25,8 @@ use crate::{
 
 /// Combinations looked at for one request, fitting or not.
 const MAX_STEPS: usize = 200_000;
+/// Amounts named in all candidates together: 1,000 machines with three classes each name 3,000.
+const MAX_AMOUNTS: usize = 100_000;
 
 /// One way to fit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -259,7 +264,8 @@ impl Scene {
             sought,
             request,
             steps: 0,
-            seen: HashSet::new(),
+            amounts: 0,
+            seen: HashMap::new(),
             candidates: Vec::new(),
             chosen: Vec::new(),
         };
@@ -300,7 +306,9 @@ struct Search<'s> {
     sought: &'s [Sought],
     request: &'s Request,
     steps: usize,
-    seen: HashSet<Candidate>,
+    amounts: usize,
+    /// Hash -> places in `candidates`: the same candidate is met from every anchor that it fits.
+    seen: HashMap<u64, Vec<usize>>,
     candidates: Vec<Candidate>,
     /// The provider chosen for each slot so far.
     chosen: Vec<i64>,
@@ -310,12 +318,11 @@ impl Search<'_> {
     /// Fills slot `at` and all after it in every way. False once there are enough candidates.
     fn combine(&mut self, slots: &[Slot], at: usize) -> bool {
         let Some(slot) = slots.get(at) else {
-            if let Some(candidate) = self.finish(slots)
-                && self.seen.insert(candidate.clone())
-            {
-                self.candidates.push(candidate);
+            if let Some(candidate) = self.finish(slots) {
+                self.keep(candidate);
             }
-            return self.request.limit.is_none_or(|limit| self.candidates.len() < limit);
+            let limit = self.request.limit.unwrap_or(usize::MAX);
+            return self.candidates.len() < limit && self.amounts < MAX_AMOUNTS;
         };
         for provider in &slot.part.providers {
             self.steps += 1;
@@ -333,6 +340,16 @@ impl Search<'_> {
             }
         }
         true
+    }
+
+    fn keep(&mut self, candidate: Candidate) {
+        let places = self.seen.entry(hash(&candidate)).or_default();
+        if places.iter().any(|place| self.candidates[*place] == candidate) {
+            return;
+        }
+        places.push(self.candidates.len());
+        self.amounts += candidate.resources.values().map(BTreeMap::len).sum::<usize>();
+        self.candidates.push(candidate);
     }
 
     /// Whether the choice cannot stand next to those already made: isolation, and room for the sum.
@@ -400,6 +417,12 @@ impl Search<'_> {
     }
 }
 
+fn hash(candidate: &Candidate) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    candidate.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// Since 1.29 the whole trees of all providers that serve, before only those.
 fn summarize(tx: &Tx<'_>, candidates: Vec<Candidate>, request: &Request, asked: BTreeSet<i64>) -> Result<Found> {
     let serving: BTreeSet<i64> = candidates
@@ -430,4 +453,329 @@ fn summarize(tx: &Tx<'_>, candidates: Vec<Candidate>, request: &Request, asked: 
         summaries.push(Summary { traits: traits.remove(&provider.id).unwrap_or_default(), resources, provider });
     }
     Ok(Found { candidates, summaries, classes, uuids, asked })
+}
+
+#[cfg(test)]
+mod tests {
+    //! Random forests of providers, where the search must find exactly what trying every assignment finds.
+
+    use db::Db;
+    use proptest::{prelude::*, test_runner::TestRunner};
+
+    use super::*;
+    use crate::{
+        allocation_candidates::groups::Group,
+        allocations::{model, store as allocations},
+        inventories::model::Inventory,
+        resource_classes,
+    };
+
+    const CLASSES: [&str; 3] = ["VCPU", "MEMORY_MB", "DISK_GB"];
+    const TRAITS: [&str; 2] = ["HW_CPU_X86_AVX", "STORAGE_DISK_SSD"];
+    const AGGREGATES: [&str; 2] = ["aaaaaaaa-0000-0000-0000-000000000001", "aaaaaaaa-0000-0000-0000-000000000002"];
+
+    #[derive(Debug, Clone)]
+    struct Node {
+        /// An earlier node, or none.
+        parent: Option<usize>,
+        /// Total of each class, 0 for none.
+        totals: [i64; 3],
+        traits: [bool; 2],
+        aggregates: [bool; 2],
+        shares: bool,
+    }
+
+    fn node() -> impl Strategy<Value = (usize, [i64; 3], [bool; 2], [bool; 2], bool)> {
+        (0_usize..6, [0_i64..3, 0_i64..3, 0_i64..3], any::<[bool; 2]>(), any::<[bool; 2]>(), any::<bool>())
+    }
+
+    fn world() -> impl Strategy<Value = Vec<Node>> {
+        prop::collection::vec(node(), 1..5).prop_map(|nodes| {
+            let make = |(at, (parent, totals, traits, aggregates, shares))| Node {
+                parent: (parent < at).then_some(parent),
+                totals,
+                traits,
+                aggregates,
+                shares,
+            };
+            nodes.into_iter().enumerate().map(make).collect()
+        })
+    }
+
+    fn wanted(all: &'static [&'static str]) -> impl Strategy<Value = Wanted<String>> {
+        let name = prop::sample::select(all).prop_map(str::to_owned);
+        (prop::collection::vec(prop::collection::vec(name.clone(), 1..3), 0..2), prop::collection::vec(name, 0..2))
+            .prop_map(|(any, forbidden)| Wanted { any, forbidden })
+    }
+
+    fn group(suffix: &'static str) -> impl Strategy<Value = Group> {
+        (
+            prop::sample::subsequence(CLASSES.to_vec(), 1..3),
+            1_i64..3,
+            prop::option::weighted(0.5, wanted(&TRAITS)),
+            prop::option::weighted(0.3, wanted(&AGGREGATES)),
+        )
+            .prop_map(move |(classes, amount, traits, aggregates)| Group {
+                suffix: suffix.to_owned(),
+                amounts: classes.into_iter().map(|class| (class.to_owned(), amount)).collect(),
+                traits: traits.unwrap_or_default(),
+                aggregates: aggregates.unwrap_or_default(),
+                in_tree: None,
+            })
+    }
+
+    fn request() -> impl Strategy<Value = Request> {
+        (group(""), group("1"), group("_B"), 1_u8..8, any::<[bool; 3]>(), prop::option::weighted(0.3, wanted(&TRAITS)))
+            .prop_map(|(plain, one, two, which, [isolate, subtree, nested], root)| {
+                let groups: Vec<Group> = [plain, one, two]
+                    .into_iter()
+                    .enumerate()
+                    .filter(|(at, _)| which & (1 << at) != 0)
+                    .map(|(_, group)| group)
+                    .collect();
+                let both = groups.iter().filter(|group| !group.suffix.is_empty()).count() == 2;
+                Request {
+                    groups,
+                    isolate,
+                    limit: None,
+                    root_traits: root.unwrap_or_default(),
+                    same_subtree: if both && subtree { vec![vec!["1".into(), "_B".into()]] } else { Vec::new() },
+                    nested,
+                }
+            })
+    }
+
+    struct World {
+        _folder: tempfile::TempDir,
+        db: Db,
+        runtime: tokio::runtime::Runtime,
+    }
+
+    fn uuid(at: usize) -> String {
+        format!("00000000-0000-0000-0000-{at:012}")
+    }
+
+    impl World {
+        fn open() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let db = Db::open(&folder.path().join("db")).unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            Self { _folder: folder, db, runtime }
+        }
+
+        /// Leaves the world with exactly these providers.
+        fn fill(&self, nodes: Vec<Node>) {
+            self.runtime.block_on(self.db.write(move |tx| fill(tx, &nodes))).unwrap();
+        }
+
+        fn search(&self, request: &Request) -> Found {
+            self.db.read_blocking(|tx| run(tx, request)).unwrap()
+        }
+    }
+
+    fn fill(tx: &Tx<'_>, nodes: &[Node]) -> Result<()> {
+        for id in tx.list("SELECT id FROM placement_provider ORDER BY id DESC", [], |row| row.get(0))? {
+            providers::delete(tx, id)?;
+        }
+        for (at, node) in nodes.iter().enumerate() {
+            let parent = node.parent.map(|parent| providers::get(tx, &uuid(parent)).unwrap());
+            let made = providers::insert(tx, &uuid(at), &format!("p{at}"), parent.as_ref(), "now").unwrap();
+            for (class, total) in CLASSES.iter().zip(node.totals).filter(|(_, total)| *total > 0) {
+                let class = resource_classes::store::find(tx, class)?.unwrap();
+                let inventory =
+                    Inventory { total, reserved: 0, min_unit: 1, max_unit: total, step_size: 1, allocation_ratio: 1.0 };
+                inventories::store::put(tx, made.id, class.id, &inventory).unwrap();
+            }
+            let mut names: Vec<&str> =
+                TRAITS.iter().zip(node.traits).filter(|(_, has)| *has).map(|(name, _)| *name).collect();
+            if node.shares {
+                names.push(traits::store::SHARES_VIA_AGGREGATE);
+            }
+            let ids: Vec<i64> = names.iter().map(|name| traits::store::find(tx, name).unwrap().unwrap().id).collect();
+            traits::store::replace_of_provider(tx, made.id, &ids)?;
+            let uuids: Vec<String> = AGGREGATES
+                .iter()
+                .zip(node.aggregates)
+                .filter(|(_, is_in)| *is_in)
+                .map(|(uuid, _)| (*uuid).to_owned())
+                .collect();
+            aggregates::store::replace(tx, made.id, &uuids)?;
+        }
+        Ok(())
+    }
+
+    /// Allocations and mappings by names, to compare by.
+    type Answer = (BTreeMap<usize, BTreeMap<String, i64>>, BTreeMap<String, BTreeSet<usize>>);
+
+    /// Every assignment of a node to every (group, class), judged by the words of the API reference.
+    fn brute_force(nodes: &[Node], request: &Request) -> BTreeSet<Answer> {
+        let slots: Vec<(&Group, &(String, i64))> =
+            request.groups.iter().flat_map(|group| group.amounts.iter().map(move |amount| (group, amount))).collect();
+        let mut answers = BTreeSet::new();
+        let mut choice = vec![0_usize; slots.len()];
+        loop {
+            answers.extend(judge(nodes, request, &slots, &choice));
+            let Some(at) = choice.iter().position(|chosen| chosen + 1 < nodes.len()) else { break };
+            choice[at] += 1;
+            choice[..at].fill(0);
+        }
+        answers
+    }
+
+    fn judge(
+        nodes: &[Node],
+        request: &Request,
+        slots: &[(&Group, &(String, i64))],
+        choice: &[usize],
+    ) -> Option<Answer> {
+        let root = |mut at: usize| {
+            while let Some(parent) = nodes[at].parent {
+                at = parent;
+            }
+            at
+        };
+        let named = |all: &[&str], name: &str| all.iter().position(|known| *known == name).unwrap();
+        let has = |at: usize, name: &String| nodes[at].traits[named(&TRAITS, name)];
+        let is_in = |at: usize, uuid: &String| nodes[at].aggregates[named(&AGGREGATES, uuid)];
+        let usable = |at: usize, anchor: usize| {
+            root(at) == anchor
+                || nodes[at].shares
+                    && (0..nodes.len()).any(|other| {
+                        root(other) == anchor && (0..2).any(|a| nodes[at].aggregates[a] && nodes[other].aggregates[a])
+                    })
+        };
+        let anchored = (0..nodes.len()).any(|anchor| {
+            nodes[anchor].parent.is_none()
+                && choice.iter().all(|at| usable(*at, anchor))
+                && request.root_traits.admits(|name| has(anchor, name))
+        });
+        let mut resources: BTreeMap<usize, BTreeMap<String, i64>> = BTreeMap::new();
+        let mut mappings: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+        for ((group, (class, amount)), at) in slots.iter().zip(choice) {
+            *resources.entry(*at).or_default().entry(class.clone()).or_insert(0) += amount;
+            mappings.entry(group.suffix.clone()).or_default().insert(*at);
+        }
+        let fits = resources.iter().all(|(at, amounts)| {
+            amounts.iter().all(|(class, amount)| *amount <= nodes[*at].totals[named(&CLASSES, class)])
+        });
+        let groups = request.groups.iter().all(|group| {
+            let serving = &mappings[&group.suffix];
+            if group.suffix.is_empty() {
+                group.traits.required_by(|name| serving.iter().any(|at| has(*at, name)))
+                    && serving.iter().all(|at| {
+                        !group.traits.forbids(|name| has(*at, name))
+                            && group.aggregates.admits(|uuid| is_in(*at, uuid) || is_in(root(*at), uuid))
+                    })
+            } else {
+                serving.len() == 1
+                    && serving.iter().all(|at| {
+                        group.traits.admits(|name| has(*at, name)) && group.aggregates.admits(|uuid| is_in(*at, uuid))
+                    })
+            }
+        });
+        let granular: Vec<&BTreeSet<usize>> =
+            mappings.iter().filter(|(suffix, _)| !suffix.is_empty()).map(|(_, serving)| serving).collect();
+        let apart = !request.isolate || granular.len() < 2 || granular[0] != granular[1];
+        let above = |top: usize, mut at: usize| loop {
+            if top == at {
+                return true;
+            }
+            match nodes[at].parent {
+                Some(parent) => at = parent,
+                None => return false,
+            }
+        };
+        let together = request.same_subtree.iter().all(|suffixes| {
+            let all: Vec<usize> = suffixes.iter().flat_map(|suffix| mappings[suffix].iter().copied()).collect();
+            all.iter().any(|top| all.iter().all(|at| above(*top, *at)))
+        });
+        let flat =
+            request.nested || resources.keys().map(|at| root(*at)).collect::<BTreeSet<_>>().len() == resources.len();
+        (anchored && fits && groups && apart && together && flat).then_some((resources, mappings))
+    }
+
+    fn answers(found: &Found) -> Vec<Answer> {
+        let at = |id: &i64| found.uuids[id][24..].parse::<usize>().unwrap();
+        let name = |id: &i64| found.classes[id].clone();
+        found
+            .candidates
+            .iter()
+            .map(|one| {
+                let resources = one.resources.iter().map(|(provider, amounts)| {
+                    (at(provider), amounts.iter().map(|(class, amount)| (name(class), *amount)).collect())
+                });
+                let mappings = one.mappings.iter().map(|(suffix, ids)| (suffix.clone(), ids.iter().map(at).collect()));
+                (resources.collect(), mappings.collect())
+            })
+            .collect()
+    }
+
+    fn runner(cases: u32) -> TestRunner {
+        TestRunner::new(ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() })
+    }
+
+    #[test]
+    fn the_search_finds_exactly_what_trying_everything_finds() {
+        let forest = World::open();
+        let cases = (world(), prop::collection::vec(request(), 6));
+        let check = |(nodes, requests): (Vec<Node>, Vec<Request>)| {
+            forest.fill(nodes.clone());
+            for request in requests {
+                let listed = answers(&forest.search(&request));
+                let set: BTreeSet<Answer> = listed.iter().cloned().collect();
+                prop_assert_eq!(set.len(), listed.len(), "a candidate is listed twice");
+                prop_assert_eq!(&set, &brute_force(&nodes, &request), "{:?}", request);
+            }
+            Ok(())
+        };
+        runner(60).run(&cases, check).unwrap();
+    }
+
+    #[test]
+    fn every_candidate_can_be_allocated() {
+        const CONSUMER: &str = "cccccccc-0000-0000-0000-000000000001";
+        let forest = World::open();
+        let check = |(nodes, request): (Vec<Node>, Request)| {
+            forest.fill(nodes);
+            let found = forest.search(&request);
+            for candidate in &found.candidates {
+                let shares = candidate.resources.iter().map(|(provider, amounts)| model::Share {
+                    provider: found.uuids[provider].clone(),
+                    amounts: amounts.iter().map(|(class, amount)| (found.classes[class].clone(), *amount)).collect(),
+                });
+                let wanted = model::Request {
+                    consumer: CONSUMER.to_owned(),
+                    expected: model::Expected::Any,
+                    owner: None,
+                    consumer_type: None,
+                    shares: shares.collect(),
+                };
+                // Taken and given back, so that each candidate meets the same world.
+                let fits = forest.runtime.block_on(forest.db.write(move |tx| {
+                    allocations::replace(tx, &[wanted], "now")?;
+                    allocations::delete(tx, CONSUMER)
+                }));
+                prop_assert!(fits.is_ok(), "{:?} of {:?}", fits, candidate);
+            }
+            Ok(())
+        };
+        runner(30).run(&(world(), request()), check).unwrap();
+    }
+
+    #[test]
+    fn a_request_whose_combinations_explode_still_ends() {
+        let node =
+            Node { parent: None, totals: [2, 0, 0], traits: [false; 2], aggregates: [true, false], shares: true };
+        let forest = World::open();
+        forest.fill(vec![node; 40]);
+        let groups = (0..20).map(|at| Group {
+            suffix: format!("_{at}"),
+            amounts: vec![("VCPU".to_owned(), 1)],
+            ..Group::default()
+        });
+        let request = Request { groups: groups.collect(), isolate: true, nested: true, ..Request::default() };
+        let found = forest.search(&request);
+        assert!(!found.candidates.is_empty() && found.candidates.len() <= MAX_AMOUNTS / 20);
+        assert_eq!(forest.search(&Request { limit: Some(3), ..request }).candidates.len(), 3);
+    }
 }

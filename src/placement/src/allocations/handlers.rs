@@ -8,7 +8,7 @@ use super::{
 use crate::{
     App,
     reply::{Changed, Fresh},
-    request::{Json, WantsJson},
+    request::{Unread, WantsJson},
     resource_providers::store as providers,
     schema,
 };
@@ -42,13 +42,9 @@ pub async fn of_provider(State(app): State<App>, ctx: Ctx, _: WantsJson, Path(uu
     Ok(Reply::ok(&views::of_provider(&ctx, &given, provider.generation)).fresh(&ctx, &changed))
 }
 
-pub async fn replace(
-    State(app): State<App>,
-    ctx: Ctx,
-    Path(consumer): Path<String>,
-    Json(body): Json,
-) -> Result<Reply> {
+pub async fn replace(State(app): State<App>, ctx: Ctx, Path(consumer): Path<String>, body: Unread) -> Result<Reply> {
     ctx.allow(policy::UPDATE, &rest::target(&[]))?;
+    let body = body.json().await?;
     let consumer = schema::normal_uuid(&consumer)
         .ok_or_else(|| Error::bad_request(format!("Malformed consumer_uuid: {consumer}")))?;
     schema::check_body(model::put_schema(&ctx), &body)?;
@@ -58,8 +54,9 @@ pub async fn replace(
     Ok(Reply::no_content())
 }
 
-pub async fn manage(State(app): State<App>, ctx: Ctx, Json(body): Json) -> Result<Reply> {
+pub async fn manage(State(app): State<App>, ctx: Ctx, body: Unread) -> Result<Reply> {
     ctx.allow(policy::MANAGE, &rest::target(&[]))?;
+    let body = body.json().await?;
     schema::check_body(model::post_schema(&ctx), &body)?;
     let requests = model::requests(&body)?;
     let now = app.clock.now_text();

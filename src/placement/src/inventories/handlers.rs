@@ -11,7 +11,7 @@ use super::{
 use crate::{
     App, error,
     reply::{Changed, Fresh},
-    request::{Json, WantsJson},
+    request::{Unread, WantsJson},
     resource_classes,
     resource_providers::store as providers,
     schema,
@@ -67,9 +67,11 @@ pub async fn create(
     ctx: Ctx,
     _: WantsJson,
     Path(uuid): Path<String>,
-    Json(body): Json,
+    body: Unread,
 ) -> Result<Reply> {
     ctx.allow(policy::CREATE, &rest::target(&[]))?;
+    app.db.read_blocking(|tx| providers::get(tx, &uuid))?;
+    let body = body.json().await?;
     schema::check_body(&model::CREATE, &body)?;
     let class = body["resource_class"].as_str().unwrap_or_default().to_owned();
     let inventory = Inventory::from_body(&body);
@@ -108,9 +110,11 @@ pub async fn update(
     ctx: Ctx,
     _: WantsJson,
     Path((uuid, class)): Path<(String, String)>,
-    Json(body): Json,
+    body: Unread,
 ) -> Result<Reply> {
     ctx.allow(policy::UPDATE, &rest::target(&[]))?;
+    app.db.read_blocking(|tx| providers::get(tx, &uuid))?;
+    let body = body.json().await?;
     schema::check_body(&model::UPDATE, &body)?;
     let inventory = Inventory::from_body(&body);
     let now = app.clock.now_text();
@@ -160,9 +164,11 @@ pub async fn replace(
     ctx: Ctx,
     _: WantsJson,
     Path(uuid): Path<String>,
-    Json(body): Json,
+    body: Unread,
 ) -> Result<Reply> {
     ctx.allow(policy::UPDATE, &rest::target(&[]))?;
+    app.db.read_blocking(|tx| providers::get(tx, &uuid))?;
+    let body = body.json().await?;
     schema::check_body(&model::REPLACE, &body)?;
     let now = app.clock.now_text();
     let context = ctx.clone();

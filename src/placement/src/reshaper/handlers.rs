@@ -14,7 +14,7 @@ use crate::{
     },
     error, inventories,
     inventories::model::Inventory,
-    request::Json,
+    request::Unread,
     resource_providers::store as providers,
     schema::{self, Schema},
     traits::handlers::whole,
@@ -28,8 +28,9 @@ const BODY_1_34: Schema =
 const BODY_1_38: Schema =
     schema::object(&["inventories", "allocations"], &[("inventories", &INVENTORIES), ("allocations", &RESHAPED_1_38)]);
 
-pub async fn reshape(State(app): State<App>, ctx: Ctx, Json(body): Json) -> Result<Reply> {
+pub async fn reshape(State(app): State<App>, ctx: Ctx, body: Unread) -> Result<Reply> {
     ctx.allow(policy::RESHAPE, &rest::target(&[]))?;
+    let body = body.json().await?;
     let schema = match () {
         () if ctx.since(1, 38) => &BODY_1_38,
         () if ctx.since(1, 34) => &BODY_1_34,

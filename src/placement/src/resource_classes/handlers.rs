@@ -1,4 +1,4 @@
-use axum::extract::{FromRequest, Path, Request, State};
+use axum::extract::{Path, State};
 use http::{StatusCode, header};
 use rest::{Ctx, Error, Kind, Reply, Result};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::{policy, store, views};
 use crate::{
     App,
     reply::{Changed, Fresh},
-    request::{Json, WantsJson},
+    request::{Unread, WantsJson},
     schema::{self, Schema},
 };
 
@@ -33,8 +33,9 @@ pub async fn show(State(app): State<App>, ctx: Ctx, _: WantsJson, Path(name): Pa
     Ok(Reply::ok(&views::show(&ctx, &class)).fresh(&ctx, &Changed::at(&class.updated_at)))
 }
 
-pub async fn create(State(app): State<App>, ctx: Ctx, Json(body): Json) -> Result<Reply> {
+pub async fn create(State(app): State<App>, ctx: Ctx, body: Unread) -> Result<Reply> {
     ctx.allow(policy::CREATE, &rest::target(&[]))?;
+    let body = body.json().await?;
     schema::check_body(&NAMED, &body)?;
     let name = name_of(&body);
     let now = app.clock.now_text();
@@ -51,11 +52,11 @@ pub async fn create(State(app): State<App>, ctx: Ctx, Json(body): Json) -> Resul
 }
 
 /// Since 1.7 the class is created or confirmed, and there is no body; before, the body names what to rename it to.
-pub async fn update(State(app): State<App>, ctx: Ctx, Path(name): Path<String>, request: Request) -> Result<Reply> {
+pub async fn update(State(app): State<App>, ctx: Ctx, Path(name): Path<String>, body: Unread) -> Result<Reply> {
     ctx.allow(policy::UPDATE, &rest::target(&[]))?;
     let now = app.clock.now_text();
     if !ctx.since(1, 7) {
-        let Json(body) = Json::from_request(request, &()).await?;
+        let body = body.json().await?;
         schema::check_body(&NAMED, &body)?;
         let to = name_of(&body);
         let class = app.db.write(move |tx| rename(tx, &name, &to, &now)).await?;

@@ -13,7 +13,7 @@ use crate::{
     App, error,
     query::{self, query_object},
     reply::{Changed, Fresh},
-    request::{Json, WantsJson},
+    request::{Unread, WantsJson},
     schema::{self, Schema},
 };
 
@@ -94,8 +94,9 @@ pub async fn show(State(app): State<App>, ctx: Ctx, _: WantsJson, Path(uuid): Pa
     Ok(Reply::ok(&views::show(&ctx, &provider)).fresh(&ctx, &Changed::at(&provider.updated_at)))
 }
 
-pub async fn create(State(app): State<App>, ctx: Ctx, _: WantsJson, Json(body): Json) -> Result<Reply> {
+pub async fn create(State(app): State<App>, ctx: Ctx, _: WantsJson, body: Unread) -> Result<Reply> {
     ctx.allow(policy::CREATE, &rest::target(&[]))?;
+    let body = body.json().await?;
     schema::check_body(if ctx.since(1, 14) { &CREATE_1_14 } else { &CREATE }, &body)?;
     let name = body["name"].as_str().unwrap_or_default().to_owned();
     let uuid = body["uuid"].as_str().and_then(schema::normal_uuid).unwrap_or_else(rest::new_uuid);
@@ -140,9 +141,10 @@ pub async fn update(
     ctx: Ctx,
     _: WantsJson,
     Path(uuid): Path<String>,
-    Json(body): Json,
+    body: Unread,
 ) -> Result<Reply> {
     ctx.allow(policy::UPDATE, &rest::target(&[]))?;
+    let body = body.json().await?;
     schema::check_body(if ctx.since(1, 14) { &UPDATE_1_14 } else { &UPDATE }, &body)?;
     let name = body["name"].as_str().unwrap_or_default().to_owned();
     let parent = body.get("parent_provider_uuid").cloned();

@@ -8,7 +8,7 @@ use crate::{
     App, error,
     query::query_object,
     reply::{Changed, Fresh},
-    request::{Json, WantsJson},
+    request::{Unread, WantsJson},
     resource_providers,
     schema::{self, Schema},
 };
@@ -131,9 +131,11 @@ pub async fn replace_of_provider(
     ctx: Ctx,
     _: WantsJson,
     Path(uuid): Path<String>,
-    Json(body): Json,
+    body: Unread,
 ) -> Result<Reply> {
     ctx.allow(policy::PROVIDER_UPDATE, &rest::target(&[]))?;
+    app.db.read_blocking(|tx| resource_providers::store::get(tx, &uuid))?;
+    let body = body.json().await?;
     schema::check_body(&OF_PROVIDER, &body)?;
     let names: Vec<String> =
         body["traits"].as_array().into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned)).collect();
