@@ -6,6 +6,8 @@
 //!
 //! Needs QEMU, and root for the tests about walls; without them it fails and says so.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 // The suite uses what the module offers, and the module offers more than one driver needs.
 #[allow(dead_code, reason = "taken in by its path; what compute uses is not all used here")]
 #[path = "../../compute/src/vms/mod.rs"]
@@ -16,7 +18,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::future::Future;
 use std::io::{Read as _, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -34,7 +36,8 @@ use vms::{
 use vmspec::client::{Client, connect_socket};
 use vmspec::protocol::{EventKind, MAX_MESSAGE_BYTES, VmState};
 use vmspec::{
-    Cpu, Disk, DiskKind, ExitCause, ExitRecord, Firmware, LockState, ServerDirectory, Smbios, VmSpec, directory,
+    Cpu, Disk, DiskKind, ExitCause, ExitRecord, Firmware, LockState, Mac, Nic, ServerDirectory, Smbios, VmSpec,
+    directory,
 };
 
 const GUEST: &[u8] = include_bytes!("payload/guest.bin");
@@ -890,6 +893,64 @@ async fn qemu_is_fenced_in(bench: Bench) {
     assert!(bench.running(id).await.isolation.missing.is_empty(), "{:?}", bench.running(id).await.isolation);
 }
 
+/// A tap of this name with a header for offloads, as the network hands one over.
+#[allow(unsafe_code, reason = "TUNSETIFF has no safe wrapper")]
+fn tap(name: &str) -> OwnedFd {
+    let tun = File::options().read(true).write(true).open("/dev/net/tun").expect("this test needs /dev/net/tun");
+    // struct ifreq: 16 bytes of name, then flags (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR), 40 bytes in all.
+    let mut request = [0_u8; 40];
+    request[..name.len()].copy_from_slice(name.as_bytes());
+    request[16..18].copy_from_slice(&0x5002_u16.to_le_bytes());
+    // SAFETY: TUNSETIFF reads and writes one ifreq, which `request` is as large as, for the duration of the call.
+    let made = unsafe { libc::ioctl(tun.as_raw_fd(), 0x4004_54ca, request.as_mut_ptr()) };
+    assert_eq!(made, 0, "{}", std::io::Error::last_os_error());
+    tun.into()
+}
+
+async fn a_nic_is_the_tap_that_was_handed_over(bench: Bench) {
+    let mut spec = bench.spec();
+    let mac = Mac([0xfa, 0x16, 0x3e, 1, 2, 3]);
+    spec.nics = vec![Nic { slot: 0, port_id: Uuid::from_u128(5), mac, mtu: 1400, descriptor: 1 }];
+    let name = format!("t{}", u32::from_ne_bytes(random()));
+    let descriptors = |tap| {
+        let mut descriptors = bench.disk(&spec);
+        descriptors.push(tap);
+        descriptors
+    };
+    let wrong = bench.driver.ensure_running(&spec, descriptors(File::open("/etc/hostname").unwrap().into())).await;
+    assert!(matches!(&wrong, Err(VmError::StartFailed { reason, .. }) if reason.contains("not a tap")), "{wrong:?}");
+    bench.driver.ensure_running(&spec, descriptors(tap(&name))).await.unwrap();
+    let id = spec.server_id;
+    bench.wait_for_console(id, "hello").await;
+    // It stays in this namespace, and lives as long as QEMU has it open.
+    let here = PathBuf::from(format!("/sys/class/net/{name}"));
+    assert!(here.exists());
+    let seen = fs::read_to_string(format!("/proc/{}/net/dev", bench.qemu_of(id).await)).unwrap();
+    assert!(!seen.contains(&name) && seen.contains("lo:"), "QEMU's own namespace is empty: {seen}");
+    bench.driver.stop(id, None).await.unwrap();
+    eventually(async || !here.exists()).await;
+}
+
+async fn a_uefi_server_boots_with_variables_of_its_own(bench: Bench) {
+    let spec = VmSpec { firmware: Firmware::Uefi, memory_mib: 256, ..bench.spec() };
+    let id = spec.server_id;
+    if !Path::new("/usr/share/OVMF/OVMF_CODE_4M.fd").exists() {
+        let result = bench.driver.ensure_running(&spec, bench.disk(&spec)).await;
+        let Err(VmError::StartFailed { reason, .. }) = result else { panic!("{result:?}") };
+        assert!(reason.contains("package ovmf"), "{reason}");
+        return;
+    }
+    bench.start(&spec).await;
+    // The guest of one sector is no UEFI program: the firmware says so, on the serial line.
+    eventually(async || bench.console(id).await.contains("BdsDxe")).await;
+    let variables = bench.directory(id).file("uefi-vars.fd");
+    assert_ne!(
+        fs::read(variables).unwrap(),
+        fs::read("/usr/share/OVMF/OVMF_VARS_4M.fd").unwrap(),
+        "it keeps its variables"
+    );
+}
+
 async fn the_kvm_driver_says_that_it_is_not_built_yet(bench: Bench) {
     let spec = VmSpec { driver: vmspec::Driver::Kvm, ..bench.spec() };
     let result = bench.driver.ensure_running(&spec, bench.disk(&spec)).await;
@@ -984,6 +1045,8 @@ fn main() -> ExitCode {
         the_serial_line_can_be_used_by_hand
         a_start_that_is_abandoned_can_be_taken_up
         qemu_is_fenced_in
+        a_nic_is_the_tap_that_was_handed_over
+        a_uefi_server_boots_with_variables_of_its_own
         the_kvm_driver_says_that_it_is_not_built_yet
         qemus_own_words_are_in_the_reason_of_a_failed_start
     }

@@ -1,5 +1,7 @@
 //! What a spec accepts, refuses and keeps.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use proptest::prelude::*;
 use vmspec::{Disk, DiskKind, Mac, ServerDirectory, SpecError, VmSpec};
 
