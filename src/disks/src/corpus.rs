@@ -128,7 +128,7 @@ pub fn vmdk_stream() -> (Vec<u8>, Vec<u8>) {
         head
     };
     put(&mut file, 0, &header(u64::MAX));
-    put(&mut file, 512, vmdk_descriptor("streamOptimized", "RW 2048 SPARSE \"disk.vmdk\"").as_bytes());
+    put(&mut file, 512, vmdk_descriptor("streamOptimized", "RDONLY 2048 SPARSE \"disk.vmdk\"").as_bytes());
     let data = pattern(5, GRAIN);
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
     let _ = encoder.write_all(&data);
@@ -412,6 +412,10 @@ const VMDK_ATTACKS: &[Attack] = &[
     ("two extents", "2 extents", |f| {
         put(f, 512, &[0; 2048]);
         put(f, 512, vmdk_descriptor("monolithicSparse", "RW 2048 SPARSE \"a\"\nRW 2048 SPARSE \"b\"").as_bytes());
+    }),
+    ("an extent without access", "NOACCESS SPARSE", |f| {
+        put(f, 512, &[0; 2048]);
+        put(f, 512, vmdk_descriptor("monolithicSparse", "NOACCESS 2048 SPARSE \"a\"").as_bytes());
     }),
     ("a device extent", "RW VMFSRDM", |f| {
         put(f, 512, &[0; 2048]);

@@ -81,7 +81,7 @@ impl Vmdk {
         if directory == DIRECTORY_AT_END {
             let footer_at = source.len().saturating_sub(2 * SECTOR);
             let footer = bytes(source, footer_at, SECTOR, "the vmdk footer")?;
-            if !footer.starts_with(b"KDMV") || footer.get(4..44) != head.get(4..44) {
+            if !footer.starts_with(b"KDMV") || footer.get(4..28) != head.get(4..28) {
                 return Error::refused("the vmdk footer does not match the header");
             }
             directory = le64(&footer, 56);
@@ -201,7 +201,8 @@ fn check_descriptor(source: &dyn Source, sector: u64, sectors: u64, capacity: u6
         if matches!(first.as_str(), "RW" | "RDONLY" | "NOACCESS") {
             extents += 1;
             let (size, extent) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-            if first != "RW" || !extent.eq_ignore_ascii_case("SPARSE") {
+            // VMware's own streams call their only extent read-only; for a disk that is copied it means nothing.
+            if first == "NOACCESS" || !extent.eq_ignore_ascii_case("SPARSE") {
                 return Error::refused(format!("vmdk extents of the kind {first} {extent} are not allowed"));
             }
             if size.parse::<u64>() != Ok(capacity) {
