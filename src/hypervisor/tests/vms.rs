@@ -53,10 +53,25 @@ enum Kind {
     Tcg,
 }
 
+/// A state directory, of this process or of another.
+enum State {
+    Own(tempfile::TempDir),
+    Other(PathBuf),
+}
+
+impl State {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Own(directory) => directory.path(),
+            Self::Other(path) => path,
+        }
+    }
+}
+
 /// A state directory with a driver on it.
 struct Bench {
     kind: Kind,
-    state: tempfile::TempDir,
+    state: State,
     servers: PathBuf,
     driver: Driver,
     events: broadcast::Receiver<VmEvent>,
@@ -66,10 +81,14 @@ impl Bench {
     fn new(kind: Kind) -> Self {
         let state = tempfile::tempdir().unwrap();
         let servers = state.path().join("servers");
-        Self::at(kind, state, servers)
+        Self::at(kind, State::Own(state), servers)
     }
 
-    fn at(kind: Kind, state: tempfile::TempDir, servers: PathBuf) -> Self {
+    fn over(kind: Kind, state: &Path) -> Self {
+        Self::at(kind, State::Other(state.to_owned()), state.join("servers"))
+    }
+
+    fn at(kind: Kind, state: State, servers: PathBuf) -> Self {
         let driver = open_driver(kind, &servers);
         let events = driver.events();
         Self { kind, state, servers, driver, events }
@@ -583,7 +602,7 @@ async fn a_path_longer_than_a_socket_address_does_not_matter(kind: Kind) {
     let state = tempfile::tempdir().unwrap();
     let servers = state.path().join("long".repeat(50)).join("servers");
     assert!(servers.as_os_str().len() > 200);
-    let mut bench = Bench::at(kind, state, servers);
+    let mut bench = Bench::at(kind, State::Own(state), servers);
     let id = bench.booted().await.server_id;
     bench.restart_supervisor();
     bench.running(id).await;
@@ -649,6 +668,102 @@ async fn a_running_vm_counts_what_it_uses(bench: Bench) {
     if bench.kind == Kind::Tcg {
         assert!(statistics.resident_bytes > 1024 * 1024, "{statistics:?}");
         assert!(statistics.disks[0].read_operations > 0, "{statistics:?}");
+    }
+}
+
+/// The three servers of a state directory; others may be tested at the same time.
+fn three(state: &Path) -> [Uuid; 3] {
+    [b"1", b"2", b"3"]
+        .map(|name| Uuid::new_v5(&Uuid::NAMESPACE_URL, &[state.to_str().unwrap().as_bytes(), name].concat()))
+}
+
+/// A supervisor that does random things to three servers until it is killed.
+async fn supervise(kind: Kind, state: &Path) {
+    let bench = std::mem::ManuallyDrop::new(Bench::over(kind, state));
+    bench.driver.adopt_all().await.unwrap();
+    futures::future::join_all(three(state).into_iter().zip(FIRST_UID..).map(|(id, uid)| {
+        let bench = &bench;
+        async move {
+            loop {
+                match random::<1>()[0] % 6 {
+                    0..=2 => {
+                        // As an operation does: what was started before keeps its generation.
+                        let before = bench.directory(id).read_spec().unwrap().map_or(0, |spec| spec.generation);
+                        let runs = matches!(bench.driver.observe(id).await, Ok(Observed::Running(_)));
+                        let mut spec = VmSpec { server_id: id, generation: before + u64::from(!runs), ..bench.spec() };
+                        spec.smbios = Smbios::openstack(id);
+                        spec.run_as = spec.run_as.map(|_| uid);
+                        bench.driver.ensure_running(&spec, bench.disk(&spec)).await.unwrap();
+                    }
+                    3 => bench.driver.stop(id, None).await.unwrap(),
+                    4 => bench.driver.kill(id).await.unwrap(),
+                    _ => bench.driver.remove(id).await.unwrap(),
+                }
+            }
+        }
+    }))
+    .await;
+}
+
+/// All processes that belong to those servers of this state directory.
+fn processes_of(state: &Path) -> Vec<String> {
+    let servers = state.join("servers").to_str().unwrap().to_owned();
+    let ids = three(state).map(|id| id.to_string());
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ");
+        // A VM process names its directory; its QEMU has the server's id.
+        let named = line.contains(&servers) || ids.iter().any(|id| line.contains(id));
+        if named && !line.contains(" supervise ") && alive(pid) {
+            found.push(line);
+        }
+    }
+    found
+}
+
+/// `SOLOSTACK_TEST_KILLS` sets how many times; the default is for every day.
+async fn killing_the_supervisor_at_any_instant_loses_and_leaves_nothing(bench: Bench) {
+    let kills = std::env::var("SOLOSTACK_TEST_KILLS").map_or(12, |kills| kills.parse().unwrap());
+    let name = if bench.kind == Kind::Fake { "fake" } else { "tcg" };
+    let mut lives = 0;
+    for _ in 0..kills {
+        let mut supervisor = tokio::process::Command::new(std::env::current_exe().unwrap())
+            .arg("supervise")
+            .arg(name)
+            .arg(bench.state.path())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let wait_ms = 30 + u64::from(u16::from_ne_bytes(random()) % if bench.kind == Kind::Fake { 100 } else { 700 });
+        let ended = tokio::time::timeout(Duration::from_millis(wait_ms), supervisor.wait()).await;
+        assert!(ended.is_err(), "the supervisor failed by itself: {ended:?}");
+        supervisor.kill().await.unwrap();
+        for (id, observed) in bench.driver.adopt_all().await.unwrap() {
+            match observed {
+                Observed::Running(running) => {
+                    lives += 1;
+                    // What runs is what the directory says.
+                    let spec = bench.directory(id).read_spec().unwrap().unwrap();
+                    assert_eq!((running.spec_hash, running.generation), (spec.hash(), spec.generation));
+                }
+                Observed::Gone(_) | Observed::Absent => {}
+                Observed::Unresponsive { reason } => panic!("{id} does not respond: {reason}"),
+            }
+        }
+    }
+    assert!(lives > 0, "no server ever survived: this proves nothing");
+    for id in three(bench.state.path()) {
+        // A process that was spawned just before the last kill may come to life in between.
+        eventually(async || bench.driver.remove(id).await.is_ok()).await;
+    }
+    assert!(bench.driver.adopt_all().await.unwrap().is_empty());
+    if bench.kind == Kind::Tcg {
+        eventually(async || processes_of(bench.state.path()).is_empty()).await;
+        assert!(bench.driver.adopt_all().await.unwrap().is_empty(), "a late process brought nothing back");
+        for id in three(bench.state.path()) {
+            assert!(vmspec::cgroup::path_of(id).is_none_or(|path| !path.exists()));
+        }
     }
 }
 
@@ -969,7 +1084,7 @@ async fn qemus_own_words_are_in_the_reason_of_a_failed_start(bench: Bench) {
 async fn the_program_that_spawns_vm_processes_may_be_missing(kind: Kind) {
     let state = tempfile::tempdir().unwrap();
     let servers = state.path().join("servers");
-    let mut bench = Bench::at(kind, state, servers.clone());
+    let mut bench = Bench::at(kind, State::Own(state), servers.clone());
     for (program, said) in [("/nonexistent/solostack", "cannot be spawned"), ("/bin/false", "died")] {
         let config = ProcessConfig { command: vec![program.into()], ..ProcessConfig::new(servers.clone()) };
         bench.driver = Driver::Process(ProcessDriver::new(config).unwrap());
@@ -986,6 +1101,15 @@ fn main() -> ExitCode {
         && vm == "vm"
     {
         return hypervisor::vm_process::main(Path::new(directory));
+    }
+
+    if let [_, supervisor, kind, state] = arguments.as_slice()
+        && supervisor == "supervise"
+    {
+        let kind = if kind == "fake" { Kind::Fake } else { Kind::Tcg };
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(supervise(kind, Path::new(state)));
+        return ExitCode::FAILURE;
     }
 
     fn trial<F: Future<Output = ()>>(name: String, test: impl FnOnce() -> F + Send + 'static) -> Trial {
@@ -1032,6 +1156,7 @@ fn main() -> ExitCode {
         a_start_that_fails_says_why_and_can_be_tried_again
         vms_start_and_stop_side_by_side
         a_running_vm_counts_what_it_uses
+        killing_the_supervisor_at_any_instant_loses_and_leaves_nothing
     }
     only_tcg! {
         killing_the_vm_process_kills_its_qemu_and_is_seen
