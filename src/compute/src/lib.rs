@@ -105,6 +105,12 @@ impl App {
         Self { db, clock, options: Arc::new(options), driver, images, network, servers_dir }
     }
 
+    /// What runs the VMs: tests make fakes misbehave through it.
+    #[must_use]
+    pub fn driver(&self) -> &vms::Driver {
+        &self.driver
+    }
+
     /// Makes the rows that a first start needs; a second run changes nothing.
     ///
     /// # Errors

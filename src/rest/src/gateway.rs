@@ -17,7 +17,8 @@ use policy::Enforcer;
 use tower::ServiceExt;
 
 use crate::{
-    Arrival, Ctx, Error, Kind, Microversion, Reply, Result, Service, ServiceInfo, Style, TokenCheck, context::Inner,
+    Arrival, Ctx, Error, Kind, Microversion, Reply, Result, RouteInfo, Service, ServiceInfo, Style, TokenCheck,
+    context::Inner,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
@@ -36,6 +37,7 @@ pub struct GatewayOptions {
 
 struct Mounted {
     info: ServiceInfo,
+    routes: Vec<RouteInfo>,
     router: Router,
     policy: Arc<Enforcer>,
 }
@@ -70,9 +72,19 @@ impl Gateway {
             {
                 tracing::error!(service = service.info.kind, %error, "policy overrides refused, the defaults stay");
             }
-            mounted.push(Mounted { info: service.info, router: service.router, policy: Arc::new(policy) });
+            mounted.push(Mounted {
+                info: service.info,
+                routes: service.routes,
+                router: service.router,
+                policy: Arc::new(policy),
+            });
         }
         Ok(Self { services: mounted, token_check, default_authority: options.default_authority, pages: options.pages })
+    }
+
+    /// Every line of every service's table: documents and tests are made from it.
+    pub fn routes(&self) -> impl Iterator<Item = (&ServiceInfo, &RouteInfo)> {
+        self.services.iter().flat_map(|mounted| mounted.routes.iter().map(|route| (&mounted.info, route)))
     }
 
     /// Replaces a service's policy overrides; a broken text keeps the rules in force.
