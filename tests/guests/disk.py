@@ -19,11 +19,11 @@ LINUX_ROOT = "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709"
 
 # All that a stock grub.cfg and the search for it need, so that neither depends on module files on the disk.
 COMMON_MODULES = """
-part_gpt part_msdos ext2 fat normal configfile search search_fs_uuid search_label linux gzio echo test ls cat sleep
-serial terminal loadenv regexp true halt reboot all_video minicmd help gettext probe
+part_gpt ext2 normal configfile search search_fs_uuid linux gzio echo test ls cat sleep serial terminal loadenv true halt
+reboot
 """.split()
 BIOS_MODULES = ["biosdisk", *COMMON_MODULES]
-EFI_MODULES = ["efi_gop", "efifwsetup", *COMMON_MODULES]
+EFI_MODULES = ["fat", "efi_gop", "all_video", *COMMON_MODULES]
 
 
 def write_at(disk, offset, source):
