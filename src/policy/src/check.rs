@@ -44,6 +44,10 @@ pub(crate) enum Part {
     Key(String),
 }
 
+/// Every token has these, null where it has another scope: `not domain_id:None` means "scoped to a domain", whether the
+/// caller wrote the nulls down or left them out.
+const SCOPES: [&str; 4] = ["system_scope", "domain_id", "project_id", "project_domain_id"];
+
 impl Template {
     fn names_the_target(&self) -> bool {
         self.0.iter().any(|part| matches!(part, Part::Key(_)))
@@ -104,7 +108,11 @@ impl Check<usize> {
             Check::Compare(Left::Attribute(path), right) => match right.fill(target) {
                 // A credential that is not set is never equal to a field that is not set: a token without a project
                 // does not own what belongs to no project. (oslo.policy compares the texts "None" here.)
-                Some(wanted) => credential_equals(creds, path, &wanted, !right.names_the_target()),
+                Some(wanted) => {
+                    let literal = !right.names_the_target();
+                    credential_equals(creds, path, &wanted, literal)
+                        || literal && wanted == "None" && SCOPES.contains(&path.as_str()) && !creds.contains_key(path)
+                }
                 None => false,
             },
             Check::Field { name, test } => find(target, name).is_some_and(|value| match (test, text_of(value)) {

@@ -121,6 +121,18 @@ fn an_unset_credential_does_not_own_what_belongs_to_nobody() {
 }
 
 #[test]
+fn a_scope_that_is_left_out_is_none() {
+    let of_project = json!({"roles": ["manager"], "project_id": "p"});
+    assert!(!decide("role:manager and not domain_id:None", of_project.clone(), json!({})));
+    assert!(decide("domain_id:None and system_scope:None", of_project.clone(), json!({})));
+    assert!(!decide("project_id:None", of_project.clone(), json!({})));
+    assert!(!decide("unheard_of:None", of_project.clone(), json!({})));
+    assert!(!decide("domain_id:%(domain_id)s", of_project, json!({"domain_id": "None"})));
+    let of_domain = json!({"roles": ["manager"], "domain_id": "d"});
+    assert!(decide("role:manager and not domain_id:None", of_domain, json!({})));
+}
+
+#[test]
 fn credentials_without_roles_or_with_odd_ones_are_denied() {
     for creds in [json!({}), json!({"roles": null}), json!({"roles": "admin"}), json!({"roles": [1, null, {}]})] {
         assert!(!decide("role:admin", creds, json!({})));
