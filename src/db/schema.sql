@@ -171,6 +171,11 @@ CREATE INDEX identity_assignment_target ON identity_assignment (target_id);
 
 CREATE INDEX identity_assignment_user ON identity_assignment (user_id);
 
+CREATE TABLE identity_bootstrap (
+    name  TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+);
+
 CREATE TABLE identity_credential (
     id         TEXT PRIMARY KEY,
     user_id    TEXT NOT NULL REFERENCES identity_user (id) ON DELETE CASCADE,
@@ -361,6 +366,11 @@ CREATE TABLE network_auto_topology (
     project_id TEXT PRIMARY KEY,
     network_id TEXT NOT NULL REFERENCES network_network (id) ON DELETE CASCADE,
     router_id  TEXT NOT NULL REFERENCES network_router (id) ON DELETE CASCADE
+);
+
+CREATE TABLE network_bootstrap (
+    id      INTEGER PRIMARY KEY CHECK (id = 1),
+    done_at TEXT NOT NULL
 );
 
 CREATE TABLE network_fixed_ip (

@@ -1,0 +1,469 @@
+//! From rows to the kernel. A round reads everything that is wanted, compares it with what was last applied, and applies
+//! what differs; from time to time it looks at the kernel itself, so that what is missing comes back and what is left over
+//! goes.
+//!
+//! What must stay true:
+//! - One lane per network: a round and a `plug` never work on the same namespace at once.
+//! - A plan counts as applied only when all of it was. What failed is tried again.
+//! - Before anything is removed its row is looked for again, inside its lane: a network made after this round read the
+//!   rows is not a leftover.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
+
+use db::params;
+use futures::{StreamExt, stream};
+use hostnet::Id;
+
+use crate::{
+    App, MetadataHandler,
+    desired::{self, NetworkPlan, RouterPlan},
+    metadata,
+    query::id_list,
+};
+
+/// How often the kernel itself is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// Namespaces worked on at once.
+const LANES: usize = 4;
+
+/// What is known of the kernel, shared by all clones of [`App`]. Nothing here outlives the process, and nothing needs to.
+#[derive(Default)]
+pub(crate) struct State {
+    networks: Mutex<HashMap<Id, NetworkPlan>>,
+    routers: Mutex<HashMap<Id, RouterPlan>>,
+    lanes: Mutex<HashMap<Id, Arc<tokio::sync::Mutex<()>>>>,
+    listeners: Mutex<HashMap<Id, tokio::task::JoinHandle<()>>>,
+    looked_at: Mutex<Option<Instant>>,
+    round: tokio::sync::Mutex<()>,
+    handler: Arc<RwLock<Option<MetadataHandler>>>,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("State")
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        for (_, task) in locked(&self.listeners).drain() {
+            task.abort();
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl State {
+    pub(crate) fn set_metadata_handler(&self, handler: MetadataHandler) {
+        *self.handler.write().unwrap_or_else(PoisonError::into_inner) = Some(handler);
+    }
+
+    fn lane(&self, id: Id) -> Arc<tokio::sync::Mutex<()>> {
+        let mut lanes = locked(&self.lanes);
+        // Lanes that nobody is in are made anew when needed.
+        if lanes.len() > 256 {
+            lanes.retain(|_, lane| Arc::strong_count(lane) > 1);
+        }
+        Arc::clone(lanes.entry(id).or_default())
+    }
+}
+
+/// Why the kernel is not as the rows say.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Host(hostnet::Error),
+    Rows(rest::Error),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Host(error) => error.fmt(f),
+            Self::Rows(error) => write!(f, "{} {}", error.public(), error.causes()),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<hostnet::Error> for Failure {
+    fn from(error: hostnet::Error) -> Self {
+        Self::Host(error)
+    }
+}
+
+impl From<rest::Error> for Failure {
+    fn from(error: rest::Error) -> Self {
+        Self::Rows(error)
+    }
+}
+
+type Outcome<T = ()> = Result<T, Failure>;
+
+/// The first failure of many, after all were tried.
+#[derive(Default)]
+struct First(Option<Failure>);
+
+impl First {
+    fn note<T>(&mut self, what: &'static str, id: Id, outcome: Outcome<T>) -> Option<T> {
+        match outcome {
+            Ok(value) => Some(value),
+            Err(error) => {
+                tracing::warn!(id = %id, %error, "{what}");
+                self.0.get_or_insert(error);
+                None
+            }
+        }
+    }
+}
+
+pub(crate) async fn round(app: &App) -> Outcome {
+    // Rounds are called one after the other; tests and `plug` may call in between.
+    let _alone = app.state.round.lock().await;
+    let mut first = First::default();
+    let seen = look(app).await?;
+    let options = Arc::clone(&app.options);
+    let wanted = app.db.read(move |tx| desired::load(tx, &options)).await?;
+
+    let gone_routers: BTreeSet<Id> = {
+        let applied = locked(&app.state.routers);
+        let known = applied.keys().copied().chain(seen.routers.iter().copied());
+        known.filter(|id| !wanted.routers.contains_key(id)).collect()
+    };
+    for id in gone_routers {
+        first.note("removing a router", id, remove_router(app, id).await);
+    }
+
+    let changed: Vec<Id> = {
+        let applied = locked(&app.state.networks);
+        wanted.networks.iter().filter(|(id, plan)| applied.get(*id) != Some(*plan)).map(|(id, _)| *id).collect()
+    };
+    let outcomes: Vec<(Id, Outcome)> = stream::iter(changed)
+        .map(|id| async move { (id, sync_network(app, id).await) })
+        .buffer_unordered(LANES)
+        .collect()
+        .await;
+    for (id, outcome) in outcomes {
+        first.note("applying a network", id, outcome);
+    }
+
+    let changed: Vec<(Id, RouterPlan)> = {
+        let applied = locked(&app.state.routers);
+        let differs = |(id, plan): &(Id, RouterPlan)| applied.get(id) != Some(plan);
+        wanted.routers.iter().map(|(id, plan)| (*id, plan.clone())).filter(differs).collect()
+    };
+    let outcomes: Vec<(Id, Outcome)> = stream::iter(changed)
+        .map(|(id, plan)| async move { (id, sync_router(app, id, plan).await) })
+        .buffer_unordered(LANES)
+        .collect()
+        .await;
+    for (id, outcome) in outcomes {
+        first.note("applying a router", id, outcome);
+    }
+
+    let gone: BTreeSet<Id> = {
+        let applied = locked(&app.state.networks);
+        let known = applied.keys().copied().chain(seen.networks.keys().copied());
+        known.filter(|id| !wanted.networks.contains_key(id)).collect()
+    };
+    for id in gone {
+        first.note("removing a network", id, sync_network(app, id).await);
+    }
+    for (network_id, taps) in seen.networks {
+        if let Some(plan) = wanted.networks.get(&network_id) {
+            first.note("removing leftover taps", network_id, remove_stray_taps(app, network_id, plan, &taps).await);
+        }
+    }
+    first.0.map_or(Ok(()), Err)
+}
+
+/// What the kernel has, as far as a round needs it.
+#[derive(Default)]
+struct Seen {
+    /// Taps by network.
+    networks: BTreeMap<Id, Vec<String>>,
+    routers: BTreeSet<Id>,
+}
+
+/// Looks at the kernel, when it is time to, and forgets what was applied but is not there any more.
+async fn look(app: &App) -> Outcome<Seen> {
+    let is_due = locked(&app.state.looked_at).is_none_or(|at| at.elapsed() >= LOOK_EVERY);
+    if !is_due {
+        return Ok(Seen::default());
+    }
+    let observed = app.host.observe().await?;
+    let with_dhcp: HashSet<Id> = observed.dnsmasq.iter().map(|(id, _)| *id).collect();
+    locked(&app.state.networks).retain(|id, plan| {
+        let is_whole = observed.networks.get(id).is_some_and(|namespace| !namespace.tables.is_empty())
+            && (plan.dhcp.subnets.is_empty() || with_dhcp.contains(id));
+        if !is_whole {
+            tracing::warn!(network.id = %id, "a network is not as it was left, applying it again");
+        }
+        is_whole
+    });
+    locked(&app.state.routers).retain(|id, _| observed.routers.contains_key(id));
+    *locked(&app.state.looked_at) = Some(Instant::now());
+    Ok(Seen {
+        networks: observed.networks.into_iter().map(|(id, namespace)| (id, namespace.taps)).collect(),
+        routers: observed.routers.into_keys().collect(),
+    })
+}
+
+/// Takes back what is believed of a network, so that all of it is applied again.
+pub(crate) fn forget(app: &App, id: Id) {
+    locked(&app.state.networks).remove(&id);
+}
+
+/// Makes the next round look at the kernel.
+pub(crate) fn look_soon(app: &App) {
+    *locked(&app.state.looked_at) = None;
+}
+
+/// Brings one network to what its rows say now.
+pub(crate) async fn sync_network(app: &App, id: Id) -> Outcome {
+    let lane = app.state.lane(id);
+    let _mine = lane.lock().await;
+    let options = Arc::clone(&app.options);
+    let text = id.to_string();
+    let plan = app.db.read(move |tx| desired::load_network(tx, &options, &text)).await?;
+    let Some(plan) = plan else { return remove_network(app, id).await };
+    let old = locked(&app.state.networks).get(&id).cloned();
+    if old.as_ref() == Some(&plan) {
+        return Ok(());
+    }
+    let outcome = apply_network(app, id, &plan, old.as_ref()).await;
+    mark_network(app, id, &plan, &outcome).await?;
+    match outcome {
+        Ok(()) => {
+            locked(&app.state.networks).insert(id, plan);
+            Ok(())
+        }
+        Err(Partial { error, .. }) => {
+            locked(&app.state.networks).remove(&id);
+            Err(error)
+        }
+    }
+}
+
+/// A network that is not as it should be, and how far it came.
+struct Partial {
+    error: Failure,
+    is_firewall: bool,
+}
+
+impl From<hostnet::Error> for Partial {
+    fn from(error: hostnet::Error) -> Self {
+        Self { error: error.into(), is_firewall: false }
+    }
+}
+
+async fn apply_network(app: &App, id: Id, plan: &NetworkPlan, old: Option<&NetworkPlan>) -> Result<(), Partial> {
+    let changes = |same: fn(&NetworkPlan, &NetworkPlan) -> bool| old.is_none_or(|old| !same(old, plan));
+    if changes(|old, new| old.spec == new.spec) {
+        app.host.ensure_network(&plan.spec).await?;
+    }
+    // First the rules: nothing else may keep a closed port open or an opened one closed.
+    let firewall = if changes(|old, new| old.firewall == new.firewall) {
+        app.host.apply_firewall(id, &plan.firewall).await.map(|change| {
+            for (port, reason) in change.refused {
+                tracing::warn!(port.id = %port, reason, "a rule that can never match was left out");
+            }
+        })
+    } else {
+        Ok(())
+    };
+    // Ports of the former plan that are gone take their taps with them.
+    for port in old.into_iter().flat_map(|old| old.taps.difference(&plan.taps)) {
+        app.host.remove_tap(id, *port).await?;
+    }
+    listen(app, id).await?;
+    match (&plan.external, old.and_then(|old| old.external.as_ref())) {
+        (Some(spec), before) if before != Some(spec) => app.host.apply_external(spec).await?,
+        (None, Some(_)) => app.host.remove_external(id).await?,
+        (None, None) if old.is_none() => app.host.remove_external(id).await?,
+        _ => {}
+    }
+    if changes(|old, new| old.dhcp == new.dhcp) {
+        app.host.apply_dhcp(&plan.dhcp).await?;
+    }
+    firewall.map_err(|error| Partial { error: error.into(), is_firewall: true })
+}
+
+/// Rows learn what became of the network: its DHCP port is up, or why something is not.
+async fn mark_network(app: &App, id: Id, plan: &NetworkPlan, outcome: &Result<(), Partial>) -> Outcome {
+    let (problem, port_problem) = match outcome {
+        Ok(()) => (None, None),
+        Err(Partial { error, is_firewall: true }) => (None, Some(error.to_string())),
+        Err(Partial { error, .. }) => (Some(error.to_string()), None),
+    };
+    let firewalled: Vec<String> = plan.firewall.iter().map(|port| port.port_id.to_string()).collect();
+    let dhcp_port = plan.dhcp_port.clone().filter(|_| !plan.dhcp.subnets.is_empty());
+    let network_id = id.to_string();
+    let check = (network_id.clone(), problem.clone(), firewalled.clone(), port_problem.clone(), dhcp_port.clone());
+    let differs = app
+        .db
+        .read(move |tx| {
+            let (network, problem, ports, port_problem, dhcp) = check;
+            Ok::<_, rest::Error>(
+                tx.exists("SELECT 1 FROM network_network WHERE id = ?1 AND (problem IS NULL) <> (?2 IS NULL)", params![network, problem])?
+                    || tx.exists(
+                        "SELECT 1 FROM network_port WHERE id IN (SELECT value FROM json_each(?1)) AND (problem IS NULL) <> (?2 IS NULL)",
+                        params![id_list(ports.iter().map(String::as_str)), port_problem],
+                    )?
+                    || (problem.is_none()
+                        && tx.exists("SELECT 1 FROM network_port WHERE id = ?1 AND NOT plugged", params![dhcp])?),
+            )
+        })
+        .await?;
+    if !differs {
+        return Ok(());
+    }
+    app.db
+        .write(move |tx| {
+            tx.execute(
+                "UPDATE network_network SET problem = ?2 WHERE id = ?1 AND (problem IS NULL) <> (?2 IS NULL)",
+                params![network_id, problem],
+            )?;
+            tx.execute(
+                "UPDATE network_port SET problem = ?2
+                 WHERE id IN (SELECT value FROM json_each(?1)) AND (problem IS NULL) <> (?2 IS NULL)",
+                params![id_list(firewalled.iter().map(String::as_str)), port_problem],
+            )?;
+            if problem.is_none() {
+                tx.execute("UPDATE network_port SET plugged = 1 WHERE id = ?1 AND NOT plugged", params![dhcp_port])?;
+            }
+            Ok::<_, rest::Error>(())
+        })
+        .await?;
+    Ok(())
+}
+
+/// Removes a network that the rows do not want. Called inside its lane, after looking.
+async fn remove_network(app: &App, id: Id) -> Outcome {
+    let listener = locked(&app.state.listeners).remove(&id);
+    if let Some(task) = listener {
+        // The listener holds the namespace; it is closed once the task has ended.
+        task.abort();
+        let _ = task.await;
+    }
+    app.host.remove_external(id).await?;
+    app.host.remove_network(id).await?;
+    locked(&app.state.networks).remove(&id);
+    Ok(())
+}
+
+/// Starts the metadata listener of a network that has none.
+async fn listen(app: &App, id: Id) -> hostnet::Result<()> {
+    let is_running = locked(&app.state.listeners).get(&id).is_some_and(|task| !task.is_finished());
+    if is_running {
+        return Ok(());
+    }
+    let Some(listener) = app.host.metadata_listener(id).await? else { return Ok(()) };
+    let front =
+        metadata::Front { db: app.db.clone(), handler: Arc::clone(&app.state.handler), network_id: id.to_string() };
+    let task = tokio::spawn(async move {
+        if let Err(error) = metadata::listen(front, listener).await {
+            tracing::warn!(network.id = %id, %error, "the metadata listener ended");
+        }
+    });
+    locked(&app.state.listeners).insert(id, task);
+    Ok(())
+}
+
+/// Taps whose ports are not bound here any more: of ports deleted while this program was not running.
+async fn remove_stray_taps(app: &App, network_id: Id, plan: &NetworkPlan, taps: &[String]) -> Outcome {
+    let wanted: HashSet<String> = plan.taps.iter().map(|port| hostnet::tap_name(*port)).collect();
+    for tap in taps.iter().filter(|tap| !wanted.contains(*tap)) {
+        let Some(port) = port_of_tap(tap) else { continue };
+        let lane = app.state.lane(network_id);
+        let _mine = lane.lock().await;
+        let options = Arc::clone(&app.options);
+        let text = network_id.to_string();
+        let now = app.db.read(move |tx| desired::load_network(tx, &options, &text)).await?;
+        let is_wanted = now.is_some_and(|plan| plan.taps.iter().any(|port| hostnet::tap_name(*port) == *tap));
+        if !is_wanted {
+            app.host.remove_tap(network_id, port).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A port id that has this tap's name; the rest of the id does not matter to the kernel.
+fn port_of_tap(tap: &str) -> Option<Id> {
+    let start = tap.strip_prefix("tap").filter(|start| start.len() == 11)?;
+    let port: Id = format!("{start}00-0000-0000-000000000000").parse().ok()?;
+    (hostnet::tap_name(port) == tap).then_some(port)
+}
+
+async fn sync_router(app: &App, id: Id, plan: RouterPlan) -> Outcome {
+    let outcome = app.host.apply_router(&plan.spec).await;
+    let problem = outcome.as_ref().err().map(ToString::to_string);
+    mark_router(app, id, &plan, problem).await?;
+    match outcome {
+        Ok(()) => {
+            locked(&app.state.routers).insert(id, plan);
+            Ok(())
+        }
+        Err(error) => {
+            locked(&app.state.routers).remove(&id);
+            Err(error.into())
+        }
+    }
+}
+
+async fn mark_router(app: &App, id: Id, plan: &RouterPlan, problem: Option<String>) -> Outcome {
+    let (router, ports, floating) = (
+        id.to_string(),
+        id_list(plan.ports.iter().map(String::as_str)),
+        id_list(plan.floating_ips.iter().map(String::as_str)),
+    );
+    app.db
+        .write(move |tx| {
+            tx.execute(
+                "UPDATE network_router SET problem = ?2 WHERE id = ?1 AND (problem IS NULL) <> (?2 IS NULL)",
+                params![router, problem],
+            )?;
+            if problem.is_none() {
+                tx.execute(
+                    "UPDATE network_port SET plugged = 1
+                     WHERE id IN (SELECT value FROM json_each(?1)) AND NOT plugged",
+                    params![ports],
+                )?;
+                tx.execute(
+                    "UPDATE network_floating_ip SET active = 1
+                     WHERE id IN (SELECT value FROM json_each(?1)) AND NOT active AND router_id = ?2",
+                    params![floating, router],
+                )?;
+            }
+            Ok::<_, rest::Error>(())
+        })
+        .await?;
+    Ok(())
+}
+
+async fn remove_router(app: &App, id: Id) -> Outcome {
+    // Routers have no other way into the kernel than rounds, which are never two at once: what is wanted was read in
+    // this one. A router made since then was not seen in the kernel.
+    app.host.remove_router(id).await?;
+    locked(&app.state.routers).remove(&id);
+    let router = id.to_string();
+    app.db
+        .write(move |tx| {
+            tx.execute(
+                "UPDATE network_port SET plugged = 0 WHERE device_id = ?1 AND plugged
+                    AND device_owner IN ('network:router_interface', 'network:router_gateway')",
+                params![router],
+            )?;
+            tx.execute("UPDATE network_floating_ip SET active = 0 WHERE router_id = ?1 AND active", params![router])?;
+            Ok::<_, rest::Error>(())
+        })
+        .await?;
+    Ok(())
+}
