@@ -5,6 +5,7 @@ use std::net::{IpAddr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use nix::libc;
@@ -184,7 +185,7 @@ pub(crate) fn ensure_tap(_: &Inner, network_id: Id, port_id: Id, mac: Mac, mtu: 
     }
     let mut netlink = Netlink::open()?;
     let bridge = netlink.get(BRIDGE)?;
-    let tap = open_tap(&name)?;
+    let tap = patiently(|| open_tap(&name))?;
     let link = netlink.get(&name)?;
     if link.alias.is_none() {
         netlink.set_alias(link.index, &port_id.to_string())?;
@@ -237,8 +238,24 @@ pub(crate) fn remove_tap(network_id: Id, port_id: Id) -> Result<()> {
     }
 }
 
+/// Tries for a moment while something is busy: a holder that was killed lets go a little later, and a process that this
+/// one is just starting holds all descriptors for an instant.
+fn patiently<T>(act: impl Fn() -> Result<T>) -> Result<T> {
+    for _ in 0..20 {
+        match act() {
+            Err(Error::Busy(_)) => std::thread::park_timeout(Duration::from_millis(10)),
+            other => return other,
+        }
+    }
+    act()
+}
+
 pub(crate) fn metadata_listener(network_id: Id) -> Result<TcpListener> {
     namespace::enter(namespace::get(&namespace::network(network_id))?)?;
+    patiently(|| listen(network_id))
+}
+
+fn listen(network_id: Id) -> Result<TcpListener> {
     let listener = TcpListener::bind((METADATA_ADDRESS, METADATA_PORT))
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
     listener.map_err(|e| match e.kind() {

@@ -54,7 +54,8 @@ struct Answer {
 /// One message of a client and the server's answer (RFC 2131), from a guest that has no address yet.
 fn ask(guest: &Space, mac: Mac, kind: u8, requested: Option<Ipv4Addr>) -> Option<Answer> {
     guest.run(|| {
-        let socket = UdpSocket::bind("0.0.0.0:68").unwrap();
+        // Another test's thread may just be starting a process, which holds the last socket for a moment.
+        let socket = wait_for("port 68", || UdpSocket::bind("0.0.0.0:68").ok());
         socket.set_broadcast(true).unwrap();
         socket.set_read_timeout(Some(SILENCE)).unwrap();
         setsockopt(&socket.as_fd(), sockopt::BindToDevice, &"eth0".into()).unwrap();

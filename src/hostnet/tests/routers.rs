@@ -115,7 +115,12 @@ fn a_guest_reaches_the_outside_with_the_hosts_address() {
     assert_eq!(peer.ip().to_string(), "172.24.4.10", "the router's address towards the host");
 
     run("ip route add 10.0.0.0/24 via 172.24.4.10");
-    assert!(!support::ping("10.0.0.11"), "from outside only floating IPs are reached");
+    scene.cloud.apply(network, &[a.with(vec![rule(Protocol::UDP)])]);
+    let socket = guests[0].udp(5000);
+    for _ in 0..3 {
+        Space::here().udp(0).send_to(b"hello", "10.0.0.11:5000").unwrap();
+    }
+    assert!(socket.recv(&mut [0; 16]).is_err(), "from outside only floating IPs are reached");
 }
 
 #[test]
@@ -148,6 +153,24 @@ fn a_floating_ip_is_reached_from_the_host_and_leaves_with_its_address() {
     scene.apply(&scene.router(id, network, "172.24.4.10", &[]));
     assert!(!passes(&client, &server), "the flow ends with the floating IP");
     assert!(host.connect("172.24.4.20:22").is_err());
+}
+
+#[test]
+fn a_flow_from_outside_ends_with_its_rule_and_the_guest_cannot_revive_it() {
+    let scene = Scene::new();
+    let network = scene.cloud.network(&["10.0.0.0/24"]);
+    let a = port(1, "10.0.0.11");
+    let guest = open_guest(&scene, network, &[&a]).remove(0);
+    let listener = guest.listen(22);
+    scene.apply(&scene.router(Id::random(), network, "172.24.4.10", &[("172.24.4.20", "10.0.0.11")]));
+    let client = Space::here().connect_soon("172.24.4.20:22");
+    let server = accept(&listener);
+    assert!(passes(&client, &server));
+
+    scene.cloud.apply(network, &[a.with(vec![])]);
+    // The guest may send anything out, and nothing filters at the other end.
+    assert!(!passes(&server, &client));
+    assert!(!passes(&client, &server));
 }
 
 #[test]
