@@ -209,9 +209,9 @@ impl Cloud {
 
         let images = images::Images::open(db.clone(), clock.clone(), image_options(config, &layout, &chosen))?;
         let host = if chosen.driver == vmspec::Driver::Fake {
-            network::HostSide::fake()
+            network::HostSide::Fake(network::FakeHost::new())
         } else {
-            network::HostSide::kernel(hostnet::Host::open(&layout.network())?)
+            network::HostSide::Kernel(hostnet::Host::open(&layout.network()).await?)
         };
         let network = network::App::new(db.clone(), clock.clone(), network_options(config), host);
         network.bootstrap(&admin_project_id).await.map_err(|error| access::explain(&error))?;
@@ -294,11 +294,23 @@ fn image_options(config: &Config, layout: &Layout, chosen: &Chosen) -> images::O
 }
 
 fn network_options(config: &Config) -> network::Options {
+    let quota = &config.quota;
+    let quotas = [
+        ("network", quota.networks),
+        ("subnet", quota.subnets),
+        ("port", quota.ports),
+        ("router", quota.routers),
+        ("floatingip", quota.floating_ips),
+        ("security_group", quota.security_groups),
+        ("security_group_rule", quota.security_group_rules),
+    ];
     network::Options {
-        external_subnet: config.network.external_subnet,
-        private_subnet: config.network.private_subnet,
-        dns_servers: config.network.dns_servers.clone(),
+        region: config.region.clone(),
         host_name: capacity::host_name(),
+        dns_servers: config.network.dns_servers.clone(),
+        quotas: quotas.into_iter().map(|(name, limit)| (name.to_owned(), limit)).collect(),
+        external_cidr: config.network.external_subnet.into(),
+        private_cidr: config.network.private_subnet.into(),
         ..network::Options::default()
     }
 }

@@ -109,8 +109,12 @@ pub async fn down(config: Config) -> Result<(), Failure> {
             }
         }
     }
-    if let Err(error) = hostnet::Host::open(&layout.network())?.remove_all().await {
+    if let Err(error) = remove_network(&layout).await {
         left.push(format!("network: {error}"));
     }
     if left.is_empty() { Ok(()) } else { Err(format!("not everything could be removed: {}", left.join("; ")).into()) }
+}
+
+async fn remove_network(layout: &Layout) -> hostnet::Result<()> {
+    hostnet::Host::open(&layout.network()).await?.remove_all().await
 }

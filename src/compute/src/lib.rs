@@ -12,7 +12,6 @@ mod leftovers;
 mod limits;
 mod metadata;
 mod network_info;
-mod network_stub;
 mod policy;
 mod power_state;
 mod routes;
@@ -86,7 +85,7 @@ pub struct App {
     pub(crate) options: Arc<Options>,
     pub(crate) driver: vms::Driver,
     pub(crate) images: images::Images,
-    pub(crate) network: network_stub::App,
+    pub(crate) network: network::App,
     /// Where servers have their directories.
     pub(crate) servers_dir: PathBuf,
 }
@@ -99,7 +98,7 @@ impl App {
         options: Options,
         driver: vms::Driver,
         images: images::Images,
-        network: network_stub::App,
+        network: network::App,
     ) -> Self {
         let servers_dir = driver.servers().to_owned();
         Self { db, clock, options: Arc::new(options), driver, images, network, servers_dir }

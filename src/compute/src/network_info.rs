@@ -2,9 +2,9 @@
 
 use std::{collections::HashMap, net::IpAddr, os::fd::OwnedFd};
 
-use crate::network_stub::peer;
 use db::Tx;
-use rest::{Error, Kind, Result};
+use network::peer;
+use rest::{Error, Result};
 use serde_json::{Value, json};
 use tasks::Failure;
 use uuid::Uuid;
@@ -119,51 +119,57 @@ pub(crate) struct Plug {
 
 /// All interfaces of these servers, each in the order that the server was made with.
 pub(crate) fn of_servers(tx: &Tx<'_>, server_ids: &[&str]) -> Result<ByServer> {
-    let mut all: HashMap<String, Vec<Interface>> = HashMap::new();
-    for port in peer::ports_of(tx, server_ids)? {
-        let fixed_ips = port
-            .fixed_ips
-            .iter()
-            .map(|fixed| FixedIp {
-                address: fixed.address.to_string(),
-                subnet_id: fixed.subnet_id.clone(),
-                prefix_length: fixed.cidr.prefix_len(),
-                gateway: fixed.gateway.map(|gateway| gateway.to_string()),
-                dns_servers: fixed.dns_servers.iter().map(ToString::to_string).collect(),
-                host_routes: fixed
-                    .host_routes
-                    .iter()
-                    .map(|route| (route.destination.to_string(), route.nexthop.to_string()))
-                    .collect(),
-                dhcp: fixed.dhcp,
-            })
-            .collect();
-        all.entry(port.device_id.clone()).or_default().push(Interface {
-            fixed_ips,
-            port_id: port.port_id,
-            network_id: port.network_id,
-            network_name: port.network_name,
-            mac: port.mac,
-            mtu: port.mtu,
-            active: port.active,
-            floating_ips: port.floating_ips.iter().map(ToString::to_string).collect(),
-            security_groups: port.security_groups,
-            tag: None,
-        });
-    }
-    for (server_id, interfaces) in &mut all {
-        let order = store::nics(tx, server_id)?;
-        for interface in interfaces.iter_mut() {
+    let mut all = HashMap::with_capacity(server_ids.len());
+    let mut nics = store::nics_of(tx, server_ids)?;
+    for (server_id, ports) in peer::ports_of_many(tx, server_ids.iter().copied())? {
+        let order = nics.remove(&server_id).unwrap_or_default();
+        let mut interfaces: Vec<Interface> = ports.into_iter().map(Interface::from).collect();
+        for interface in &mut interfaces {
             interface.tag =
                 order.iter().find(|(port_id, _)| *port_id == interface.port_id).and_then(|(_, tag)| tag.clone());
         }
-        // Ports that were attached otherwise come last, in the order of their ids.
+        // Ports that were attached otherwise come last, in the order in which they were connected.
         interfaces.sort_by_key(|interface| {
-            let place = order.iter().position(|(port_id, _)| *port_id == interface.port_id);
-            (place.unwrap_or(usize::MAX), interface.port_id.clone())
+            order.iter().position(|(port_id, _)| *port_id == interface.port_id).unwrap_or(usize::MAX)
         });
+        all.insert(server_id, interfaces);
     }
     Ok(ByServer(all))
+}
+
+impl From<peer::PortInfo> for Interface {
+    fn from(port: peer::PortInfo) -> Self {
+        let floating_ips = port.fixed_ips.iter().flat_map(|fixed| fixed.floating_ips.iter().cloned()).collect();
+        let fixed_ips = port
+            .fixed_ips
+            .into_iter()
+            .map(|peer::FixedIp { address, subnet, .. }| FixedIp {
+                address: address.to_string(),
+                subnet_id: subnet.id,
+                prefix_length: subnet.cidr.prefix_len(),
+                gateway: subnet.gateway.map(|gateway| gateway.to_string()),
+                dns_servers: subnet.dns.iter().map(ToString::to_string).collect(),
+                host_routes: subnet
+                    .routes
+                    .iter()
+                    .map(|(destination, next_hop)| (destination.to_string(), next_hop.to_string()))
+                    .collect(),
+                dhcp: subnet.dhcp,
+            })
+            .collect();
+        Self {
+            active: port.status == "ACTIVE",
+            port_id: port.id,
+            network_id: port.network_id,
+            network_name: port.network_name,
+            mac: port.mac,
+            mtu: u16::try_from(port.mtu).unwrap_or(u16::MAX),
+            fixed_ips,
+            floating_ips,
+            security_groups: port.security_group_ids.into_iter().zip(port.security_groups).collect(),
+            tag: None,
+        }
+    }
 }
 
 /// Servers whose addresses match `ip` and `ip6`, both regular expressions.
@@ -194,16 +200,21 @@ pub(crate) fn servers_with_address(tx: &Tx<'_>, patterns: &[(String, String)]) -
     Ok(hits)
 }
 
-/// The network of a server that names none: the only one its project can use.
-pub(crate) fn only_network(tx: &Tx<'_>, project_id: &str, required: bool) -> Result<Option<String>> {
+/// The network of a server that names none: the only one its project can use, if there is one.
+pub(crate) fn only_network(tx: &Tx<'_>, project_id: &str) -> Result<Option<String>> {
     let networks = peer::available_networks(tx, project_id)?;
     match networks.as_slice() {
-        [] if required => {
-            Err(Error::bad_request("Unable to automatically allocate a network for project: it can use none."))
-        }
         [] => Ok(None),
         [network] => Ok(Some(network.id.clone())),
         _ => Err(Error::conflict("Multiple possible networks found, use a Network ID to be more specific.")),
+    }
+}
+
+/// `auto`: as [`only_network`], and where the project can use none it gets one of its own.
+pub(crate) fn auto_network(tx: &Tx<'_>, app: &App, project_id: &str) -> Result<String> {
+    match only_network(tx, project_id)? {
+        Some(id) => Ok(id),
+        None => peer::auto_allocate(tx, &app.network, project_id),
     }
 }
 
@@ -214,40 +225,38 @@ pub(crate) fn take_port(
     server: &Server,
     request: &PortRequest,
     security_groups: &[String],
-    admin: bool,
+    is_admin: bool,
 ) -> Result<String> {
-    let wanted = peer::PortRequest {
-        network_id: request.network_id.clone(),
-        port_id: request.port_id.clone(),
-        fixed_ip: request.fixed_ip,
-        security_groups: security_groups.to_vec(),
-        server_id: server.id.clone(),
-        project_id: server.project_id.clone(),
-        is_admin: admin,
-        hostname: server.hostname.clone(),
-        availability_zone: app.options.availability_zone.clone(),
-        host: app.options.host_name.clone(),
+    let wanted = match (&request.port_id, &request.network_id) {
+        (Some(port_id), _) => peer::Wanted::Port { port_id: port_id.clone() },
+        (None, Some(network_id)) => {
+            peer::Wanted::Network { network_id: network_id.clone(), fixed_ip: request.fixed_ip }
+        }
+        (None, None) => return Err(Error::bad_request("Bad network format: missing 'uuid' or 'port'")),
     };
-    peer::take_port(tx, &app.network, &wanted).map_err(as_compute)
-}
-
-/// What is missing in Network is a mistake of the request to Compute.
-fn as_compute(error: Error) -> Error {
-    match error.kind() {
-        Kind::NotFound => Error::bad_request(error.public().to_owned()),
-        Kind::OverQuota => Error::forbidden("Maximum number of ports exceeded"),
-        _ => error,
-    }
+    let request = peer::PortRequest {
+        requester: peer::Requester { project_id: &server.project_id, is_admin },
+        server_id: &server.id,
+        server_name: &server.name,
+        zone: &app.options.availability_zone,
+        wanted: &wanted,
+        security_groups,
+    };
+    Ok(peer::create_port(tx, &app.network, &request)?.id)
 }
 
 /// Ports that were made for the server go, those that were given to it become free.
-pub(crate) fn release(tx: &Tx<'_>, server_id: &str) -> db::Result<()> {
-    peer::release_ports(tx, server_id)
+pub(crate) fn release(tx: &Tx<'_>, app: &App, server_id: &str) -> db::Result<()> {
+    peer::release_ports(tx, &app.network, server_id)
         .map_err(|error| db::Error::Corrupt(format!("ports of {server_id} not released: {}", error.causes())))
 }
 
-pub(crate) fn change_security_group(tx: &Tx<'_>, server: &Server, name: &str, add: bool) -> Result<()> {
-    peer::change_security_group(tx, &server.id, &server.project_id, name, add)
+pub(crate) fn change_security_group(tx: &Tx<'_>, app: &App, server: &Server, name: &str, add: bool) -> Result<()> {
+    if add {
+        peer::add_security_group(tx, &app.network, &server.id, &server.project_id, name)
+    } else {
+        peer::remove_security_group(tx, &app.network, &server.id, &server.project_id, name)
+    }
 }
 
 /// Has all interfaces connected, and their taps open.
@@ -256,13 +265,13 @@ pub(crate) async fn plug(app: &App, server: &Server) -> std::result::Result<Vec<
     for interface in interfaces(app, server).await? {
         let port_id = Uuid::try_parse(&interface.port_id)
             .map_err(|error| Failure::fatal("A port's id is no UUID.").caused_by(error))?;
-        let tap = peer::plug(&app.network, &interface.port_id).await.map_err(|error| {
-            Failure::retry(format!("Port {} could not be connected.", interface.port_id)).caused_by(error.causes())
+        let plug = peer::plug(&app.network, &interface.port_id).await.map_err(|error| {
+            Failure::retry(format!("Port {} could not be connected: {error}", interface.port_id)).caused_by(error)
         })?;
-        let mac = interface.mac.parse().map_err(|error: vmspec::SpecError| {
+        let mac = plug.mac.parse().map_err(|error: vmspec::SpecError| {
             Failure::fatal("A port's MAC address is not valid.").caused_by(error)
         })?;
-        plugs.push(Plug { port_id, mac, mtu: interface.mtu, tap });
+        plugs.push(Plug { port_id, mac, mtu: interface.mtu, tap: plug.tap });
     }
     Ok(plugs)
 }
@@ -271,7 +280,7 @@ pub(crate) async fn plug(app: &App, server: &Server) -> std::result::Result<Vec<
 pub(crate) async fn unplug(app: &App, server: &Server) -> std::result::Result<(), Failure> {
     for interface in interfaces(app, server).await? {
         peer::unplug(&app.network, &interface.port_id).await.map_err(|error| {
-            Failure::retry(format!("Port {} could not be disconnected.", interface.port_id)).caused_by(error.causes())
+            Failure::retry(format!("Port {} could not be disconnected.", interface.port_id)).caused_by(error)
         })?;
     }
     Ok(())

@@ -3,8 +3,9 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use crate::network_stub::peer::Caller;
+use bytes::Bytes;
 use http::{Method, Response, StatusCode, header};
+use network::Caller;
 
 use crate::{
     App,
@@ -16,13 +17,10 @@ use crate::{
 /// Hands the service to Network, which listens inside each network.
 pub(crate) fn serve(app: &App) {
     let handler = app.clone();
-    crate::network_stub::peer::set_metadata_handler(
-        &app.network,
-        Arc::new(move |caller, request| {
-            let app = handler.clone();
-            Box::pin(async move { answer(&app, &caller, request.method(), request.uri().path()).await })
-        }),
-    );
+    app.network.set_metadata_handler(Arc::new(move |caller, request| {
+        let app = handler.clone();
+        Box::pin(async move { answer(&app, &caller, request.method(), request.uri().path()).await.map(Bytes::from) })
+    }));
 }
 
 async fn answer(app: &App, caller: &Caller, method: &Method, path: &str) -> Response<Vec<u8>> {

@@ -226,6 +226,7 @@ async fn security_group(app: &App, ctx: &Ctx, id: &str, argument: &Value, add: b
     let server = visible(app, ctx, id, rule).await?;
     refuse_locked(ctx, &server)?;
     let name = name.to_owned();
-    app.db.write(move |tx| network_info::change_security_group(tx, &server, &name, add)).await?;
+    let changer = app.clone();
+    app.db.write(move |tx| network_info::change_security_group(tx, &changer, &server, &name, add)).await?;
     Ok(Reply::empty(StatusCode::ACCEPTED))
 }

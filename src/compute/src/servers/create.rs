@@ -160,10 +160,10 @@ impl Command {
         let requests: Vec<PortRequest> = match &self.wanted.networks {
             WantedNetworks::None => Vec::new(),
             WantedNetworks::Default => {
-                network_info::only_network(tx, &self.project_id, false)?.into_iter().map(PortRequest::network).collect()
+                network_info::only_network(tx, &self.project_id)?.into_iter().map(PortRequest::network).collect()
             }
             WantedNetworks::Auto => {
-                network_info::only_network(tx, &self.project_id, true)?.into_iter().map(PortRequest::network).collect()
+                vec![PortRequest::network(network_info::auto_network(tx, app, &self.project_id)?)]
             }
             WantedNetworks::Listed(list) => list.iter().cloned().map(PortRequest::from).collect(),
         };
@@ -225,9 +225,10 @@ impl Operation for Create {
             }
             Self::Undo { why } => {
                 run::remove(app, task, &server).await?;
+                let app = app.clone();
                 Ok(Step::fail(why.clone(), move |tx| {
                     allocation::release(tx, &id)?;
-                    network_info::release(tx, &id)?;
+                    network_info::release(tx, &app, &id)?;
                     store::fail(tx, &id, PowerState::NoState, &why, &now)
                 }))
             }

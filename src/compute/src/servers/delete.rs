@@ -31,11 +31,14 @@ impl Operation for Delete {
                 run::remove(app, task, &server).await?;
                 Ok(Step::next(Self::Forget, |_| Ok(())))
             }
-            Self::Forget => Ok(Step::done(move |tx| {
-                allocation::release(tx, &id)?;
-                network_info::release(tx, &id)?;
-                store::delete(tx, &id)
-            })),
+            Self::Forget => {
+                let app = app.clone();
+                Ok(Step::done(move |tx| {
+                    allocation::release(tx, &id)?;
+                    network_info::release(tx, &app, &id)?;
+                    store::delete(tx, &id)
+                }))
+            }
         }
     }
 

@@ -269,11 +269,19 @@ pub(crate) fn insert_nic(tx: &Tx<'_>, id: &str, port_id: &str, position: usize, 
     Ok(())
 }
 
-/// Port ids with their device tags, in the order of the server's interfaces.
-pub(crate) fn nics(tx: &Tx<'_>, id: &str) -> db::Result<Vec<(String, Option<String>)>> {
-    tx.list("SELECT port_id, tag FROM compute_server_nic WHERE server_id = ?1 ORDER BY position", [id], |row| {
-        Ok((row.get(0)?, row.get(1)?))
-    })
+/// Port ids with their device tags, in the order of each server's interfaces.
+pub(crate) fn nics_of(tx: &Tx<'_>, ids: &[&str]) -> Result<HashMap<String, Vec<(String, Option<String>)>>> {
+    let mut all: HashMap<String, Vec<(String, Option<String>)>> = HashMap::with_capacity(ids.len());
+    let rows: Vec<(String, String, Option<String>)> = tx.list(
+        "SELECT server_id, port_id, tag FROM compute_server_nic
+         WHERE server_id IN (SELECT value FROM json_each(?1)) ORDER BY server_id, position",
+        [json(&ids)?],
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+    )?;
+    for (server_id, port_id, tag) in rows {
+        all.entry(server_id).or_default().push((port_id, tag));
+    }
+    Ok(all)
 }
 
 /// Servers, virtual CPUs and memory (MiB) that a project's servers take.
