@@ -5,7 +5,7 @@
 //! leaves either the old keys or the new ones.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     fs, io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -107,9 +107,8 @@ impl Keys {
             let key = write_key(path, 1).map_err(|error| fail(&error))?;
             keys.insert(1, key);
         }
-        if !keys.contains_key(&0) {
-            let key = write_key(path, 0).map_err(|error| fail(&error))?;
-            keys.insert(0, key);
+        if let Entry::Vacant(staged) = keys.entry(0) {
+            staged.insert(write_key(path, 0).map_err(|error| fail(&error))?);
         }
         Ok(Self { path: path.to_owned(), keys: RwLock::new(Arc::new(keys)), rotating: Mutex::new(()) })
     }

@@ -5,9 +5,11 @@
 //! - whatever a token depends on lives in tables `identity_*`, so the generation of those tables guards every cache;
 //! - an unknown user, a wrong password and a disabled account answer the same status, body and take the same time.
 
+mod application_credentials;
 mod assignments;
 mod bootstrap;
 mod catalog;
+mod credentials;
 mod domains;
 mod errors;
 mod fernet;

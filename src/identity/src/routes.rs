@@ -3,8 +3,11 @@
 use rest::{Route, delete, get, head, patch, post, put};
 
 use crate::{
-    App, assignments,
+    App,
+    application_credentials::{self, access_rules, handlers as own},
+    assignments,
     catalog::{self, endpoints, regions, services},
+    credentials::{self, ec2},
     domains, groups, projects, roles, tokens, users,
 };
 
@@ -86,6 +89,28 @@ pub(crate) fn table() -> Vec<Route<App>> {
         get("/v3/endpoints/{endpoint_id}", endpoints::show).rule(catalog::policy::GET_ENDPOINT),
         patch("/v3/endpoints/{endpoint_id}", endpoints::update).rule(catalog::policy::UPDATE_ENDPOINT),
         delete("/v3/endpoints/{endpoint_id}", endpoints::delete).rule(catalog::policy::DELETE_ENDPOINT),
+        get("/v3/users/{user_id}/application_credentials", own::index).rule(application_credentials::policy::LIST),
+        post("/v3/users/{user_id}/application_credentials", own::create).rule(application_credentials::policy::CREATE),
+        get("/v3/users/{user_id}/application_credentials/{application_credential_id}", own::show)
+            .rule(application_credentials::policy::GET),
+        delete("/v3/users/{user_id}/application_credentials/{application_credential_id}", own::delete)
+            .rule(application_credentials::policy::DELETE),
+        get("/v3/users/{user_id}/access_rules", access_rules::index).rule(application_credentials::policy::LIST_RULES),
+        get("/v3/users/{user_id}/access_rules/{access_rule_id}", access_rules::show)
+            .rule(application_credentials::policy::GET_RULE),
+        delete("/v3/users/{user_id}/access_rules/{access_rule_id}", access_rules::delete)
+            .rule(application_credentials::policy::DELETE_RULE),
+        get("/v3/credentials", credentials::handlers::index)
+            .rules(&[credentials::policy::LIST, credentials::policy::GET]),
+        post("/v3/credentials", credentials::handlers::create).rule(credentials::policy::CREATE),
+        get("/v3/credentials/{credential_id}", credentials::handlers::show).rule(credentials::policy::GET),
+        patch("/v3/credentials/{credential_id}", credentials::handlers::update).rule(credentials::policy::UPDATE),
+        delete("/v3/credentials/{credential_id}", credentials::handlers::delete).rule(credentials::policy::DELETE),
+        get("/v3/users/{user_id}/credentials/OS-EC2", ec2::index).rule(credentials::policy::EC2_LIST),
+        post("/v3/users/{user_id}/credentials/OS-EC2", ec2::create).rule(credentials::policy::EC2_CREATE),
+        get("/v3/users/{user_id}/credentials/OS-EC2/{credential_id}", ec2::show).rule(credentials::policy::EC2_GET),
+        delete("/v3/users/{user_id}/credentials/OS-EC2/{credential_id}", ec2::delete)
+            .rule(credentials::policy::EC2_DELETE),
     ];
     table.extend(grants());
     table

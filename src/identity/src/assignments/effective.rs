@@ -51,6 +51,9 @@ pub(crate) struct World {
     pub domain_roles: HashSet<String>,
 }
 
+/// A target, and what it was inherited from.
+type Reach = (Target, String, Option<(Target, String)>);
+
 /// Which rows are wanted; expansion skips the others early.
 #[derive(Debug, Default)]
 pub(crate) struct Wanted {
@@ -126,7 +129,7 @@ impl World {
         roles
     }
 
-    fn targets_from(&self, a: &Assignment) -> Vec<(Target, String, Option<(Target, String)>)> {
+    fn targets_from(&self, a: &Assignment) -> Vec<Reach> {
         if !a.inherited {
             return vec![(a.target, a.target_id.clone(), None)];
         }

@@ -14,7 +14,6 @@ use super::{
 };
 use crate::{
     App, assignments, catalog,
-    errors::not_found,
     listing::{self, flag},
     projects,
 };
@@ -117,15 +116,4 @@ pub(crate) async fn own_system(State(app): State<App>, ctx: Ctx, params: Params)
         .await?;
     let system: Vec<Value> = if roles.is_empty() { Vec::new() } else { vec![json!({"all": true})] };
     Ok(listing::all(&ctx, &params, "system", &system))
-}
-
-/// The catalog as Keystone's older path gives it.
-pub(crate) async fn extension_list(ctx: Ctx) -> Result<Reply> {
-    ctx.decide();
-    Ok(Reply::ok(&json!({"extensions": [], "links": {"next": null, "previous": null, "self": ctx.url(ctx.path())}})))
-}
-
-pub(crate) async fn extension_show(ctx: Ctx, axum::extract::Path(alias): axum::extract::Path<String>) -> Result<Reply> {
-    ctx.decide();
-    Err(not_found("extension", &alias))
 }

@@ -1,0 +1,124 @@
+//! `/v3/users/<id>/credentials/OS-EC2`. The id in these paths is the access key.
+
+use axum::extract::{Path, State};
+use rest::{Ctx, Error, Params, RawJson, Reply, Result, target};
+use serde_json::{Map, Value, json};
+
+use super::{
+    handlers::{ec2_id, new_key, not_delegated, owner, owner_of},
+    policy as rules,
+    store::{self, Credential},
+};
+use crate::{
+    App, assignments,
+    errors::not_found,
+    fields::{Fields, ID_MAX},
+    listing, users,
+};
+
+fn view(app: &App, ctx: &Ctx, c: &Credential) -> Result<Value> {
+    let blob: Value = serde_json::from_str(&app.open_blob(&c.blob)?).unwrap_or_default();
+    let access = blob["access"].as_str().unwrap_or_default();
+    Ok(json!({
+        "user_id": c.user_id,
+        "tenant_id": c.project_id,
+        "access": access,
+        "secret": blob["secret"],
+        "trust_id": null,
+        "links": {"self": format!("{}/v3/users/{}/credentials/OS-EC2/{access}", ctx.base_url(), c.user_id)},
+    }))
+}
+
+pub(crate) async fn index(
+    State(app): State<App>,
+    ctx: Ctx,
+    Path(user_id): Path<String>,
+    params: Params,
+) -> Result<Reply> {
+    ctx.allow(rules::EC2_LIST, &target(&[("user_id", &user_id)]))?;
+    not_delegated(&ctx)?;
+    app.db
+        .read({
+            let app = app.clone();
+            move |tx| {
+                users::store::find(tx, &user_id)?.ok_or_else(|| not_found("user", &user_id))?;
+                let found = store::list_ec2(tx, &user_id)?;
+                let views = found.iter().map(|row| view(&app, &ctx, row)).collect::<Result<Vec<_>>>()?;
+                Ok(listing::all(&ctx, &params, "credentials", &views))
+            }
+        })
+        .await
+}
+
+/// The credential behind an access key, if it is this user's.
+fn find(tx: &db::Tx<'_>, user_id: &str, access: &str) -> Result<Option<Credential>> {
+    Ok(store::find(tx, &ec2_id(access))?.filter(|found| found.kind == "ec2" && found.user_id == user_id))
+}
+
+pub(crate) async fn show(
+    State(app): State<App>,
+    ctx: Ctx,
+    Path((user_id, access)): Path<(String, String)>,
+) -> Result<Reply> {
+    let found = app.db.read_blocking(|tx| find(tx, &user_id, &access))?;
+    ctx.allow(rules::EC2_GET, &owner_of(found.as_ref()))?;
+    not_delegated(&ctx)?;
+    let credential = found.ok_or_else(|| not_found("credential", &access))?;
+    Ok(Reply::ok(&json!({"credential": view(&app, &ctx, &credential)?})))
+}
+
+pub(crate) async fn create(
+    State(app): State<App>,
+    ctx: Ctx,
+    Path(user_id): Path<String>,
+    RawJson(body): RawJson,
+) -> Result<Reply> {
+    ctx.allow(rules::EC2_CREATE, &owner(&user_id))?;
+    not_delegated(&ctx)?;
+    let Value::Object(map) = body else {
+        return Err(Error::bad_request("The request body must be a JSON object."));
+    };
+    let project_id = Fields::of(map).required_text("tenant_id", ID_MAX, "request body")?;
+    let access = new_key()?;
+    let blob = json!({"access": access, "secret": new_key()?}).to_string();
+    let credential = Credential {
+        id: ec2_id(&access),
+        user_id,
+        project_id: Some(project_id),
+        kind: "ec2".into(),
+        blob: app.seal_blob(&blob)?,
+        extra: Map::new(),
+    };
+    let view = view(&app, &ctx, &credential)?;
+    app.db
+        .write(move |tx| {
+            let user_id = &credential.user_id;
+            users::store::find(tx, user_id)?.ok_or_else(|| not_found("user", user_id))?;
+            let project_id = credential.project_id.as_deref().unwrap_or_default();
+            // A pair for a project on which the user has no role would be of no use to anyone honest.
+            let mine = assignments::store::projects_of(tx, user_id, false)?;
+            if !mine.iter().any(|project| project.id == project_id) {
+                return Err(not_found("project", project_id));
+            }
+            store::insert(tx, &credential)?;
+            Ok(Reply::created(&json!({ "credential": view })))
+        })
+        .await
+}
+
+pub(crate) async fn delete(
+    State(app): State<App>,
+    ctx: Ctx,
+    Path((user_id, access)): Path<(String, String)>,
+) -> Result<Reply> {
+    app.db
+        .write(move |tx| {
+            let found = find(tx, &user_id, &access)?;
+            ctx.allow(rules::EC2_DELETE, &owner_of(found.as_ref()))?;
+            not_delegated(&ctx)?;
+            let credential = found.ok_or_else(|| not_found("credential", &access))?;
+            store::delete(tx, &credential.id)?;
+            Ok(Reply::no_content())
+        })
+        .await
+}
