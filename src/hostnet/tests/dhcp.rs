@@ -290,3 +290,50 @@ fn a_dual_stack_network_starts_and_serves_both() {
     cloud.wait(cloud.host.apply_dhcp(&spec)).unwrap();
     lease(&guest, &a);
 }
+
+/// A DHCPv6 solicitation (RFC 8415) and the address in the server's advertisement.
+fn solicit(guest: &Space, mac: Mac) -> Option<std::net::Ipv6Addr> {
+    guest.run(|| {
+        let scope = run("ip -o link show eth0").split(':').next().unwrap().trim().parse().unwrap();
+        let local = std::net::SocketAddrV6::new(mac.link_local(), 546, 0, scope);
+        let socket = wait_for("port 546", || UdpSocket::bind(local).ok());
+        socket.set_read_timeout(Some(SILENCE)).unwrap();
+        let mut message = vec![1, 7, 7, 7];
+        message.extend([0, 1, 0, 10, 0, 3, 0, 1]);
+        message.extend(mac.0);
+        message.extend([0, 3, 0, 12, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+        message.extend([0, 8, 0, 2, 0, 0]);
+        let servers = std::net::SocketAddrV6::new("ff02::1:2".parse().unwrap(), 547, 0, scope);
+        socket.send_to(&message, servers).unwrap();
+        let mut answer = [0; 1500];
+        let (length, _) = socket.recv_from(&mut answer).ok()?;
+        assert_eq!(answer[0], 2, "an advertisement");
+        // An address option: code 5, length at least 24.
+        let at = answer[..length].windows(4).position(|w| w[..3] == [0, 5, 0] && w[3] >= 24)?;
+        Some(std::net::Ipv6Addr::from(<[u8; 16]>::try_from(&answer[at + 4..at + 20]).unwrap()))
+    })
+}
+
+#[test]
+fn an_ipv6_guest_gets_its_own_address() {
+    let cloud = Cloud::new();
+    let network = cloud.network(&["fd00::/64"]);
+    let (a, b) = (port(1, "10.0.0.11"), port(2, "10.0.0.12"));
+    let guest_a = cloud.guest(network, &a);
+    let guest_b = cloud.guest(network, &b);
+    cloud.apply(network, &[a.with(vec![]), b.with(vec![])]);
+    let at = |port: &Port, ip: &str| DhcpHost { addresses: vec![ip.parse().unwrap()], ..host(port, "six") };
+    let mut spec = spec(network, vec![at(&a, "fd00::a:1"), at(&b, "fd00::b:1")]);
+    spec.subnets = vec![DhcpSubnet {
+        cidr: "fd00::/64".parse().unwrap(),
+        server: "fd00::2".parse().unwrap(),
+        gateway: None,
+        dns: vec![],
+        routes: vec![],
+        mode: Some(hostnet::AddressMode::DhcpStateful),
+    }];
+    cloud.wait(cloud.host.apply_dhcp(&spec)).unwrap();
+    let address = |guest: &Space, port: &Port| wait_for("an IPv6 address", || solicit(guest, port.mac)).to_string();
+    assert_eq!(address(&guest_a, &a), "fd00::a:1");
+    assert_eq!(address(&guest_b, &b), "fd00::b:1");
+}

@@ -425,6 +425,11 @@ fn ipv6_guests_configure_themselves_by_the_routers_advertisements() {
     wait_for("an answer of the router", || {
         guest.run(|| support::succeeds("ping -6 -c 1 -W 1 fd00:7::1")).then_some(())
     });
+    for mode in [hostnet::AddressMode::DhcpStateful, hostnet::AddressMode::DhcpStateless] {
+        spec.interfaces[0].advertise[0].mode = mode;
+        scene.apply(&spec);
+        assert_eq!(scene.cloud.wait(scene.cloud.host.observe()).unwrap().dnsmasq.len(), 1, "{mode:?}");
+    }
     // Gone with the advertisements.
     spec.interfaces[0].advertise.clear();
     scene.apply(&spec);
