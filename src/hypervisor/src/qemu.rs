@@ -16,7 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use command_fds::{CommandFdExt as _, FdMapping};
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, fcntl, openat};
+use nix::sys::stat::Mode;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{UnixListener, UnixStream};
@@ -86,6 +87,8 @@ pub struct Resources {
     pub console_log: BoundedLog,
     pub qemu_log: BoundedLog,
     pub serial: UnixListener,
+    /// `/proc`, which is out of sight later.
+    pub processes: File,
 }
 
 /// Whether the descriptors are what the spec says they are. A mistake here would be a guest with the wrong disk.
@@ -241,6 +244,7 @@ struct Qemu {
     serial: JoinHandle<()>,
     output: JoinHandle<()>,
     last_output: Arc<Mutex<Vec<u8>>>,
+    processes: File,
 }
 
 /// What has been asked of the guest and not happened yet.
@@ -286,6 +290,7 @@ struct Spawned {
     serial: JoinHandle<()>,
     output: JoinHandle<()>,
     last_output: Arc<Mutex<Vec<u8>>>,
+    processes: File,
 }
 
 impl Qemu {
@@ -327,7 +332,7 @@ impl Qemu {
         let last_output = Arc::new(Mutex::new(Vec::new()));
         let output = tokio::spawn(collect(child.stderr.take(), resources.qemu_log, Arc::clone(&last_output)));
         let serial = tokio::spawn(crate::console::carry(line, resources.console_log, resources.serial));
-        Ok(Spawned { child, monitor, serial, output, last_output })
+        Ok(Spawned { child, monitor, serial, output, last_output, processes: resources.processes })
     }
 
     /// Serve orders and events until the guest, QEMU or somebody else makes an end.
@@ -504,7 +509,8 @@ impl Qemu {
                     + number("failed_flush_operations"),
             }
         };
-        let (cpu_time_ms, resident_bytes) = self.child.id().and_then(process_usage).unwrap_or_default();
+        let (cpu_time_ms, resident_bytes) =
+            self.child.id().and_then(|pid| process_usage(&self.processes, pid)).unwrap_or_default();
         let disks = machine.spec.disks.iter().map(|disk| of_slot(disk.slot)).collect();
         Ok(Statistics { cpu_time_ms, resident_bytes, disks })
     }
@@ -549,6 +555,7 @@ impl Spawned {
                 serial: self.serial,
                 output: self.output,
                 last_output: self.last_output,
+                processes: self.processes,
             }),
             Err(error) => {
                 let how = match timeout(Duration::from_secs(1), self.child.wait()).await {
@@ -590,8 +597,10 @@ async fn collect(stderr: Option<ChildStderr>, mut log: BoundedLog, last: Arc<Mut
 }
 
 /// CPU time in milliseconds and resident bytes of a process, as the kernel counts them.
-fn process_usage(pid: u32) -> Option<(u64, u64)> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+fn process_usage(processes: &File, pid: u32) -> Option<(u64, u64)> {
+    let stat =
+        openat(processes, format!("{pid}/stat").as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
+    let stat = std::io::read_to_string(File::from(stat)).ok()?;
     // The second field, the name in parentheses, may hold anything.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let number = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok());

@@ -196,7 +196,8 @@ fn live(
     let uefi = if qemu::wants_uefi(&spec) { Some(open_uefi(directory)?) } else { None };
     let control = bind(directory, &handle, directory::CONTROL).map_err(explained("cannot bind control.sock"))?;
     let serial = bind(directory, &handle, directory::SERIAL).map_err(explained("cannot bind serial.sock"))?;
-    let mut isolation = walls::raise(&spec);
+    let processes = File::open("/proc").map_err(explained("cannot open /proc"))?;
+    let mut isolation = walls::raise(&spec, directory.path());
     walls::drop_root(&spec, &mut isolation).map_err(explained("cannot become the user of this VM"))?;
     for missing in &isolation.missing {
         tracing::warn!("a wall is missing: {missing}");
@@ -212,7 +213,7 @@ fn live(
         let (machine, orders) = Machine::new(spec, isolation);
         let machine = Arc::new(machine);
         let connections = tokio::spawn(control::serve(control, Arc::clone(&machine)));
-        let resources = Resources { descriptors, uefi, console_log, qemu_log, serial };
+        let resources = Resources { descriptors, uefi, console_log, qemu_log, serial, processes };
         let ready = move || {
             // A supervisor that has died meanwhile does not hear it, and finds this process by its lock.
             let mut stdout = stdout;

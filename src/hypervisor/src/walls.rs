@@ -3,10 +3,14 @@
 //! Best effort where a host may lack the means, and everything that is missing is reported in `hello`. One step is not:
 //! when the spec names a user, the process runs as that user or not at all.
 
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::symlink;
+use std::path::Path;
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
-use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid, setsid};
+use nix::unistd::{Gid, Uid, chdir, pivot_root, setgroups, setresgid, setresuid, setsid};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use vmspec::protocol::Isolation;
 use vmspec::{VmSpec, cgroup};
@@ -18,9 +22,14 @@ pub fn own_session() {
     crate::sys::ignore_hangup();
 }
 
+/// What QEMU needs of the host's file system: itself, its libraries and its firmware.
+const SHARED: [&str; 6] = ["usr", "bin", "lib", "lib32", "lib64", "libx32"];
+const SHARED_FILES: [&str; 4] = ["etc/ld.so.cache", "dev/null", "dev/zero", "dev/urandom"];
+
 /// Cgroup and namespaces. To be called with root, before [`drop_root`], and before any other thread is started; QEMU,
 /// started later by this thread, finds itself in a pid namespace of its own, from where it cannot signal this process.
-pub fn raise(spec: &VmSpec) -> Isolation {
+/// `directory` is covered by the new root, out of sight of everybody else; whatever is needed of it must be open.
+pub fn raise(spec: &VmSpec, directory: &Path) -> Isolation {
     let mut walls = Isolation { uid: Uid::effective().as_raw(), ..Isolation::default() };
     if !Uid::effective().is_root() {
         walls.missing.push("the supervisor does not run as root: no namespaces, no user of its own".to_owned());
@@ -38,10 +47,59 @@ pub fn raise(spec: &VmSpec) -> Isolation {
     let network = tried("network namespace", namespace(CloneFlags::CLONE_NEWNET));
     tried("ipc and uts namespaces", namespace(CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS));
     let pid = tried("pid namespace", namespace(CloneFlags::CLONE_NEWPID));
+    let root = tried("root directory", own_root(directory).map_err(|error| error.to_string()));
     walls.cgroup = own_cgroup;
+    walls.mount_namespace = root;
     walls.network_namespace = network;
     walls.pid_namespace = pid;
     walls
+}
+
+/// A root directory with nothing in it that QEMU does not need, all of it read-only. No `/proc`, no `/sys`, no state.
+fn own_root(place: &Path) -> io::Result<()> {
+    const NOTHING: Option<&str> = None;
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    // Nothing of what follows is seen outside.
+    mount(NOTHING, "/", NOTHING, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NOTHING)?;
+    let bare = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("tmpfs"), place, Some("tmpfs"), bare, Some("size=64k,mode=755"))?;
+    for name in SHARED {
+        let (from, to) = (Path::new("/").join(name), place.join(name));
+        match fs::symlink_metadata(&from) {
+            // On a merged-usr host these are links into usr.
+            Ok(found) if found.is_symlink() => symlink(fs::read_link(&from)?, &to)?,
+            Ok(found) if found.is_dir() => {
+                fs::create_dir(&to)?;
+                bind_read_only(&from, &to, MsFlags::MS_NODEV)?;
+            }
+            _ => {}
+        }
+    }
+    for name in SHARED_FILES {
+        let (from, to) = (Path::new("/").join(name), place.join(name));
+        if from.exists() {
+            to.parent().map_or(Ok(()), fs::create_dir_all)?;
+            File::create(&to)?;
+            // A device stays what it is; it can be written to, though not changed.
+            let devices = if name.starts_with("dev/") { MsFlags::empty() } else { MsFlags::MS_NODEV };
+            bind_read_only(&from, &to, devices)?;
+        }
+    }
+    mount(NOTHING, place, NOTHING, MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | bare, NOTHING)?;
+    chdir(place)?;
+    // With both arguments the same, the old root lies below the new one, and is taken off from there.
+    pivot_root(".", ".")?;
+    umount2(".", MntFlags::MNT_DETACH)?;
+    chdir("/")?;
+    Ok(())
+}
+
+fn bind_read_only(from: &Path, to: &Path, more: MsFlags) -> io::Result<()> {
+    const NOTHING: Option<&str> = None;
+    mount(Some(from), to, NOTHING, MsFlags::MS_BIND, NOTHING)?;
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | more;
+    mount(NOTHING, to, NOTHING, flags, NOTHING)?;
+    Ok(())
 }
 
 /// Become the user of this VM, for good.

@@ -989,6 +989,15 @@ async fn qemu_is_fenced_in(bench: Bench) {
             assert!(members.lines().any(|member| member == pid.to_string()), "{pid} is not in {group:?}");
         }
     }
+    let root = PathBuf::from(format!("/proc/{qemu}/root"));
+    for hidden in ["proc/self", "sys/kernel", "etc/passwd", "root", "home", "tmp", "var", "run"] {
+        assert!(!root.join(hidden).exists(), "QEMU can see /{hidden}");
+    }
+    assert!(!root.join(bench.state.path().strip_prefix("/").unwrap()).exists(), "QEMU can see the state directory");
+    for written in ["x", "usr/x", "dev/x"] {
+        let error = File::create(root.join(written)).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem, "/{written}");
+    }
     let status = fs::read_to_string(format!("/proc/{qemu}/status")).unwrap();
     assert!(status.contains("Seccomp:\t2"), "QEMU has a seccomp filter");
     let pids = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).unwrap();
