@@ -90,7 +90,7 @@ pub fn traits(ctx: &Ctx, key: &str, values: &[&str]) -> Result<Wanted<String>> {
     for value in values {
         let malformed = || {
             Error::bad_request(format!(
-                "Invalid query string parameters: Expected '{key}' parameter value of the form: {form}. Got: {value}"
+                "Invalid query string parameters: Expected 'required' parameter value of the form: {form}. Got: {value}"
             ))
         };
         if let Some(set) = value.strip_prefix("in:") {

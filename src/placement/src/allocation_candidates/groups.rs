@@ -73,7 +73,7 @@ const REQUIRED_N: (Pattern, &Schema) =
 const MEMBER_OF_N: (Pattern, &Schema) =
     (Pattern { text: "^member_of([1-9][0-9]*)?$", fits: |key| numbered(key, "member_of") }, &schema::TEXT);
 const IN_TREE_N: (Pattern, &Schema) =
-    (Pattern { text: "^in_tree([1-9][0-9]*)?$", fits: |key| numbered(key, "in_tree") }, &schema::UUID);
+    (Pattern { text: "^in_tree([1-9][0-9]*)?$", fits: |key| numbered(key, "in_tree") }, &schema::TEXT);
 const RESOURCES_S: (Pattern, &Schema) =
     (Pattern { text: "^resources([a-zA-Z0-9_-]{1,64})?$", fits: |key| named(key, "resources") }, &schema::TEXT);
 const REQUIRED_S: (Pattern, &Schema) =
@@ -81,7 +81,7 @@ const REQUIRED_S: (Pattern, &Schema) =
 const MEMBER_OF_S: (Pattern, &Schema) =
     (Pattern { text: "^member_of([a-zA-Z0-9_-]{1,64})?$", fits: |key| named(key, "member_of") }, &schema::TEXT);
 const IN_TREE_S: (Pattern, &Schema) =
-    (Pattern { text: "^in_tree([a-zA-Z0-9_-]{1,64})?$", fits: |key| named(key, "in_tree") }, &schema::UUID);
+    (Pattern { text: "^in_tree([a-zA-Z0-9_-]{1,64})?$", fits: |key| named(key, "in_tree") }, &schema::TEXT);
 
 const QUERY_1_25: Schema =
     grouped(&[RESOURCES_N, REQUIRED_N, MEMBER_OF_N], &[("limit", &LIMIT), ("group_policy", &POLICY)]);
@@ -147,6 +147,7 @@ pub fn parse(ctx: &Ctx, params: &Params) -> Result<Request> {
     }
     suffixes.sort_unstable();
     let (mut lost_traits, mut lost_aggregates, mut lost_trees) = (Vec::new(), Vec::new(), Vec::new());
+    let mut lost_groups = Vec::new();
     for suffix in suffixes {
         let key = |word: &str| format!("{word}{suffix}");
         let resources = query::all(params, &key("resources"));
@@ -155,6 +156,10 @@ pub fn parse(ctx: &Ctx, params: &Params) -> Result<Request> {
         let trees = query::all(params, &key("in_tree"));
         let in_subtree = !suffix.is_empty() && request.same_subtree.iter().flatten().any(|named| named == suffix);
         if resources.is_empty() && !in_subtree {
+            if ctx.since(1, 36) && !suffix.is_empty() {
+                lost_groups.push(format!("'{suffix}'"));
+                continue;
+            }
             if !traits.is_empty() {
                 lost_traits.push(key("required"));
             }
@@ -174,6 +179,13 @@ pub fn parse(ctx: &Ctx, params: &Params) -> Result<Request> {
             in_tree: trees.last().map(|uuid| query::uuid("in_tree", uuid)).transpose()?,
         });
     }
+    if !lost_groups.is_empty() {
+        return Err(Error::bad_request(format!(
+            "All resourceless suffixed groups should be specified in `same_subtree` query parameter: bad group(s) {}.",
+            lost_groups.join(", ")
+        ))
+        .with_code(error::BAD_VALUE));
+    }
     let found = |what: &str, keys: &[String]| {
         Error::bad_request(format!(
             "All {what} parameters must be associated with resources. Found the following orphaned {what} keys: {}",
@@ -192,8 +204,12 @@ pub fn parse(ctx: &Ctx, params: &Params) -> Result<Request> {
 
 fn check(params: &Params, request: &Request) -> Result<()> {
     if request.groups.iter().all(|group| group.amounts.is_empty()) {
-        return Err(Error::bad_request("At least one request group (`resources` or `resources{$S}`) is required.")
-            .with_code(error::MISSING_VALUE));
+        let message = if request.groups.is_empty() {
+            "At least one request group (`resources` or `resources{$S}`) is required."
+        } else {
+            "There must be at least one resources or resources[$S] parameter."
+        };
+        return Err(Error::bad_request(message).with_code(error::MISSING_VALUE));
     }
     let granular = request.groups.iter().filter(|group| !group.suffix.is_empty() && !group.amounts.is_empty());
     if granular.count() > 1 && !params.has("group_policy") {
@@ -202,18 +218,23 @@ fn check(params: &Params, request: &Request) -> Result<()> {
         )
         .with_code(error::MISSING_VALUE));
     }
-    let known = |suffix: &String| request.groups.iter().any(|group| group.suffix == *suffix);
-    let odd: Vec<&str> = request
+    if request.same_subtree.iter().flatten().any(String::is_empty) {
+        return Err(Error::bad_request("Empty string (unsuffixed group) can not be specified in `same_subtree`.")
+            .with_code(error::BAD_VALUE));
+    }
+    let known: Vec<String> = request.groups.iter().map(|group| format!("'{}'", group.suffix)).collect();
+    let odd: Vec<String> = request
         .same_subtree
         .iter()
         .flatten()
-        .filter(|suffix| suffix.is_empty() || !known(suffix))
-        .map(String::as_str)
+        .map(|suffix| format!("'{suffix}'"))
+        .filter(|suffix| !known.contains(suffix))
         .collect();
     if !odd.is_empty() {
         return Err(Error::bad_request(format!(
-            "Real suffixes should be specified in `same_subtree`: {} not found in any group.",
-            odd.iter().map(|suffix| format!("'{suffix}'")).collect::<Vec<_>>().join(", ")
+            "Real suffixes should be specified in `same_subtree`: {} not found in [{}].",
+            odd.join(", "),
+            known.join(", ")
         ))
         .with_code(error::BAD_VALUE));
     }
