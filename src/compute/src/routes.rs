@@ -72,6 +72,7 @@ pub(crate) fn table() -> Vec<Route<App>> {
         get("/v2.1/os-quota-sets/{project_id}/detail", limits::quota_detail).rule(limit::QUOTA_DETAIL),
         get("/v2.1/os-availability-zone", host::zones).rule(host_rule::ZONES),
         get("/v2.1/os-availability-zone/detail", host::zones_detail).rule(host_rule::ZONES_DETAIL),
+        get("/v2.1/os-aggregates", host::aggregates).rule(host_rule::AGGREGATES),
         get("/v2.1/os-services", host::services).rule(host_rule::SERVICES),
         put("/v2.1/os-services/{id}", host::service_update).rule(host_rule::SERVICES_UPDATE),
         get("/v2.1/os-hypervisors", host::hypervisors).rule(host_rule::HYPERVISORS),

@@ -17,6 +17,12 @@ pub(crate) async fn extensions(ctx: Ctx) -> Result<Reply> {
     Ok(Reply::ok(&json!({"extensions": []})))
 }
 
+/// One host needs no aggregates: none can be made, and the list says so to clients that look.
+pub(crate) async fn aggregates(ctx: Ctx) -> Result<Reply> {
+    ctx.allow(policy::AGGREGATES, &target(&[]))?;
+    Ok(Reply::ok(&json!({"aggregates": []})))
+}
+
 pub(crate) async fn zones(State(app): State<App>, ctx: Ctx) -> Result<Reply> {
     ctx.allow(policy::ZONES, &target(&[]))?;
     let rows = app.db.read(store::list).await?;

@@ -44,5 +44,7 @@ pub(crate) const HYPERVISORS_STATISTICS: Rule = rule(
     "Sums over all hypervisors",
     &[("GET", "/os-hypervisors/statistics")],
 );
+pub(crate) const AGGREGATES: Rule =
+    rule("os_compute_api:os-aggregates:index", ADMIN, "List aggregates", &[("GET", "/os-aggregates")]);
 pub(crate) const EXTENSIONS: Rule =
     rule("os_compute_api:extensions", "@", "List extensions", &[("GET", "/extensions")]);
