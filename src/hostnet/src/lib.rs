@@ -183,11 +183,17 @@ impl Host {
             }
         };
         note(self.run(namespace::HOST.to_owned(), "removing host links", external::remove_all).await);
-        for id in seen.routers.keys() {
-            note(self.remove_router(*id).await);
-        }
-        for id in seen.networks.keys() {
-            note(self.remove_network(*id).await);
+        for (kind, ids) in [("routers", seen.routers.keys()), ("networks", seen.networks.keys())] {
+            let mut removals = tokio::task::JoinSet::new();
+            for id in ids.copied() {
+                let host = self.clone();
+                removals.spawn(async move {
+                    if kind == "routers" { host.remove_router(id).await } else { host.remove_network(id).await }
+                });
+            }
+            while let Some(result) = removals.join_next().await {
+                note(result.unwrap_or_else(|e| Err(Error::io(format!("removing {kind}"), std::io::Error::other(e)))));
+            }
         }
         note(self.run("observe".to_owned(), "removing remains", observe::remove_remains).await);
         first_error.map_or(Ok(()), Err)

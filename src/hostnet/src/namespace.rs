@@ -111,11 +111,9 @@ pub(crate) fn remove(host: &Inner, name: &str) -> Result<()> {
             if !is_ours(host, &mut netlink)? {
                 return Err(Error::Invalid(format!("the namespace {name} belongs to another instance")));
             }
-            for link in netlink.links()? {
-                if matches!(link.kind.as_str(), "veth" | "bridge" | "tun") {
-                    netlink.remove(link.index)?;
-                }
-            }
+            let links = netlink.links()?.into_iter();
+            let made = links.filter(|link| matches!(link.kind.as_str(), "veth" | "bridge" | "tun"));
+            netlink.remove_many(&made.map(|link| link.index).collect::<Vec<_>>())?;
             Ok(())
         })?;
     }

@@ -244,6 +244,30 @@ impl Netlink {
         }
     }
 
+    /// Removes many interfaces in one go: each removal alone waits for all CPUs to pass a quiet point, some 20 ms.
+    pub fn remove_many(&mut self, indices: &[u32]) -> Result<()> {
+        if let [one] = indices {
+            return self.remove(*one);
+        }
+        for index in indices {
+            let mut message = LinkMessage::default();
+            message.header.index = *index;
+            message.attributes.push(LinkAttribute::Group(DOOMED));
+            match self.exchange(RouteNetlinkMessage::SetLink(message), NLM_F_ACK) {
+                Err(e) if e.raw_os_error() != Some(nix::libc::ENODEV) => {
+                    return Err(Error::io("gathering interfaces for removal", e));
+                }
+                _ => {}
+            }
+        }
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::Group(DOOMED));
+        match self.exchange(RouteNetlinkMessage::DelLink(message), NLM_F_ACK) {
+            Err(e) if e.raw_os_error() != Some(nix::libc::ENODEV) => Err(Error::io("removing interfaces", e)),
+            _ => Ok(()),
+        }
+    }
+
     // -- addresses --
 
     /// The addresses that somebody set: no link-local ones of the kernel.
@@ -413,6 +437,9 @@ impl Netlink {
         first_error
     }
 }
+
+/// The interface group of those that are about to be removed together.
+const DOOMED: u32 = 0x5010;
 
 const CREATE: u16 = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
 

@@ -78,12 +78,21 @@ pub(crate) fn open(run_dir: &Path) -> Result<Inner> {
     if !nix::unistd::geteuid().is_root() {
         return Err(unsupported("the network", "it must run as root"));
     }
+    const FOR_ALL_BRIDGES: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+    let had_bridge_netfilter = Path::new(FOR_ALL_BRIDGES).exists();
     // Modules on stock kernels, built in on others: failure shows below, where it matters.
     for module in ["br_netfilter", "nf_conntrack", "tun", "veth"] {
         let _ = command::run("modprobe", &["-q", module], None);
     }
+    if !had_bridge_netfilter {
+        // Just loaded, it would put the host's own bridges (of containers, of other VMs) under the host's firewall. Our
+        // bridges ask for it one by one.
+        for setting in ["iptables", "ip6tables", "arptables"] {
+            let _ = fs::write(format!("/proc/sys/net/bridge/bridge-nf-call-{setting}"), "0");
+        }
+    }
     for (file, what) in [
-        ("/proc/sys/net/bridge/bridge-nf-call-iptables", "bridge netfilter (br_netfilter)"),
+        (FOR_ALL_BRIDGES, "bridge netfilter (br_netfilter)"),
         ("/proc/sys/net/netfilter/nf_conntrack_max", "connection tracking (nf_conntrack)"),
         ("/dev/net/tun", "tap devices (tun)"),
     ] {

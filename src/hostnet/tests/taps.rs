@@ -99,3 +99,35 @@ fn the_callers_threads_stay_in_their_namespace() {
     cloud.apply(network, &[guest.with(vec![])]);
     assert_eq!(own(), before);
 }
+
+#[test]
+fn many_networks_come_and_go_at_once() {
+    let cloud = Cloud::new();
+    let ids: Vec<Id> = (0..24).map(|_| Id::random()).collect();
+    cloud.wait(async {
+        let mut work = tokio::task::JoinSet::new();
+        for id in ids.clone() {
+            let host = cloud.host.clone();
+            work.spawn(async move {
+                host.ensure_network(&network_spec(id, &["10.0.0.0/24"])).await.unwrap();
+                let (a, b) = (port(1, "10.0.0.11"), port(2, "10.0.0.12"));
+                let rules = [a.with(vec![]), b.with(vec![])];
+                let (firewall, first, second) = tokio::join!(
+                    host.apply_firewall(id, &rules),
+                    host.ensure_tap(id, a.id, a.mac, 1500),
+                    host.ensure_tap(id, b.id, b.mac, 1500)
+                );
+                assert!(firewall.unwrap().changed);
+                (first.unwrap(), second.unwrap())
+            });
+        }
+        while let Some(done) = work.join_next().await {
+            done.unwrap();
+        }
+    });
+    let seen = cloud.wait(cloud.host.observe()).unwrap();
+    assert_eq!(seen.networks.len(), ids.len());
+    assert!(seen.networks.values().all(|network| network.taps.len() == 2 && network.tables.len() == 2), "{seen:?}");
+    cloud.wait(cloud.host.remove_all()).unwrap();
+    assert!(cloud.wait(cloud.host.observe()).unwrap().is_empty());
+}
