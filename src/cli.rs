@@ -41,6 +41,12 @@ enum Command {
     /// The process of one server; started by `serve`.
     #[command(hide = true)]
     Vm { directory: PathBuf },
+    /// The jailed conversion of one image; started by `serve`.
+    #[command(hide = true)]
+    Convert {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
 }
 
 /// Where the state is; every subcommand that touches it takes these.
@@ -242,6 +248,7 @@ fn run(command: Command, out: &mut dyn Write) -> Result<ExitCode, Failure> {
         }
         // A server's process must not have as much as a second thread before it is in its jail.
         Command::Vm { directory } => return Ok(hypervisor::vm_process::main(&directory)),
+        Command::Convert { args } => return Ok(disks::convert_main(args)),
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)

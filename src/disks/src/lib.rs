@@ -30,5 +30,5 @@ pub use error::{Error, Refused};
 pub use format::Format;
 pub use hash::{Digests, Hasher, Md5Hasher, Sha512Hasher};
 pub use inspect::{Inspection, Limits, inspect, inspect_file};
-pub use jail::{JailParams, JailReport, convert_in_jail};
+pub use jail::{JailParams, JailReport, convert_in_jail, main as convert_main};
 pub use source::{FileSource, Source};
