@@ -3,7 +3,6 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use rest::{Ctx, Error, Result};
 use serde_json::{Map, Value};
 

@@ -107,16 +107,12 @@ const CHUNK: i64 = 512;
 
 /// A free address of the pools: the one behind the highest in use (so that an address just given back is not handed out
 /// again at once, while old leases and ARP entries still name the former holder), then random places, then the first gap.
+/// The DHCP server's own address, which is at the other end, does not count.
 pub(crate) fn free_address(tx: &db::Tx<'_>, subnet_id: &str, pools: &[Pool]) -> rest::Result<Option<IpAddr>> {
-    let used = |address: IpAddr| -> rest::Result<bool> {
-        Ok(tx.exists(
-            "SELECT 1 FROM network_fixed_ip WHERE subnet_id = ?1 AND position = ?2",
-            db::params![subnet_id, position(address)],
-        )?)
-    };
     for pool in pools {
         let highest = tx.find(
-            "SELECT position FROM network_fixed_ip WHERE subnet_id = ?1 AND position BETWEEN ?2 AND ?3
+            "SELECT position FROM network_fixed_ip f WHERE subnet_id = ?1 AND position BETWEEN ?2 AND ?3
+                AND NOT EXISTS (SELECT 1 FROM network_port p WHERE p.id = f.port_id AND p.device_owner = 'network:dhcp')
              ORDER BY position DESC LIMIT 1",
             db::params![subnet_id, position(pool.start), position(pool.end)],
             |row| row.get::<_, [u8; 16]>(0),
@@ -128,7 +124,7 @@ pub(crate) fn free_address(tx: &db::Tx<'_>, subnet_id: &str, pools: &[Pool]) -> 
                 None => continue,
             },
         };
-        if next <= number(pool.end) {
+        if next <= number(pool.end) && !is_used(tx, subnet_id, address(pool.start, next))? {
             return Ok(Some(address(pool.start, next)));
         }
     }
@@ -138,7 +134,7 @@ pub(crate) fn free_address(tx: &db::Tx<'_>, subnet_id: &str, pools: &[Pool]) -> 
             fill(&mut bytes)?;
             let offset = u128::from_be_bytes(bytes) % pool.size().max(1);
             let candidate = address(pool.start, number(pool.start) + offset);
-            if !used(candidate)? {
+            if !is_used(tx, subnet_id, candidate)? {
                 return Ok(Some(candidate));
             }
         }
@@ -168,6 +164,31 @@ pub(crate) fn free_address(tx: &db::Tx<'_>, subnet_id: &str, pools: &[Pool]) -> 
         }
     }
     Ok(None)
+}
+
+fn is_used(tx: &db::Tx<'_>, subnet_id: &str, address: IpAddr) -> rest::Result<bool> {
+    Ok(tx.exists(
+        "SELECT 1 FROM network_fixed_ip WHERE subnet_id = ?1 AND position = ?2",
+        db::params![subnet_id, position(address)],
+    )?)
+}
+
+/// A free address from the other end, for what serves the subnet: people count from the first address when they choose
+/// some for their ports, and must not meet our own there.
+pub(crate) fn last_free_address(tx: &db::Tx<'_>, subnet_id: &str, pools: &[Pool]) -> rest::Result<Option<IpAddr>> {
+    for pool in pools.iter().rev() {
+        let mut at = number(pool.end);
+        for _ in 0..PROBES {
+            if !is_used(tx, subnet_id, address(pool.start, at))? {
+                return Ok(Some(address(pool.start, at)));
+            }
+            if at == number(pool.start) {
+                break;
+            }
+            at -= 1;
+        }
+    }
+    free_address(tx, subnet_id, pools)
 }
 
 /// A CIDR that names a network, not a host in it.

@@ -75,7 +75,7 @@ pub(crate) fn ensure(tx: &Tx<'_>, app: &App, network_id: &str) -> Result<()> {
                 let address = if subnet.is_automatic() {
                     ip::eui64(subnet.cidr, port.mac)
                 } else {
-                    ip::free_address(tx, &subnet.id, &subnet.pools)?
+                    ip::last_free_address(tx, &subnet.id, &subnet.pools)?
                 };
                 // A full subnet keeps the addresses it has handed out; its guests go without DHCP until one is free.
                 match address {

@@ -1,0 +1,15 @@
+//! The Network API through the gateway, with a fake machine.
+
+mod discovery;
+mod floatingips;
+mod hostile;
+mod kit;
+mod machine;
+mod networks;
+mod peer;
+mod ports;
+mod projects;
+mod routers;
+mod security_groups;
+mod speed;
+mod subnets;
