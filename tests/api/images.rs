@@ -103,7 +103,11 @@ async fn another_project_cannot_tell_an_image_from_none() {
     ] {
         let foreign = other.send(method.clone(), &format!("/image/v2/images/{id}{rest}"), &Value::Null).await;
         let missing = other.send(method.clone(), &format!("/image/v2/images/{absent}{rest}"), &Value::Null).await;
-        assert_eq!(foreign.refused(404).replace(&id, "ID"), missing.refused(404).replace(absent, "ID"), "{method} {rest}");
+        assert_eq!(
+            foreign.refused(404).replace(&id, "ID"),
+            missing.refused(404).replace(absent, "ID"),
+            "{method} {rest}"
+        );
     }
     upload(&cloud, Persona::Other, &id, "x").await.refused(404);
     for query in ["", "?visibility=all", "?name=secret", "?kind=secret", "?visibility=shared&member_status=all"] {
@@ -182,7 +186,11 @@ async fn a_server_gets_the_raw_disk_of_its_image_and_the_copy_goes_with_the_imag
     assert_eq!(copies.len(), 1, "{copies:?}");
     assert!(std::fs::read(cloud.state().join("images").join(&copies[0])).unwrap() == disk);
     cloud.as_(Persona::Member).delete(&format!("/image/v2/images/{id}")).await.expect(204);
-    wait_for_files(&cloud, &[]).await;
+    wait_for("file and copy to be gone", async || {
+        let left: Vec<String> = files(&cloud).into_iter().filter(|name| name.contains(&id)).collect();
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await;
     // The server keeps its own disk.
     assert_eq!(cloud.show(Persona::Member, &server).await["status"], "ACTIVE");
 }
@@ -192,7 +200,11 @@ async fn an_image_that_cannot_be_started_is_named_in_the_answer() {
     let cloud = TestCloud::start().await;
     let queued = create(&cloud, Persona::Member, json!({"disk_format": "raw", "container_format": "bare"})).await;
     let off = cloud.image_with(Persona::Member, json!({})).await;
-    cloud.as_(Persona::Member).post(&format!("/image/v2/images/{off}/actions/deactivate"), Value::Null).await.expect(204);
+    cloud
+        .as_(Persona::Member)
+        .post(&format!("/image/v2/images/{off}/actions/deactivate"), Value::Null)
+        .await
+        .expect(204);
     let archive = create(&cloud, Persona::Member, json!({"disk_format": "vmdk", "container_format": "ova"})).await;
     upload(&cloud, Persona::Member, &archive, "a tar file").await.expect(204);
     for id in [queued, off, archive] {

@@ -57,14 +57,14 @@ pub async fn create(State(app): State<Images>, ctx: Ctx, RawJson(body): RawJson)
         image.assign(key, value)?;
     }
     image.check_quotas()?;
-    if image.owner.is_empty() {
-        return Err(Error::bad_request("The token has no project, so the owner of the image must be given."));
-    }
     if image.owner != own && !admin {
         ctx.decide();
         return Err(Error::forbidden(format!("You are not permitted to create images owned by '{}'.", image.owner)));
     }
     ctx.allow(policy::CREATE, &target(&image))?;
+    if image.owner.is_empty() {
+        return Err(Error::bad_request("The token has no project, so the owner of the image must be given."));
+    }
     check_visibility(&ctx, &image)?;
     let image = app
         .db()
