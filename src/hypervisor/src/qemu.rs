@@ -48,6 +48,8 @@ const RNG_DEVICE: u8 = 0x18;
 const START: Duration = Duration::from_secs(50);
 /// How long QEMU may take to end when told to, before it is killed.
 const QUIT: Duration = Duration::from_secs(5);
+/// SeaBIOS resets the machine once more when it finds that it has run before: not news.
+const FIRMWARE_RESET: Duration = Duration::from_secs(1);
 const LAST_OUTPUT_BYTES: usize = 1500;
 const PROGRAMS: [&str; 2] = ["qemu-system-x86_64", "qemu-kvm"];
 const SEARCH: [&str; 4] = ["/usr/local/bin", "/usr/bin", "/bin", "/usr/libexec"];
@@ -254,6 +256,8 @@ struct Pending {
     reboot_until: Option<Instant>,
     /// Between its shutdown and its new start: the pauses in between are ours.
     restarting: bool,
+    /// When the machine was reset last.
+    last_reset: Option<Instant>,
 }
 
 /// Start QEMU, run the guest, and return how it ended, with no process left. `ready` is called when the guest executes.
@@ -397,11 +401,13 @@ impl Qemu {
                 machine.change(VmState::Stopping, EventKind::GuestPanicked);
                 return Some(Ended::new(ExitCause::GuestPanicked, "the guest's kernel panicked".to_owned()));
             }
-            QemuEvent::Reset { by_guest: true } => {
-                // What was asked of the guest before is over: it has started anew.
-                machine.tell(EventKind::Reset { by_guest: true });
+            QemuEvent::Reset { by_guest } => {
+                let now = Instant::now();
+                let again = pending.last_reset.replace(now).is_some_and(|last| now - last < FIRMWARE_RESET);
+                if by_guest && !again {
+                    machine.tell(EventKind::Reset { by_guest: true });
+                }
             }
-            QemuEvent::Reset { by_guest: false } => {}
             QemuEvent::Stopped if machine.state() == VmState::Running && !pending.restarting => {
                 machine.change(VmState::Paused, EventKind::Paused);
             }

@@ -439,6 +439,12 @@ async fn a_guest_that_reboots_stays_in_its_process(mut bench: Bench) {
     bench.guest_reboots(id).await;
     assert_eq!(bench.event(id).await, VmEventKind::Changed(EventKind::Reset { by_guest: true }));
     assert_eq!(bench.running(id).await, before);
+    if bench.kind == Kind::Tcg {
+        eventually(async || bench.console(id).await.matches("hello").count() == 2).await;
+    }
+    bench.guest_powers_off(id).await;
+    let next = bench.event(id).await;
+    assert_eq!(next, VmEventKind::Changed(EventKind::GuestShutdown { requested: false }), "a reboot is told once");
 }
 
 async fn a_reset_starts_the_guest_anew(mut bench: Bench) {
