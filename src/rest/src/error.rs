@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt};
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -83,6 +83,22 @@ impl Error {
     #[must_use]
     pub fn no_such_route() -> Self {
         Self::new(Kind::NotFound, "The resource could not be found.")
+    }
+
+    /// 405, naming the methods that the resource has. `HEAD` goes without saying.
+    #[must_use]
+    pub fn method_not_allowed(method: &Method, allowed: &[Method]) -> Self {
+        let mut names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+        names.sort_unstable();
+        names.dedup();
+        let error = Self::new(
+            Kind::MethodNotAllowed,
+            format!("The method {method} is not allowed for this resource."),
+        );
+        match HeaderValue::from_str(&names.join(", ")) {
+            Ok(value) => error.with_header(http::header::ALLOW, value),
+            Err(_) => error,
+        }
     }
 
     #[must_use]

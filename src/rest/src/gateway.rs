@@ -131,12 +131,29 @@ impl Gateway {
         let reading = matches!(method, Method::GET | Method::HEAD | Method::OPTIONS);
 
         let version = mounted.info.microversions.map(|range| range.negotiate(request.headers())).transpose();
-        if reading && let Some(document) = mounted.info.document(&path, &base_url) {
+        if let Some(document) = mounted.info.document(&path, &base_url) {
+            if !matches!(method, Method::GET | Method::HEAD) {
+                let error = Error::method_not_allowed(&method, &[Method::GET]);
+                return render(style, &error, &request_id, version.ok().flatten(), &mounted.info, &method, "");
+            }
             let mut response = document.into_response();
             if method == Method::HEAD {
                 *response.body_mut() = Body::empty();
             }
-            finish(&mut response, &request_id, version.ok().flatten(), &mounted.info);
+            let version = version.ok().flatten();
+            if style == Style::Placement && version.is_some_and(|version| version >= Microversion(1, 15)) {
+                // The document never changes while the program runs; Placement dates it all the same.
+                let format = time::macros::format_description!(
+                    "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+                );
+                if let Ok(text) = time::OffsetDateTime::now_utc().format(format)
+                    && let Ok(value) = HeaderValue::from_str(&text)
+                {
+                    response.headers_mut().insert(header::LAST_MODIFIED, value);
+                }
+                response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+            }
+            finish(&mut response, &request_id, version, &mounted.info);
             return response;
         }
         let version = match version {

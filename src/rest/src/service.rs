@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use axum::{Router, response::IntoResponse, routing::MethodRouter};
+use http::Method;
 use policy::Rule;
 
-use crate::{ApiVersion, DiscoveryStyle, Error, Kind, Range, Route, RouteInfo, Style};
+use crate::{ApiVersion, DiscoveryStyle, Error, Range, Route, RouteInfo, Style};
 
 /// The facts about a service that the gateway and the catalog need.
 #[derive(Clone, Copy, Debug)]
@@ -54,12 +55,12 @@ impl Service {
         }
         let mut router = Router::new();
         for (path, handlers) in paths {
-            router = router.route(path, handlers);
+            let allowed: Vec<Method> =
+                infos.iter().filter(|info| info.path == path).map(|info| info.method.clone()).collect();
+            let refuse = async move |method: Method| Error::method_not_allowed(&method, &allowed).into_response();
+            router = router.route(path, handlers.fallback(refuse));
         }
         let router = router
-            .method_not_allowed_fallback(async || {
-                Error::new(Kind::MethodNotAllowed, "The method is not allowed for this resource.").into_response()
-            })
             .fallback(async || Error::no_such_route().into_response())
             .with_state(state);
         Self { info, routes: infos, rules: rules.into_values().collect(), router }
