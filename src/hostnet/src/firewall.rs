@@ -74,10 +74,17 @@ pub(crate) fn compile(network_id: Id, ports: &[PortFirewall]) -> Result<Compiled
         if !names.insert(tap_name(port.port_id)) {
             return Err(Error::Invalid(format!("two ports share the interface name of port {}", port.port_id)));
         }
-        if port.mac.is_multicast() || port.addresses.iter().any(|a| a.mac.is_multicast()) {
-            return Err(Error::Invalid(format!("port {} has a multicast MAC address", port.port_id)));
+        // One port's nonsense must not keep the others' rules from being applied; not named, it is closed.
+        if port.mac.is_multicast() {
+            refused.push((port.port_id, "its MAC address is a multicast address".to_owned()));
+            continue;
         }
         let mut port = port.clone();
+        let pairs = port.addresses.len();
+        port.addresses.retain(|address| !address.mac.is_multicast());
+        if port.addresses.len() < pairs {
+            refused.push((port.port_id, "an allowed address has a multicast MAC address".to_owned()));
+        }
         for rules in [&mut port.ingress, &mut port.egress] {
             rules.retain(|rule| {
                 let flaw = flaw(rule);

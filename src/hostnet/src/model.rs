@@ -309,8 +309,8 @@ pub struct FirewallChange {
     pub changed: bool,
     /// Established flows that the new rules no longer allow, ended.
     pub ended_flows: usize,
-    /// Rules that can never match (a remote of the other family, ports the wrong way round, a code without a type),
-    /// with the reason. They allow nothing; all others are in force.
+    /// Rules that can never match (a remote of the other family, ports the wrong way round, a code without a type) and
+    /// addresses that cannot be (a multicast MAC), with the reason. They allow nothing; all others are in force.
     pub refused: Vec<(Id, String)>,
 }
 

@@ -248,13 +248,81 @@ fn ipv6_is_filtered_like_ipv4() {
     let client = guests[0].connect_soon("[fd00::b]:80");
     let server = accept(&listener);
     assert!(passes(&client, &server) && passes(&server, &client));
-    assert!(!guests[0].run(|| support::succeeds("ping -6 -c 1 -W 1 fd00::b")));
+    assert!(!guests[0].run(|| support::ping6("fd00::b")));
 
     cloud.apply(network, &rules(vec![support::rule6(Protocol::Icmp { kind: Some(128), code: None })]));
     assert!(!passes(&client, &server));
-    assert!(guests[0].run(|| support::succeeds("ping -6 -c 1 -W 1 fd00::b")));
+    assert!(guests[0].run(|| support::ping6("fd00::b")));
     // The guest took another address: it is not its own.
     guests[0].run(|| support::run("ip addr replace fd00::c/64 dev eth0 nodad"));
     guests[0].run(|| support::run("ip addr del fd00::a/64 dev eth0"));
-    assert!(!guests[0].run(|| support::succeeds("ping -6 -c 1 -W 1 fd00::b")));
+    assert!(!guests[0].run(|| support::ping6("fd00::b")));
+}
+
+#[test]
+fn the_kernel_takes_whatever_a_user_may_write() {
+    let cloud = Cloud::new();
+    let network = cloud.network(&["10.0.0.0/24"]);
+    let nets = |mac: hostnet::Mac| {
+        let v6 = (0..=128).map(|length| format!("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff/{length}"));
+        let v4 = (0..=32).map(|length| format!("203.0.113.255/{length}"));
+        let all = v6.chain(v4).map(move |net| hostnet::AllowedAddress { net: net.parse().unwrap(), mac });
+        all.collect::<Vec<_>>()
+    };
+    let mut ports = Vec::new();
+    // Each pair on a port of its own (or the widest would swallow the others), and all of them on one.
+    let all = port(255, "10.0.0.255");
+    let mut everything = all.with(vec![]);
+    everything.addresses = nets(all.mac);
+    for (number, pair) in everything.addresses.iter().enumerate() {
+        let own = port(number as u8, "10.0.0.1");
+        let remote = if pair.net.addr().is_ipv4() { Ethertype::Ipv4 } else { Ethertype::Ipv6 };
+        let rule = Rule { ethertype: remote, protocol: Protocol::Any, remote: Remote::Net(pair.net) };
+        let group = Rule { remote: Remote::Set(vec![pair.net]), ..rule.clone() };
+        let mut rules = own.with(vec![rule, group]);
+        rules.addresses = vec![hostnet::AllowedAddress { net: pair.net, mac: own.mac }];
+        ports.push(rules);
+    }
+    let mut odd = port(254, "10.0.0.254").unsecured();
+    odd.addresses = nets(odd.mac);
+    ports.push(odd);
+    for ethertype in [Ethertype::Ipv4, Ethertype::Ipv6] {
+        for number in 0..=255 {
+            let with = |protocol| Rule { ethertype, protocol, remote: Remote::Any };
+            everything.ingress.push(with(Protocol::Number(number)));
+            everything.egress.push(with(Protocol::Icmp { kind: Some(number), code: Some(number) }));
+        }
+        for number in [6, 17, 33, 132, 136] {
+            for (min, max) in [(0, 0), (0, 65535), (1, 65535), (65535, 65535), (5, 6)] {
+                let protocol = Protocol::Ports { number, min, max };
+                everything.ingress.push(Rule { ethertype, protocol, remote: Remote::Any });
+            }
+        }
+    }
+    ports.push(everything);
+
+    let change = cloud.apply(network, &ports);
+
+    assert!(change.changed && change.refused.is_empty(), "{change:?}");
+    assert!(!cloud.apply(network, &ports).changed);
+}
+
+#[test]
+fn one_ports_impossible_address_does_not_stop_the_others() {
+    let cloud = Cloud::new();
+    let network = cloud.network(&["10.0.0.0/24"]);
+    let (a, b, c) = (port(1, "10.0.0.11"), port(2, "10.0.0.12"), port(3, "10.0.0.13"));
+    let guest_a = cloud.guest_at(network, &a, None);
+    let guest_b = cloud.guest_at(network, &b, None);
+    let _listener = guest_b.listen(80);
+    let mut pair = a.with(vec![]);
+    pair.addresses.push(hostnet::AllowedAddress { net: "10.0.0.99/32".parse().unwrap(), mac: support::BROADCAST });
+    let mut impossible = c.with(vec![]);
+    impossible.mac = support::BROADCAST;
+
+    let change = cloud.apply(network, &[pair, b.with(vec![rule(Protocol::TCP)]), impossible]);
+
+    let refused: Vec<_> = change.refused.iter().map(|(id, _)| *id).collect();
+    assert_eq!(refused, [a.id, c.id]);
+    guest_a.connect_soon("10.0.0.12:80");
 }

@@ -422,9 +422,7 @@ fn ipv6_guests_configure_themselves_by_the_routers_advertisements() {
         let text = guest.run(|| run("ip -6 addr show dev eth0") + &run("ip -6 route"));
         (text.contains(&global.to_string()) && text.contains("default via fe80::")).then_some(())
     });
-    wait_for("an answer of the router", || {
-        guest.run(|| support::succeeds("ping -6 -c 1 -W 1 fd00:7::1")).then_some(())
-    });
+    wait_for("an answer of the router", || guest.run(|| support::ping6("fd00:7::1")).then_some(()));
     for mode in [hostnet::AddressMode::DhcpStateful, hostnet::AddressMode::DhcpStateless] {
         spec.interfaces[0].advertise[0].mode = mode;
         scene.apply(&spec);

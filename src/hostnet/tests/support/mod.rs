@@ -61,7 +61,7 @@ impl Cloud {
         space.run(|| {
             run("ip link set lo up");
             run(&format!("ip link add eth0 address {} type veth peer name {tap} netns net-{network}", port.mac));
-            run("sysctl -qw net.ipv6.conf.eth0.accept_dad=0");
+            std::fs::write("/proc/sys/net/ipv6/conf/eth0/accept_dad", "0").unwrap();
             run("ip link set eth0 up");
         });
         run(&format!("ip -n net-{network} link set {tap} master br0 up"));
@@ -144,11 +144,6 @@ pub fn run(line: &str) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{line}: {}{text}", String::from_utf8_lossy(&output.stderr));
     text
-}
-
-pub fn succeeds(line: &str) -> bool {
-    let mut words = line.split_whitespace();
-    Command::new(words.next().unwrap()).args(words).output().unwrap().status.success()
 }
 
 /// A network namespace without a name.
@@ -251,6 +246,35 @@ pub fn ping(address: &str) -> bool {
             && length >= 28
             && buffer[20] == 0
             && buffer[24..26] == id
+        {
+            return true;
+        }
+    }
+    false
+}
+
+/// One ICMPv6 echo; the kernel fills in the checksum.
+pub fn ping6(address: &str) -> bool {
+    use nix::sys::socket::{
+        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, recv, sendto, setsockopt, socket,
+        sockopt,
+    };
+    use std::os::fd::AsRawFd;
+    let socket = socket(AddressFamily::Inet6, SockType::Raw, SockFlag::empty(), SockProtocol::IcmpV6).unwrap();
+    setsockopt(&socket, sockopt::ReceiveTimeout, &nix::sys::time::TimeVal::new(0, 100_000)).unwrap();
+    let id = rand_u16().to_be_bytes();
+    let packet = [128, 0, 0, 0, id[0], id[1], 0, 1, b'h', b'i'];
+    let to = std::net::SocketAddrV6::new(address.parse().unwrap(), 0, 0, 0);
+    if sendto(socket.as_raw_fd(), &packet, &SockaddrIn6::from(to), MsgFlags::empty()).is_err() {
+        return false;
+    }
+    let end = Instant::now() + SILENCE;
+    let mut buffer = [0; 256];
+    while Instant::now() < end {
+        if let Ok(length) = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty())
+            && length >= 8
+            && buffer[0] == 129
+            && buffer[4..6] == id
         {
             return true;
         }
