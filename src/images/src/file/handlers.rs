@@ -36,27 +36,16 @@ pub struct Transfer {
 
 /// Checks everything that can be checked before the first byte, and marks the record.
 pub async fn begin(app: &Images, ctx: &Ctx, id: &str, headers: &HeaderMap, status: Status) -> Result<Transfer> {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = kind.split(';').next().unwrap_or_default().trim();
-    if !essence.eq_ignore_ascii_case("application/octet-stream") {
-        let text = format!("Image data is application/octet-stream, not {essence:?}.");
-        return Err(Error::new(Kind::WrongMediaType, text));
-    }
-    let announced = match headers.get(header::CONTENT_LENGTH).or_else(|| headers.get("x-openstack-image-size")) {
-        None => None,
-        Some(value) => {
-            let length = value.to_str().ok().and_then(|text| text.trim().parse::<u64>().ok());
-            Some(length.ok_or_else(|| Error::bad_request("The size of the image data is no number."))?)
-        }
-    };
+    let announced = announced_bytes(headers);
     let (viewer, now, options) = (viewer(ctx)?, app.now(), app.options().clone());
     let guard = app.live().register(id, &rest::new_uuid());
     let (work_id, ctx, id) = (guard.work_id.clone(), ctx.clone(), id.to_owned());
-    let (image, max_bytes) = app
+    let (image, bounds) = app
         .db()
         .write(move |tx| {
             let image = store::get_visible(tx, &viewer, &id)?;
             ctx.allow(policy::UPLOAD, &target(&image))?;
+            let announced = announced?;
             if image.status != Status::Queued {
                 let (from, to) = (image.status.as_str(), status.as_str());
                 return Err(Error::conflict(format!("Image status transition from {from} to {to} is not allowed")));
@@ -71,10 +60,25 @@ pub async fn begin(app: &Images, ctx: &Ctx, id: &str, headers: &HeaderMap, statu
                 return Err(receive::too_large(max_bytes));
             }
             store::begin_upload(tx, &id, status, &work_id, &now)?;
-            Ok::<_, Error>((image, max_bytes))
+            Ok::<_, Error>((image, Bounds { max_bytes, announced }))
         })
         .await?;
-    Ok(Transfer { image, guard, bounds: Bounds { max_bytes, announced } })
+    Ok(Transfer { image, guard, bounds })
+}
+
+/// The size that the client announces, if it does; refuses what is no stream of bytes.
+fn announced_bytes(headers: &HeaderMap) -> Result<Option<u64>> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/octet-stream") {
+        let text = format!("Image data is application/octet-stream, not {essence:?}.");
+        return Err(Error::new(Kind::WrongMediaType, text));
+    }
+    let Some(value) = headers.get(header::CONTENT_LENGTH).or_else(|| headers.get("x-openstack-image-size")) else {
+        return Ok(None);
+    };
+    let length = value.to_str().ok().and_then(|text| text.trim().parse::<u64>().ok());
+    length.map(Some).ok_or_else(|| Error::bad_request("The size of the image data is no number."))
 }
 
 async fn save(app: Images, transfer: Transfer, body: Body) -> Result<()> {
