@@ -33,6 +33,8 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct Hooks {
     pub clock: Clock,
     pub faults: Faults,
+    /// What the fake driver has below Network: outlives a process that dies, as a kernel does.
+    pub machine: network::FakeHost,
 }
 
 /// A running cloud without sockets.
@@ -209,7 +211,7 @@ impl Cloud {
 
         let images = images::Images::open(db.clone(), clock.clone(), image_options(config, &layout, &chosen))?;
         let host = if chosen.driver == vmspec::Driver::Fake {
-            network::HostSide::Fake(network::FakeHost::new())
+            network::HostSide::Fake(hooks.machine)
         } else {
             network::HostSide::Kernel(hostnet::Host::open(&layout.network()).await?)
         };
@@ -307,7 +309,11 @@ fn network_options(config: &Config) -> network::Options {
     network::Options {
         region: config.region.clone(),
         host_name: capacity::host_name(),
-        dns_servers: config.network.dns_servers.clone(),
+        dns_servers: if config.network.dns_servers.is_empty() {
+            hostnet::host_resolvers()
+        } else {
+            config.network.dns_servers.clone()
+        },
         quotas: quotas.into_iter().map(|(name, limit)| (name.to_owned(), limit)).collect(),
         external_cidr: config.network.external_subnet.into(),
         private_cidr: config.network.private_subnet.into(),
