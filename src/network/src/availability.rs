@@ -66,7 +66,7 @@ fn views(tx: &Tx<'_>) -> Result<Vec<Value>> {
 pub(crate) async fn index(State(app): State<App>, ctx: Ctx, params: Params) -> Result<Reply> {
     ctx.allow(GET, &Target::new())?;
     let mut query = Query::new(params);
-    let version = query.params.take("ip_version");
+    let version = query.params.take("ip_version").map(|text| text.parse::<i64>().ok());
     let mut all = app.db.read(views).await?;
     for name in ["network_id", "network_name", "tenant_id", "project_id"] {
         let wanted = query.params.take_all(name);
@@ -78,7 +78,7 @@ pub(crate) async fn index(State(app): State<App>, ctx: Ctx, params: Params) -> R
         let has = |view: &Value| {
             view["subnet_ip_availability"]
                 .as_array()
-                .is_some_and(|list| list.iter().any(|subnet| subnet["ip_version"].to_string() == version))
+                .is_some_and(|list| list.iter().any(|subnet| subnet["ip_version"].as_i64() == version))
         };
         all.retain(has);
     }

@@ -131,6 +131,12 @@ impl App {
         self.state.set_metadata_handler(handler);
     }
 
+    /// Closes the metadata listeners, after which no guest's request is answered and another process may take over. Call
+    /// it once the reconcilers have ended.
+    pub async fn stop(&self) {
+        reconcile::stop(self).await;
+    }
+
     /// The machine's side, for `solostack down` and for checks that nothing leaked.
     #[must_use]
     pub fn host(&self) -> &HostSide {

@@ -283,16 +283,19 @@ async fn apply_network(app: &App, id: Id, plan: &NetworkPlan, old: Option<&Netwo
     for port in old.into_iter().flat_map(|old| old.taps.difference(&plan.taps)) {
         app.host.remove_tap(id, *port).await?;
     }
-    listen(app, id).await?;
-    match (&plan.external, old.and_then(|old| old.external.as_ref())) {
-        (Some(spec), before) if before != Some(spec) => app.host.apply_external(spec).await?,
-        (None, Some(_)) => app.host.remove_external(id).await?,
-        (None, None) if old.is_none() => app.host.remove_external(id).await?,
-        _ => {}
-    }
+    // What fails from here on keeps nothing else from being done: guests without metadata still get their addresses.
+    let metadata = listen(app, id).await;
+    let external = match (&plan.external, old.and_then(|old| old.external.as_ref())) {
+        (Some(spec), before) if before != Some(spec) => app.host.apply_external(spec).await,
+        (None, Some(_)) => app.host.remove_external(id).await,
+        (None, None) if old.is_none() => app.host.remove_external(id).await,
+        _ => Ok(()),
+    };
     if changes(|old, new| old.dhcp == new.dhcp) {
         app.host.apply_dhcp(&plan.dhcp).await?;
     }
+    metadata?;
+    external?;
     firewall.map_err(|error| Partial { error: error.into(), is_firewall: true })
 }
 
@@ -357,6 +360,15 @@ async fn remove_network(app: &App, id: Id) -> Outcome {
     app.host.remove_network(id).await?;
     locked(&app.state.networks).remove(&id);
     Ok(())
+}
+
+/// Closes all metadata listeners.
+pub(crate) async fn stop(app: &App) {
+    let tasks: Vec<_> = locked(&app.state.listeners).drain().map(|(_, task)| task).collect();
+    for task in tasks {
+        task.abort();
+        let _ = task.await;
+    }
 }
 
 /// Starts the metadata listener of a network that has none.

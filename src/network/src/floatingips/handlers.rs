@@ -386,10 +386,11 @@ pub(crate) async fn update(
                 floating.description = description;
             }
             // The port may stay unsaid when only the address on it changes.
-            if attributes.has("fixed_ip_address") && !attributes.has("port_id") {
-                if let Some(port) = &floating.fixed_port_id {
-                    attributes.put("port_id", port);
-                }
+            if attributes.has("fixed_ip_address")
+                && !attributes.has("port_id")
+                && let Some(port) = &floating.fixed_port_id
+            {
+                attributes.put("port_id", port);
             }
             let association = read_association(&mut attributes)?;
             attributes.finish()?;

@@ -62,7 +62,7 @@ pub(crate) struct View<'a> {
     #[serde(rename = "binding:vif_type", skip_serializing_if = "Option::is_none")]
     vif_type: Option<&'static str>,
     #[serde(rename = "binding:vif_details", skip_serializing_if = "Option::is_none")]
-    vif_details: Option<Option<VifDetails>>,
+    vif_details: Option<VifDetails>,
     port_security_enabled: bool,
     dns_name: &'a str,
     dns_assignment: Vec<Assignment>,
@@ -159,7 +159,7 @@ pub(crate) fn render<'a>(tx: &Tx<'_>, ctx: &Ctx, ports: &'a [Port], domain: &str
             profile: sight.profile.then_some(&port.profile),
             host_id: sight.host.then_some(port.host_id.as_str()),
             vif_type: sight.vif_type.then_some(if is_bound { "tap" } else { "unbound" }),
-            vif_details: sight.vif_details.then(|| Some(VifDetails { port_filter: is_bound })),
+            vif_details: sight.vif_details.then_some(VifDetails { port_filter: is_bound }),
             port_security_enabled: port.port_security_enabled,
             dns_name: &port.dns_name,
             tags: tags.remove(&port.id).unwrap_or_default(),

@@ -83,10 +83,15 @@ impl Cloud {
     }
 
     pub fn with(options: Options) -> Self {
+        let fake = FakeHost::new();
+        Self { host: fake.clone(), ..Self::on(options, HostSide::Fake(fake)) }
+    }
+
+    pub fn on(options: Options, side: HostSide) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let db = db::Db::open(&dir.path().join("db")).unwrap();
         let host = FakeHost::new();
-        let app = App::new(db.clone(), db::Clock::default(), options, HostSide::Fake(host.clone()));
+        let app = App::new(db.clone(), db::Clock::default(), options, side);
         let options = GatewayOptions {
             default_authority: "cloud".into(),
             pages: Router::new(),

@@ -33,7 +33,7 @@ async fn server(cloud: &Cloud, server_id: &'static str, network: &Value, groups:
 fn rules_of(cloud: &Cloud, port: &peer::PortInfo) -> hostnet::PortFirewall {
     let state = cloud.host.state();
     let all = state.firewalls.values().flatten();
-    all.filter(|one| one.port_id.to_string() == port.id).cloned().next().unwrap()
+    all.filter(|one| one.port_id.to_string() == port.id).next().cloned().unwrap()
 }
 
 #[tokio::test]
