@@ -185,8 +185,13 @@ class Cloud:
         done = subprocess.run([self.binary, "down", "--state", self.state], capture_output=True, text=True, timeout=180)
         expect("`solostack down` succeeds", done.returncode == 0, done.stdout[-800:] + done.stderr[-2000:])
 
-    def log_end(self, characters=3000):
-        return self.log.read_text(errors="replace")[-characters:] if self.log.exists() else ""
+    def log_end(self, lines=15):
+        """What the program had to complain about, and its last lines."""
+        if not self.log.exists():
+            return ""
+        text = self.log.read_text(errors="replace").splitlines()
+        loud = [line for line in text if " INFO " not in line and " DEBUG " not in line]
+        return "\n".join([*loud[-40:], f"... and the last {lines} lines:", *(line[:300] for line in text[-lines:])])
 
     def sourced(self):
         """The variables that `source admin-openrc` sets, as bash sees them."""

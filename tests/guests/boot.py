@@ -136,6 +136,7 @@ def check(guest, memory, firmware, keep_log):
                 "hostname": "booted",
                 "id -un": user,
                 "sudo -n id -u": "0",
+                "ping -c 1 -W 5 127.0.0.1 | grep -c ' 0% packet loss'": "1",
                 "test -e /run/user-script && echo yes": "yes",
                 "lsblk -dn -o SIZE /dev/vdc | tr -d ' '": "16M",
                 "sudo sh -c 'mkfs.ext4 -q /dev/vdc && mount /dev/vdc /mnt && echo kept >/mnt/x && sync && cat /mnt/x && umount /mnt'": "kept",

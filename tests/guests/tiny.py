@@ -11,11 +11,12 @@ import packages
 from packages import output, run
 
 HERE = pathlib.Path(__file__).resolve().parent
-PACKAGES = "busybox-static dropbear-bin curl jq sudo util-linux e2fsprogs dosfstools libpam-modules".split()
+PACKAGES = "busybox-static dropbear-bin bash iputils-ping curl jq sudo util-linux e2fsprogs dosfstools libpam-modules".split()
 
 # Real tools where busybox has none or one that differs in what scripts read; everything else is a busybox applet.
+# bash is the login shell because Debian's busybox sh runs its own applet where a program of that name exists.
 PROGRAMS = """
-bin/curl bin/jq bin/sudo bin/dropbearkey bin/lsblk sbin/dropbear sbin/blkid sbin/wipefs
+bin/bash bin/ping bin/curl bin/jq bin/sudo bin/dropbearkey bin/lsblk sbin/dropbear sbin/blkid sbin/wipefs
 sbin/mke2fs sbin/e2fsck sbin/resize2fs sbin/tune2fs sbin/mkfs.fat sbin/mkfs
 """.split()
 # Opened at run time by name, so no loader lists them.
@@ -126,13 +127,14 @@ def build(out, uuid):
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
         target.chmod(stat.S_IMODE(source.stat().st_mode))
-    # Applets, where no real program took the name. busybox has one namespace; /usr/bin and /usr/sbin are both in PATH.
+    # Applets, where no real program took the name. All of them are in /usr/bin, which is all that a login over ssh has in its
+    # PATH, and those that init and scripts look for in /sbin are there too.
     for applet in output(stage / "usr/bin/busybox", "--list-full").split():
-        folder = "sbin" if "sbin/" in applet else "bin"
         name = pathlib.PurePath(applet).name
         taken = any((root / "usr" / d / name).exists() for d in ("bin", "sbin"))
         if not taken and name not in ("dpkg", "dpkg-deb", "rpm", "rpm2cpio", "busybox"):
-            (root / "usr" / folder / name).symlink_to("/usr/bin/busybox")
+            for folder in ("bin", "sbin") if "sbin/" in applet else ("bin",):
+                (root / "usr" / folder / name).symlink_to("/usr/bin/busybox")
     for link, target in LINKS.items():
         path = root / "usr" / link
         path.unlink(missing_ok=True)
