@@ -95,7 +95,11 @@ pub(crate) fn read(attributes: &mut Attributes) -> Result<Option<Vec<(DhcpOpt, b
             Some(Value::Null) | None => None,
             Some(_) => return Err(invalid(NAME, "'opt_value' is not a string")),
         };
-        let version = item.integer("ip_version", 4..=6)?.unwrap_or(4);
+        let version = item.integer("ip_version", 4..=6)?.unwrap_or_else(|| match &value {
+            // The documented default is 4, but no DHCPv4 option can carry an IPv6 address: who writes one means DHCPv6.
+            Some(text) if addresses_of(text).is_some_and(|all| all.iter().all(IpAddr::is_ipv6)) => 6,
+            _ => 4,
+        });
         item.finish()?;
         let ip_version = match version {
             4 => 4,
@@ -141,6 +145,16 @@ fn lookup(option: &DhcpOpt) -> Result<(u16, Option<Kind>)> {
     }
 }
 
+/// A comma separated list of addresses, each perhaps in brackets.
+fn addresses_of(text: &str) -> Option<Vec<IpAddr>> {
+    let all: Vec<IpAddr> = text
+        .split(',')
+        .map(|part| part.trim().trim_matches(['[', ']']).parse())
+        .collect::<std::result::Result<_, _>>()
+        .ok()?;
+    (!all.is_empty() && all.len() <= 16).then_some(all)
+}
+
 /// The option as the host's side takes it: a number and a typed value.
 pub(crate) fn typed(option: &DhcpOpt) -> Result<hostnet::DhcpOption> {
     let (code, kind) = lookup(option)?;
@@ -150,13 +164,7 @@ pub(crate) fn typed(option: &DhcpOpt) -> Result<hostnet::DhcpOption> {
         value.parse().ok().filter(|number| *number <= max).ok_or_else(|| refused(&format!("a number up to {max}")))
     };
     let addresses = || -> Option<Vec<IpAddr>> {
-        let all: Vec<IpAddr> = value
-            .split(',')
-            .map(|part| part.trim().trim_matches(['[', ']']).parse())
-            .collect::<std::result::Result<_, _>>()
-            .ok()?;
-        (!all.is_empty() && all.len() <= 16 && all.iter().all(|one| one.is_ipv4() == (option.ip_version == 4)))
-            .then_some(all)
+        addresses_of(value).filter(|all| all.iter().all(|one| one.is_ipv4() == (option.ip_version == 4)))
     };
     let text = || -> Result<OptionValue> {
         if value.is_empty() || value.len() > 255 || !value.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
@@ -203,6 +211,17 @@ mod tests {
         assert_eq!(option.value, OptionValue::Addresses(vec!["123.123.123.45".parse().unwrap()]));
         assert_eq!(read_one("26", "1400").unwrap().value, OptionValue::U16(1400));
         assert_eq!(read_one("224", "anything").unwrap().code, 224);
+    }
+
+    #[test]
+    fn an_ipv6_address_makes_the_option_one_of_dhcpv6_unless_the_version_is_said() {
+        let option = read_one("server-ip-address", "2015::badd").unwrap();
+        assert_eq!(
+            (option.ip_version, option.value),
+            (6, OptionValue::Addresses(vec!["2015::badd".parse().unwrap()]))
+        );
+        let said = json!({"extra_dhcp_opts": [{"opt_name": "dns-server", "opt_value": "2015::1", "ip_version": 4}]});
+        assert!(read(&mut Attributes::bare(said).unwrap()).is_err());
     }
 
     #[test]
