@@ -15,14 +15,17 @@ mod errors;
 mod fernet;
 mod fields;
 mod groups;
+mod limits;
 mod listing;
 mod passwords;
 pub mod peer;
+mod policies;
 mod policy;
 mod projects;
 mod roles;
 mod routes;
 mod tokens;
+mod trusts;
 mod users;
 
 use std::{path::PathBuf, sync::Arc};

@@ -6,9 +6,11 @@ use crate::{
     App,
     application_credentials::{self, access_rules, handlers as own},
     assignments,
-    catalog::{self, endpoints, regions, services},
+    catalog::{self, endpoints, filters, regions, services},
     credentials::{self, ec2},
-    domains, groups, projects, roles, tokens, users,
+    domains, groups,
+    limits::{self, registered},
+    policies, projects, roles, tokens, trusts, users,
 };
 
 pub(crate) fn table() -> Vec<Route<App>> {
@@ -111,6 +113,63 @@ pub(crate) fn table() -> Vec<Route<App>> {
         get("/v3/users/{user_id}/credentials/OS-EC2/{credential_id}", ec2::show).rule(credentials::policy::EC2_GET),
         delete("/v3/users/{user_id}/credentials/OS-EC2/{credential_id}", ec2::delete)
             .rule(credentials::policy::EC2_DELETE),
+        get("/v3/OS-TRUST/trusts", trusts::handlers::index).rules(&[
+            trusts::policy::LIST,
+            trusts::policy::LIST_OF_TRUSTOR,
+            trusts::policy::LIST_OF_TRUSTEE,
+        ]),
+        post("/v3/OS-TRUST/trusts", trusts::handlers::create).rule(trusts::policy::CREATE),
+        get("/v3/OS-TRUST/trusts/{trust_id}", trusts::handlers::show).rule(trusts::policy::GET),
+        delete("/v3/OS-TRUST/trusts/{trust_id}", trusts::handlers::delete).rule(trusts::policy::DELETE),
+        get("/v3/OS-TRUST/trusts/{trust_id}/roles", trusts::handlers::roles).rule(trusts::policy::LIST_ROLES),
+        get("/v3/OS-TRUST/trusts/{trust_id}/roles/{role_id}", trusts::handlers::role).rule(trusts::policy::GET_ROLE),
+        get("/v3/policies", policies::handlers::index).rule(policies::policy::LIST),
+        post("/v3/policies", policies::handlers::create).rule(policies::policy::CREATE),
+        get("/v3/policies/{policy_id}", policies::handlers::show).rule(policies::policy::GET),
+        patch("/v3/policies/{policy_id}", policies::handlers::update).rule(policies::policy::UPDATE),
+        delete("/v3/policies/{policy_id}", policies::handlers::delete).rule(policies::policy::DELETE),
+        get("/v3/OS-EP-FILTER/endpoint_groups", filters::index).rule(catalog::policy::LIST_GROUPS),
+        post("/v3/OS-EP-FILTER/endpoint_groups", filters::create).rule(catalog::policy::CREATE_GROUP),
+        get("/v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}", filters::show).rule(catalog::policy::GET_GROUP),
+        patch("/v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}", filters::update)
+            .rule(catalog::policy::UPDATE_GROUP),
+        delete("/v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}", filters::delete)
+            .rule(catalog::policy::DELETE_GROUP),
+        get("/v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}/endpoints", filters::endpoints_of_group)
+            .rule(catalog::policy::LIST_ENDPOINTS_OF_GROUP),
+        get("/v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}/projects", filters::projects_of_group)
+            .rule(catalog::policy::LIST_PROJECTS_OF_GROUP),
+        get("/v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}/projects/{project_id}", filters::show_group)
+            .rule(catalog::policy::GET_GROUP_IN_PROJECT),
+        put("/v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}/projects/{project_id}", filters::add_group)
+            .rule(catalog::policy::ADD_GROUP_TO_PROJECT),
+        delete("/v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}/projects/{project_id}", filters::remove_group)
+            .rule(catalog::policy::REMOVE_GROUP_FROM_PROJECT),
+        get("/v3/OS-EP-FILTER/projects/{project_id}/endpoint_groups", filters::groups_of_project)
+            .rule(catalog::policy::LIST_GROUPS_OF_PROJECT),
+        get("/v3/OS-EP-FILTER/projects/{project_id}/endpoints", filters::endpoints_of_project)
+            .rule(catalog::policy::LIST_ENDPOINTS_OF_PROJECT),
+        get("/v3/OS-EP-FILTER/projects/{project_id}/endpoints/{endpoint_id}", filters::check_endpoint)
+            .rule(catalog::policy::CHECK_ENDPOINT_IN_PROJECT),
+        put("/v3/OS-EP-FILTER/projects/{project_id}/endpoints/{endpoint_id}", filters::add_endpoint)
+            .rule(catalog::policy::ADD_ENDPOINT_TO_PROJECT),
+        delete("/v3/OS-EP-FILTER/projects/{project_id}/endpoints/{endpoint_id}", filters::remove_endpoint)
+            .rule(catalog::policy::REMOVE_ENDPOINT_FROM_PROJECT),
+        get("/v3/OS-EP-FILTER/endpoints/{endpoint_id}/projects", filters::projects_of_endpoint)
+            .rule(catalog::policy::LIST_PROJECTS_OF_ENDPOINT),
+        get("/v3/registered_limits", registered::index).rule(limits::policy::LIST_REGISTERED),
+        post("/v3/registered_limits", registered::create).rule(limits::policy::CREATE_REGISTERED),
+        get("/v3/registered_limits/{registered_limit_id}", registered::show).rule(limits::policy::GET_REGISTERED),
+        patch("/v3/registered_limits/{registered_limit_id}", registered::update)
+            .rule(limits::policy::UPDATE_REGISTERED),
+        delete("/v3/registered_limits/{registered_limit_id}", registered::delete)
+            .rule(limits::policy::DELETE_REGISTERED),
+        get("/v3/limits", limits::own::index).rule(limits::policy::LIST),
+        post("/v3/limits", limits::own::create).rule(limits::policy::CREATE),
+        get("/v3/limits/model", limits::own::model).rule(limits::policy::MODEL),
+        get("/v3/limits/{limit_id}", limits::own::show).rule(limits::policy::GET),
+        patch("/v3/limits/{limit_id}", limits::own::update).rule(limits::policy::UPDATE),
+        delete("/v3/limits/{limit_id}", limits::own::delete).rule(limits::policy::DELETE),
     ];
     table.extend(grants());
     table

@@ -44,7 +44,7 @@ fn view(tx: &Tx<'_>, ctx: &Ctx, c: &ApplicationCredential) -> Result<Value> {
         "project_id": c.project_id,
         "user_id": c.user_id,
         "roles": roles,
-        "expires_at": c.expires_at,
+        "expires_at": c.expires_at.as_deref().map(db::clock::naive),
         "unrestricted": c.unrestricted,
         "system": null,
         "links": SelfLink::new(ctx, &format!("/users/{}/application_credentials", c.user_id), &c.id),

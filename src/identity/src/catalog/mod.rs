@@ -4,6 +4,7 @@
 //! under every name and address of the machine; and `$(project_id)s`, `$(tenant_id)s`, `$(user_id)s` (also with `%`).
 
 pub(crate) mod endpoints;
+pub(crate) mod filters;
 pub(crate) mod policy;
 pub(crate) mod regions;
 pub(crate) mod services;
@@ -34,29 +35,38 @@ struct Endpoint {
     url: String,
 }
 
+#[derive(Debug)]
+struct Known {
+    entries: Vec<Entry>,
+    chosen: filters::Chosen,
+}
+
 /// The enabled services and endpoints, read again when Identity's tables have changed.
 #[derive(Debug)]
 pub(crate) struct Cache {
     generation: Generation,
-    entries: RwLock<Option<(u64, Arc<Vec<Entry>>)>>,
+    known: RwLock<Option<(u64, Arc<Known>)>>,
 }
 
 impl Cache {
     pub(crate) fn new(generation: Generation) -> Self {
-        Self { generation, entries: RwLock::new(None) }
+        Self { generation, known: RwLock::new(None) }
     }
 
-    fn get(&self, app: &App) -> Result<Arc<Vec<Entry>>> {
+    fn get(&self, app: &App) -> Result<Arc<Known>> {
         // Before the data, so that a write in between makes this entry stale at once.
         let now = self.generation.get();
-        if let Some((generation, entries)) = &*self.entries.read().unwrap_or_else(PoisonError::into_inner)
+        if let Some((generation, known)) = &*self.known.read().unwrap_or_else(PoisonError::into_inner)
             && *generation == now
         {
-            return Ok(Arc::clone(entries));
+            return Ok(Arc::clone(known));
         }
-        let entries = Arc::new(app.db.read_blocking(load)?);
-        *self.entries.write().unwrap_or_else(PoisonError::into_inner) = Some((now, Arc::clone(&entries)));
-        Ok(entries)
+        let known = app.db.read_blocking(|tx| -> db::Result<Known> {
+            Ok(Known { entries: load(tx)?, chosen: filters::Chosen::load(tx)? })
+        })?;
+        let known = Arc::new(known);
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some((now, Arc::clone(&known)));
+        Ok(known)
     }
 }
 
@@ -85,11 +95,19 @@ fn load(tx: &Tx<'_>) -> db::Result<Vec<Entry>> {
 /// The catalog as this caller sees it. Endpoints that need a project are left out for scopes without one.
 pub(crate) fn for_token(app: &App, ctx: &Ctx, creds: &Credentials) -> Result<Value> {
     let base = base_url(ctx, &app.options);
-    let entries = app.catalog.get(app)?;
-    let mut catalog = Vec::with_capacity(entries.len());
-    for entry in entries.iter() {
+    let known = app.catalog.get(app)?;
+    let mut catalog = Vec::with_capacity(known.entries.len());
+    for entry in &known.entries {
         let mut endpoints = Vec::with_capacity(entry.endpoints.len());
         for endpoint in &entry.endpoints {
+            let seen = filters::Seen {
+                service_id: &entry.id,
+                interface: &endpoint.interface,
+                region_id: endpoint.region_id.as_deref(),
+            };
+            if !known.chosen.shows(creds.project_id(), &endpoint.id, seen) {
+                continue;
+            }
             let Some(url) = fill(&endpoint.url, &base, creds) else { continue };
             endpoints.push(json!({
                 "id": endpoint.id,

@@ -43,3 +43,100 @@ pub(crate) const UPDATE_ENDPOINT: Rule =
     rule("identity:update_endpoint", ADMIN, "Change an endpoint.", &[("PATCH", "/v3/endpoints/{endpoint_id}")]);
 pub(crate) const DELETE_ENDPOINT: Rule =
     rule("identity:delete_endpoint", ADMIN, "Delete an endpoint.", &[("DELETE", "/v3/endpoints/{endpoint_id}")]);
+
+pub(crate) const CREATE_GROUP: Rule = rule(
+    "identity:create_endpoint_group",
+    ADMIN,
+    "Create an endpoint group.",
+    &[("POST", "/v3/OS-EP-FILTER/endpoint_groups")],
+);
+pub(crate) const LIST_GROUPS: Rule = rule(
+    "identity:list_endpoint_groups",
+    ADMIN_OR_SYSTEM_READER,
+    "List endpoint groups.",
+    &[("GET", "/v3/OS-EP-FILTER/endpoint_groups")],
+);
+pub(crate) const GET_GROUP: Rule = rule(
+    "identity:get_endpoint_group",
+    ADMIN_OR_SYSTEM_READER,
+    "Show an endpoint group.",
+    &[("GET", "/v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}")],
+);
+pub(crate) const UPDATE_GROUP: Rule = rule(
+    "identity:update_endpoint_group",
+    ADMIN,
+    "Change an endpoint group.",
+    &[("PATCH", "/v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}")],
+);
+pub(crate) const DELETE_GROUP: Rule = rule(
+    "identity:delete_endpoint_group",
+    ADMIN,
+    "Delete an endpoint group.",
+    &[("DELETE", "/v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}")],
+);
+pub(crate) const LIST_PROJECTS_OF_GROUP: Rule = rule(
+    "identity:list_projects_associated_with_endpoint_group",
+    ADMIN_OR_SYSTEM_READER,
+    "List the projects of an endpoint group.",
+    &[("GET", "/v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}/projects")],
+);
+pub(crate) const LIST_ENDPOINTS_OF_GROUP: Rule = rule(
+    "identity:list_endpoints_associated_with_endpoint_group",
+    ADMIN_OR_SYSTEM_READER,
+    "List the endpoints that a group picks.",
+    &[("GET", "/v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}/endpoints")],
+);
+pub(crate) const GET_GROUP_IN_PROJECT: Rule = rule(
+    "identity:get_endpoint_group_in_project",
+    ADMIN_OR_SYSTEM_READER,
+    "See whether a project has an endpoint group.",
+    &[("GET", "/v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}/projects/{project_id}")],
+);
+pub(crate) const LIST_GROUPS_OF_PROJECT: Rule = rule(
+    "identity:list_endpoint_groups_for_project",
+    ADMIN_OR_SYSTEM_READER,
+    "List the endpoint groups of a project.",
+    &[("GET", "/v3/OS-EP-FILTER/projects/{project_id}/endpoint_groups")],
+);
+pub(crate) const ADD_GROUP_TO_PROJECT: Rule = rule(
+    "identity:add_endpoint_group_to_project",
+    ADMIN,
+    "Give a project an endpoint group.",
+    &[("PUT", "/v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}/projects/{project_id}")],
+);
+pub(crate) const REMOVE_GROUP_FROM_PROJECT: Rule = rule(
+    "identity:remove_endpoint_group_from_project",
+    ADMIN,
+    "Take an endpoint group from a project.",
+    &[("DELETE", "/v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}/projects/{project_id}")],
+);
+pub(crate) const LIST_PROJECTS_OF_ENDPOINT: Rule = rule(
+    "identity:list_projects_for_endpoint",
+    ADMIN_OR_SYSTEM_READER,
+    "List the projects of an endpoint.",
+    &[("GET", "/v3/OS-EP-FILTER/endpoints/{endpoint_id}/projects")],
+);
+pub(crate) const ADD_ENDPOINT_TO_PROJECT: Rule = rule(
+    "identity:add_endpoint_to_project",
+    ADMIN,
+    "Give a project an endpoint.",
+    &[("PUT", "/v3/OS-EP-FILTER/projects/{project_id}/endpoints/{endpoint_id}")],
+);
+pub(crate) const CHECK_ENDPOINT_IN_PROJECT: Rule = rule(
+    "identity:check_endpoint_in_project",
+    ADMIN_OR_SYSTEM_READER,
+    "See whether a project has an endpoint.",
+    &[("GET", "/v3/OS-EP-FILTER/projects/{project_id}/endpoints/{endpoint_id}")],
+);
+pub(crate) const LIST_ENDPOINTS_OF_PROJECT: Rule = rule(
+    "identity:list_endpoints_for_project",
+    ADMIN_OR_SYSTEM_READER,
+    "List the endpoints of a project.",
+    &[("GET", "/v3/OS-EP-FILTER/projects/{project_id}/endpoints")],
+);
+pub(crate) const REMOVE_ENDPOINT_FROM_PROJECT: Rule = rule(
+    "identity:remove_endpoint_from_project",
+    ADMIN,
+    "Take an endpoint from a project.",
+    &[("DELETE", "/v3/OS-EP-FILTER/projects/{project_id}/endpoints/{endpoint_id}")],
+);

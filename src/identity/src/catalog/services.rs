@@ -169,6 +169,13 @@ pub(crate) async fn delete(State(app): State<App>, ctx: Ctx, Path(id): Path<Stri
     app.db
         .write(move |tx| {
             find(tx, &id)?;
+            // Limits of a service that is gone mean nothing.
+            tx.execute(
+                "DELETE FROM identity_limit WHERE registered_limit_id IN \
+                 (SELECT id FROM identity_registered_limit WHERE service_id = ?)",
+                [&id],
+            )?;
+            tx.execute("DELETE FROM identity_registered_limit WHERE service_id = ?", [&id])?;
             tx.execute("DELETE FROM identity_service WHERE id = ?", [&id])?;
             Ok(Reply::no_content())
         })

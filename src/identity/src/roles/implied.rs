@@ -90,9 +90,9 @@ pub(crate) async fn create(
             if implied.name == "admin" && implied.domain_id.is_none() {
                 return Err(refused(format_args!("{} cannot be an implied role", implied.id)));
             }
-            // A role of one domain must not hand out the roles of another.
-            if implied.domain_id.is_some() && implied.domain_id != prior.domain_id {
-                return Err(refused("a role can only imply roles of the cloud or of its own domain"));
+            // A role that acts everywhere must not depend on what one domain makes of its own roles.
+            if implied.domain_id.is_some() && prior.domain_id.is_none() {
+                return Err(refused("a role of the cloud cannot imply a role of a domain"));
             }
             let back = assignments::store::with_implied(tx, std::slice::from_ref(&implied.id))?;
             if back.contains(&prior.id) {

@@ -12,7 +12,7 @@ use super::{
     request::{DomainRef, Method, Ref, Request, ScopeRequest},
     store::{self, Account},
 };
-use crate::{App, fernet, passwords::PASSWORD_MAX_BYTES};
+use crate::{App, fernet, passwords::PASSWORD_MAX_BYTES, trusts::store as trusts};
 
 /// What one method proved.
 struct Proof {
@@ -78,7 +78,11 @@ impl App {
             audit_id,
             chain_id: proof.parent.as_ref().map(|parent| parent.chain_id.unwrap_or(parent.audit_id)),
             application_credential_id: proof.application_credential.as_ref().map(|(id, _)| id.clone()),
+            trust_id: None,
         };
+        if let ScopeRequest::Trust(id) = &scope {
+            self.use_trust(id, &proof.account.id).await?;
+        }
         let generation = self.cache.generation();
         let known = self
             .db
@@ -95,6 +99,11 @@ impl App {
                         Some(id) => TokenScope::Project(id),
                         None => return Ok(None),
                     },
+                    (None, ScopeRequest::Trust(id)) => {
+                        let Some(trust) = trusts::find(tx, &id)? else { return Ok(None) };
+                        let wanted = trust.project_id.map_or(TokenScope::Unscoped, TokenScope::Project);
+                        return settle(tx, Payload { trust_id: Some(id), ..draft }, wanted);
+                    }
                     (None, ScopeRequest::Absent) => {
                         if let Some(id) = &proof.account.default_project_id {
                             let known = settle(tx, draft.clone(), TokenScope::Project(id.clone()))?;
@@ -148,8 +157,8 @@ impl App {
     async fn by_token(&self, token: &str) -> Result<Proof> {
         let known = self.known(token).await?.filter(|known| !known.expired(self.now_s()));
         let known = known.ok_or_else(Error::unauthenticated)?;
-        if known.payload.application_credential_id.is_some() {
-            return Err(crate::errors::refused("rescope a token of an application credential"));
+        if known.payload.application_credential_id.is_some() || known.payload.trust_id.is_some() {
+            return Err(crate::errors::refused("rescope a delegated token"));
         }
         let account = self.find_user(Ref::Id(known.payload.user_id.clone())).await?;
         let account = account
@@ -161,6 +170,21 @@ impl App {
             parent: Some(known.payload.clone()),
             application_credential: None,
         })
+    }
+
+    /// Takes one of the trust's uses. Whoever is not its trustee learns nothing and uses nothing up.
+    async fn use_trust(&self, id: &str, trustee_id: &str) -> Result<()> {
+        let (id, trustee_id, now) = (id.to_owned(), trustee_id.to_owned(), self.clock.now());
+        let bounded = self.db.read_blocking(|tx| -> Result<bool> {
+            let trust = trusts::find(tx, &id)?.filter(|trust| trust.trustee_user_id == trustee_id && !trust.over(now));
+            let trust = trust.ok_or_else(|| Error::forbidden("The trust cannot be used."))?;
+            Ok(trust.remaining_uses.is_some())
+        })?;
+        if !bounded {
+            return Ok(());
+        }
+        let used = self.db.write(move |tx| -> Result<bool> { Ok(trusts::use_once(tx, &id)?) }).await?;
+        if used { Ok(()) } else { Err(Error::forbidden("No remaining uses for the trust.")) }
     }
 
     async fn by_application_credential(

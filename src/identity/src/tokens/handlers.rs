@@ -65,9 +65,11 @@ async fn subject(
     let window = if allow_expired { app.options.allow_expired_window_s } else { 0 };
     let at = app.now_s() - i64::try_from(window).unwrap_or(0);
     let known = app.known(&subject).await?.filter(|known| !known.expired(at));
-    let user_id = known.as_ref().map_or("", |known| known.payload.user_id.as_str());
-    ctx.allow(rule, &target(&[("target.token.user_id", user_id)]))?;
-    let known = known.ok_or_else(|| Error::new(rest::Kind::NotFound, "Could not find token."))?;
+    let Some(known) = known else {
+        ctx.decide();
+        return Err(Error::new(rest::Kind::NotFound, "Could not find token."));
+    };
+    ctx.allow(rule, &target(&[("target.token.user_id", &known.payload.user_id)]))?;
     Ok((subject, known))
 }
 

@@ -43,7 +43,9 @@ pub(crate) struct Payload {
     pub audit_id: AuditId,
     /// The audit id of the first token of a chain of rescoping.
     pub chain_id: Option<AuditId>,
+    /// Either this or `trust_id`, never both.
     pub application_credential_id: Option<String>,
+    pub trust_id: Option<String>,
 }
 
 impl Payload {
@@ -76,10 +78,14 @@ impl Payload {
                 out.extend_from_slice(id);
             }
         }
-        match &self.application_credential_id {
-            None => out.push(0),
-            Some(id) => {
+        match (&self.application_credential_id, &self.trust_id) {
+            (None, None) => out.push(0),
+            (Some(id), _) => {
                 out.push(1);
+                put_id(&mut out, id);
+            }
+            (None, Some(id)) => {
+                out.push(2);
                 put_id(&mut out, id);
             }
         }
@@ -101,7 +107,7 @@ impl Payload {
             3 => TokenScope::System,
             _ => return None,
         };
-        let payload = Self {
+        let mut payload = Self {
             methods,
             user_id,
             user_epoch,
@@ -111,8 +117,15 @@ impl Payload {
             expires_s: reader.number()?,
             audit_id: reader.array()?,
             chain_id: if reader.byte()? == 0 { None } else { Some(reader.array()?) },
-            application_credential_id: if reader.byte()? == 0 { None } else { Some(reader.id()?) },
+            application_credential_id: None,
+            trust_id: None,
         };
+        match reader.byte()? {
+            0 => {}
+            1 => payload.application_credential_id = Some(reader.id()?),
+            2 => payload.trust_id = Some(reader.id()?),
+            _ => return None,
+        }
         reader.0.is_empty().then_some(payload)
     }
 
@@ -195,6 +208,16 @@ pub(crate) struct Credential {
     pub rules: Option<Vec<AccessRule>>,
 }
 
+/// The trust behind a token.
+#[derive(Clone, Debug)]
+pub(crate) struct TrustRef {
+    pub id: String,
+    pub trustor_user_id: String,
+    pub trustee_user_id: String,
+    pub impersonation: bool,
+    pub expires_s: Option<u32>,
+}
+
 /// A token that was good when it was looked up. Expiry is checked at each use.
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
@@ -204,6 +227,7 @@ pub(crate) struct Known {
     pub is_domain: bool,
     pub password_expires_at: Option<String>,
     pub credential: Option<Credential>,
+    pub trust: Option<TrustRef>,
 }
 
 impl Known {
@@ -211,6 +235,7 @@ impl Known {
         let over = |at: u32| i64::from(at) <= now_s;
         over(self.payload.expires_s)
             || self.credential.as_ref().and_then(|credential| credential.expires_s).is_some_and(over)
+            || self.trust.as_ref().and_then(|trust| trust.expires_s).is_some_and(over)
     }
 
     /// Whether an access rule lets this request through.
@@ -282,6 +307,7 @@ mod tests {
             audit_id: [1; 16],
             chain_id: Some([2; 16]),
             application_credential_id: None,
+            trust_id: None,
         }
     }
 
@@ -292,6 +318,7 @@ mod tests {
             all.push(Payload { scope, chain_id: None, ..payload() });
         }
         all.push(Payload { application_credential_id: Some("a".repeat(32)), ..payload() });
+        all.push(Payload { trust_id: Some("b".repeat(32)), ..payload() });
         all.push(Payload { user_id: "ABCDEF6789abcdef0123456789abcdef".into(), ..payload() });
         for one in all {
             let bytes = one.encode();
@@ -304,7 +331,7 @@ mod tests {
 
     #[test]
     fn the_longest_usual_payload_makes_a_token_below_255_characters() {
-        let longest = payload().encode().len();
+        let longest = Payload { trust_id: Some("b".repeat(32)), ..payload() }.encode().len();
         let padded = (longest / 16 + 1) * 16;
         assert!((1 + 8 + 16 + padded + 32).div_ceil(3) * 4 < 255, "{longest}");
     }

@@ -39,6 +39,7 @@ pub(crate) enum ScopeRequest {
     Project(Ref),
     Domain(DomainRef),
     System,
+    Trust(String),
 }
 
 pub(crate) struct Request {
@@ -141,7 +142,10 @@ fn scope(scope: Option<Value>) -> Result<ScopeRequest> {
             }
         }
         ["unscoped"] => Ok(ScopeRequest::Unscoped),
-        ["OS-TRUST:trust"] => Err(Error::new(rest::Kind::NotImplemented, "Trusts are not supported.")),
+        ["OS-TRUST:trust"] => {
+            let mut trust = Fields::of(scope.required_object("OS-TRUST:trust", "scope")?);
+            Ok(ScopeRequest::Trust(trust.required_text("id", NAME_MAX, "OS-TRUST:trust")?))
+        }
         [] => Err(expecting("project, domain or system", "scope")),
         _ => Err(invalid("scope", "it must name exactly one of project, domain and system")),
     }

@@ -7,8 +7,8 @@ use rest::{Credentials, Delegation, NamedRef, Result, Scope};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
-use super::model::{AccessRule, AuditId, Credential, Known, Payload, TokenScope, audit_text, method_names};
-use crate::{assignments, fields::text_map};
+use super::model::{AccessRule, AuditId, Credential, Known, Payload, TokenScope, TrustRef, audit_text, method_names};
+use crate::{assignments, fields::text_map, trusts::store as trusts};
 
 /// The user as authentication sees it.
 #[derive(Clone, Debug)]
@@ -114,7 +114,16 @@ pub(crate) fn resolve(tx: &Tx<'_>, payload: Payload) -> Result<Option<Known>> {
     if place.epoch != payload.scope_epoch {
         return Ok(None);
     }
-    let mut roles = assignments::store::effective_roles(tx, &account.id, &payload.scope)?;
+    let trust = match &payload.trust_id {
+        None => None,
+        Some(id) => match find_trust(tx, id, &account.id, &payload.scope)? {
+            Some(found) => Some(found),
+            None => return Ok(None),
+        },
+    };
+    // The roles are those of whoever hands them on.
+    let holder = trust.as_ref().map_or(&account.id, |trust| &trust.root_trustor_id);
+    let mut roles = assignments::store::effective_roles(tx, holder, &payload.scope)?;
     if roles.is_empty() && payload.scope != TokenScope::Unscoped {
         return Ok(None);
     }
@@ -129,16 +138,32 @@ pub(crate) fn resolve(tx: &Tx<'_>, payload: Payload) -> Result<Option<Known>> {
         roles.retain(|role| granted.contains(&role.id));
         credential = Some(found);
     }
+    let mut user = NamedRef { id: account.id, name: account.name };
+    let mut user_domain = account.domain;
+    let mut trust_ref = None;
+    if let Some(found) = trust {
+        if !found.role_ids.iter().all(|id| roles.iter().any(|role| role.id == *id)) {
+            return Ok(None);
+        }
+        let granted = assignments::store::with_implied(tx, &found.role_ids)?;
+        roles.retain(|role| granted.contains(&role.id));
+        if found.trust.impersonation {
+            let trustor = found.trustor;
+            user = NamedRef { id: trustor.id, name: trustor.name };
+            user_domain = trustor.domain;
+        }
+        trust_ref = Some(found.trust);
+    }
     let at = |s: u32| OffsetDateTime::from_unix_timestamp(s.into()).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     let mut creds = Credentials {
-        user: NamedRef { id: account.id, name: account.name },
-        user_domain: account.domain,
+        user,
+        user_domain,
         scope: place.scope,
         roles,
         methods: method_names(payload.methods),
         audit_ids: payload.audit_ids(),
         delegation: Delegation {
-            trust_id: None,
+            trust_id: payload.trust_id.clone(),
             application_credential_id: payload.application_credential_id.clone(),
             restricted: credential.as_ref().is_some_and(|credential| credential.restricted),
         },
@@ -157,6 +182,7 @@ pub(crate) fn resolve(tx: &Tx<'_>, payload: Payload) -> Result<Option<Known>> {
         is_domain: place.is_domain,
         password_expires_at: account.password_expires_at,
         credential,
+        trust: trust_ref,
     }))
 }
 
@@ -203,6 +229,52 @@ fn find_credential(
         |row| row.get(0),
     )?;
     Ok(Some((credential, roles)))
+}
+
+/// A trust as a token needs it.
+struct Trusted {
+    trust: TrustRef,
+    trustor: Account,
+    /// Who held the roles before they were handed on for the first time.
+    root_trustor_id: String,
+    role_ids: Vec<String>,
+}
+
+/// The trust if it leads this trustee to this scope and everyone on the way is still enabled.
+fn find_trust(tx: &Tx<'_>, id: &str, trustee_id: &str, scope: &TokenScope) -> db::Result<Option<Trusted>> {
+    let Some(trust) = trusts::find(tx, id)? else { return Ok(None) };
+    let place = match scope {
+        TokenScope::Project(id) => Some(id),
+        TokenScope::Unscoped => None,
+        TokenScope::Domain(_) | TokenScope::System => return Ok(None),
+    };
+    if trust.trustee_user_id != trustee_id || trust.project_id.as_ref() != place {
+        return Ok(None);
+    }
+    let Some(trustor) = find_account(tx, &trust.trustor_user_id)?.filter(|trustor| trustor.enabled) else {
+        return Ok(None);
+    };
+    let mut root_trustor_id = trust.trustor_user_id.clone();
+    let mut above = trust.redelegated_trust_id.clone();
+    while let Some(id) = above {
+        let Some(parent) = trusts::find(tx, &id)? else { return Ok(None) };
+        if !find_account(tx, &parent.trustor_user_id)?.is_some_and(|account| account.enabled) {
+            return Ok(None);
+        }
+        root_trustor_id = parent.trustor_user_id;
+        above = parent.redelegated_trust_id;
+    }
+    let expires_s =
+        trust.expires_at.as_deref().and_then(clock::parse).map(|at| u32::try_from(at.unix_timestamp()).unwrap_or(0));
+    let role_ids = trusts::role_ids(tx, id)?;
+    let trust = TrustRef {
+        id: trust.id,
+        trustor_user_id: trust.trustor_user_id,
+        trustee_user_id: trust.trustee_user_id,
+        impersonation: trust.impersonation,
+        expires_s,
+    };
+    Ok(Some(Trusted { trust, trustor, root_trustor_id, role_ids }))
 }
 
 fn revoked(tx: &Tx<'_>, payload: &Payload) -> db::Result<bool> {

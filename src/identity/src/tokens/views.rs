@@ -49,5 +49,13 @@ pub(crate) fn token(known: &Known, catalog: Option<Value>) -> Value {
                 .collect();
         }
     }
+    if let Some(trust) = &known.trust {
+        token["OS-TRUST:trust"] = json!({
+            "id": trust.id,
+            "trustor_user": {"id": trust.trustor_user_id},
+            "trustee_user": {"id": trust.trustee_user_id},
+            "impersonation": trust.impersonation,
+        });
+    }
     json!({ "token": token })
 }
