@@ -20,6 +20,8 @@ use super::{EVENTS_KEPT, Observed, Rebooted, Running, VmError, VmEvent, VmEventK
 
 const FAKE: &str = "fake.json";
 const MAX_FAKE_BYTES: u64 = 4096;
+/// Beside the servers' directories: while it is there every start fails, with its text as the reason.
+const STARTS_FAIL: &str = "starts-fail";
 
 #[derive(Clone, Debug)]
 pub struct FakeDriver {
@@ -87,6 +89,7 @@ impl FakeDriver {
             let mut faults = self.faults();
             (!faults.next_starts_fail.is_empty()).then(|| faults.next_starts_fail.remove(0))
         };
+        let fault = fault.or_else(|| std::fs::read_to_string(self.inner.servers.join(STARTS_FAIL)).ok());
         if let Some(reason) = fault {
             return Err(VmError::StartFailed { server_id, reason });
         }
@@ -261,6 +264,18 @@ impl FakeDriver {
     /// The next start of any server fails with this reason; several queue up.
     pub fn fail_next_start(&self, reason: impl Into<String>) {
         self.faults().next_starts_fail.push(reason.into());
+    }
+
+    /// Every start fails with this reason, also in processes to come; `None` ends it.
+    ///
+    /// # Errors
+    /// When the file that says so cannot be written or removed.
+    pub fn fail_every_start(&self, reason: Option<&str>) -> std::io::Result<()> {
+        let path = self.inner.servers.join(STARTS_FAIL);
+        match reason {
+            Some(reason) => std::fs::write(path, reason),
+            None => std::fs::remove_file(path),
+        }
     }
 
     fn faults(&self) -> MutexGuard<'_, Faults> {

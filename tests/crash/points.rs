@@ -1,0 +1,410 @@
+//! Every operation, death at every point, in process.
+//!
+//! A story runs once undisturbed and says how many points it passes and what it ends with. Then it runs once for each
+//! point, with everything stopped there and a new process on what was left, and must end with the very same.
+
+use std::collections::BTreeSet;
+
+use kit::{Method, Persona::Admin, Reply, TestCloud, wait_for};
+use serde_json::{Value, json};
+use tasks::Faults;
+use uuid::Uuid;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Story {
+    Create,
+    CreateWithConfigDrive,
+    CreateThatFails,
+    CreateThenDeleteAtOnce,
+    /// The delete comes to the process after the one that died.
+    CreateThenDeleteAfterDeath,
+    Start,
+    Stop,
+    RebootSoft,
+    RebootHard,
+    RebootHardOfStopped,
+    Delete,
+    DeleteOfStopped,
+    DeleteOfFailed,
+    Import,
+    ImportThatIsRefused,
+}
+
+const NO_START: &str = "the machine has no room";
+
+/// Longer than any pause between tries.
+const PAUSE: time::Duration = time::Duration::seconds(60);
+
+struct Run {
+    end: Value,
+    passed: u64,
+}
+
+impl Story {
+    fn is_image(self) -> bool {
+        matches!(self, Self::Import | Self::ImportThatIsRefused)
+    }
+
+    /// How the row must look at the end of an undisturbed run, so that two equal failures are no success.
+    fn expected(self) -> Value {
+        match self {
+            Self::Create | Self::CreateWithConfigDrive | Self::Start => json!(["active", null, 1]),
+            Self::RebootSoft | Self::RebootHard | Self::RebootHardOfStopped => json!(["active", null, 1]),
+            Self::Stop => json!(["stopped", null, 4]),
+            Self::CreateThatFails => json!(["error", null, 0]),
+            Self::Import => json!("active"),
+            Self::ImportThatIsRefused => json!("queued"),
+            Self::CreateThenDeleteAtOnce
+            | Self::CreateThenDeleteAfterDeath
+            | Self::Delete
+            | Self::DeleteOfStopped
+            | Self::DeleteOfFailed => Value::Null,
+        }
+    }
+
+    /// What must be there before, made by a process that does not die.
+    async fn prepare(self, cloud: &TestCloud) -> Option<String> {
+        match self {
+            Self::Create
+            | Self::CreateWithConfigDrive
+            | Self::CreateThenDeleteAtOnce
+            | Self::CreateThenDeleteAfterDeath => {
+                cloud.image().await;
+                None
+            }
+            Self::CreateThatFails => {
+                cloud.image().await;
+                cloud.vms().fail_every_start(Some(NO_START)).unwrap();
+                None
+            }
+            Self::Stop | Self::RebootSoft | Self::RebootHard | Self::Delete => Some(boot(cloud).await),
+            Self::Start | Self::RebootHardOfStopped | Self::DeleteOfStopped => {
+                let id = boot(cloud).await;
+                cloud.as_(Admin).action(&id, json!({"os-stop": null})).await.expect(202);
+                cloud.wait_for_status(Admin, &id, "SHUTOFF").await;
+                Some(id)
+            }
+            Self::DeleteOfFailed => {
+                cloud.vms().fail_every_start(Some(NO_START)).unwrap();
+                let id = created(ask(cloud, json!({})).await);
+                settle(cloud, &id, None).await;
+                cloud.wait_for_status(Admin, &id, "ERROR").await;
+                cloud.vms().fail_every_start(None).unwrap();
+                Some(id)
+            }
+            Self::Import | Self::ImportThatIsRefused => {
+                let format = if self == Self::Import { "raw" } else { "qcow2" };
+                let body = json!({"name": "guest", "disk_format": format, "container_format": "bare"});
+                let image = cloud.as_(Admin).post("/image/v2/images", body).await.expect(201);
+                let id = image["id"].as_str().unwrap().to_owned();
+                let headers = [("content-type", "application/octet-stream")];
+                let path = format!("/image/v2/images/{id}/stage");
+                cloud.as_(Admin).raw(Method::PUT, &path, &headers, vec![7; 100_000]).await.expect(204);
+                Some(id)
+            }
+        }
+    }
+
+    /// The request itself, to a process that may die. Answers the id of what it is about.
+    async fn act(self, cloud: &TestCloud, prepared: Option<String>) -> String {
+        let admin = cloud.as_(Admin);
+        let action = |body: Value| {
+            let (admin, id) = (admin.clone(), prepared.clone().unwrap_or_default());
+            async move {
+                admin.action(&id, body).await.expect(202);
+                id
+            }
+        };
+        match self {
+            Self::Create | Self::CreateThatFails | Self::CreateThenDeleteAfterDeath => {
+                created(ask(cloud, json!({})).await)
+            }
+            Self::CreateWithConfigDrive => {
+                let changes = json!({"config_drive": true, "user_data": kit::base64("#!/bin/sh\n")});
+                created(ask(cloud, changes).await)
+            }
+            Self::CreateThenDeleteAtOnce => {
+                let id = created(ask(cloud, json!({})).await);
+                delete(cloud, &id).await;
+                id
+            }
+            Self::Start => action(json!({"os-start": null})).await,
+            Self::Stop => action(json!({"os-stop": null})).await,
+            Self::RebootSoft => action(json!({"reboot": {"type": "SOFT"}})).await,
+            Self::RebootHard | Self::RebootHardOfStopped => action(json!({"reboot": {"type": "HARD"}})).await,
+            Self::Delete | Self::DeleteOfStopped | Self::DeleteOfFailed => {
+                let id = prepared.unwrap();
+                delete(cloud, &id).await;
+                id
+            }
+            Self::Import | Self::ImportThatIsRefused => {
+                let id = prepared.unwrap();
+                let body = json!({"method": {"name": "glance-direct"}});
+                admin.post(&format!("/image/v2/images/{id}/import"), body).await.expect(202);
+                id
+            }
+        }
+    }
+}
+
+async fn ask(cloud: &TestCloud, changes: Value) -> Reply {
+    cloud.ask_for_server(Admin, changes).await
+}
+
+async fn boot(cloud: &TestCloud) -> String {
+    cloud.boot(Admin, json!({})).await
+}
+
+fn created(reply: Reply) -> String {
+    reply.expect(202)["server"]["id"].as_str().unwrap().to_owned()
+}
+
+async fn delete(cloud: &TestCloud, id: &str) {
+    cloud.as_(Admin).delete(&format!("/compute/v2.1/servers/{id}")).await.expect(204);
+}
+
+/// Waits until nothing is being done to `id`, or the process has died at point `die_at`. Pauses between tries are skipped.
+async fn settle(cloud: &TestCloud, id: &str, die_at: Option<u64>) {
+    let faults = cloud.faults();
+    let db = &cloud.inner().db;
+    wait_for(&format!("{id} to settle"), async || {
+        if die_at.is_some_and(|point| faults.passed() >= point) {
+            return Ok(());
+        }
+        // Points come in pairs; in between, something is being done. Read first: the last pair is of the last record.
+        let between = faults.passed() % 2 == 1;
+        let tasks = db
+            .read_blocking(|tx| {
+                let sql = "SELECT not_before_ms, kind || ' ' || state FROM tasks_task WHERE resource = ?";
+                tx.list(sql, [id], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))
+            })
+            .map_err(|error: db::Error| error.to_string())?;
+        let Some((not_before_ms, state)) = tasks.first() else {
+            return if between { Err("the last record".to_owned()) } else { Ok(()) };
+        };
+        if i128::from(*not_before_ms) * 1_000_000 > cloud.clock.now().unix_timestamp_nanos() {
+            cloud.clock.advance(PAUSE);
+            db.generation("tasks").bump();
+        }
+        Err(state.clone())
+    })
+    .await;
+}
+
+fn names(path: &std::path::Path) -> BTreeSet<String> {
+    let Ok(entries) = std::fs::read_dir(path) else { return BTreeSet::new() };
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// Everything there is of one server or image, without what differs between any two: ids, times, addresses.
+async fn end_state(cloud: &TestCloud, story: Story, id: &str) -> Value {
+    if story.is_image() { image_state(cloud, id) } else { server_state(cloud, id).await }
+}
+
+fn image_state(cloud: &TestCloud, id: &str) -> Value {
+    let rows = cloud.inner().db.read_blocking(|tx| {
+        tx.list(
+            "SELECT status, json_array(size_bytes, virtual_size_bytes, checksum, upload_id, staged_size_bytes,
+                                       staged_checksum, os_hash_value) FROM images_image WHERE id = ?",
+            [id],
+            |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)),
+        )
+    });
+    let rows: Vec<(String, String)> = rows.map_err(|error: db::Error| error).unwrap();
+    let of_image = |folder: &str| -> Vec<String> {
+        let all = names(&cloud.state().join("images").join(folder));
+        let mine = all.into_iter().filter(|name| name.starts_with(id));
+        mine.map(|name| name.replace(id, "ID")).collect()
+    };
+    json!({
+        "row": rows.first().map(|(status, _)| status),
+        "rest": rows.first().map(|(_, rest)| rest),
+        "data": of_image("data"),
+        "staging": of_image("staging"),
+        "log": log(cloud, id),
+    })
+}
+
+/// How the last operation ended.
+fn log(cloud: &TestCloud, id: &str) -> Value {
+    let last = cloud.inner().db.read_blocking(|tx| {
+        let sql =
+            "SELECT json_array(action, result, message) FROM tasks_log WHERE resource = ? ORDER BY generation DESC";
+        tx.list(sql, [id], |row| row.get::<_, String>(0))
+    });
+    let last: Vec<String> = last.map_err(|error: db::Error| error).unwrap();
+    last.first().map_or(Value::Null, |text| serde_json::from_str(text).unwrap())
+}
+
+async fn server_state(cloud: &TestCloud, id: &str) -> Value {
+    let read = |sql: &'static str| {
+        let rows = cloud.inner().db.read_blocking(|tx| tx.list(sql, [id], |row| row.get::<_, String>(0)));
+        let rows: Vec<String> = rows.map_err(|error: db::Error| error).unwrap();
+        rows.iter().map(|text| serde_json::from_str::<Value>(text).unwrap()).collect::<Vec<_>>()
+    };
+    let row = read("SELECT json_array(vm_state, task_state, power_state) FROM compute_server WHERE id = ?");
+    let ports = read("SELECT json_quote(port_id) FROM compute_server_nic WHERE server_id = ? ORDER BY position");
+    let own = |port: &dyn ToString| ports.contains(&json!(port.to_string()));
+    let host = cloud.host().state();
+    let uuid = Uuid::parse_str(id).unwrap();
+    let vm = match cloud.inner().compute.driver().observe(uuid).await.unwrap() {
+        compute::vms::Observed::Running(running) => json!(["running", running.state]),
+        compute::vms::Observed::Gone(gone) => {
+            json!(["gone", gone.exit.map(|exit| (format!("{:?}", exit.cause), exit.requested))])
+        }
+        other => json!(format!("{other:?}")),
+    };
+    json!({
+        "row": row.first(),
+        "fault": read("SELECT json_quote(json_extract(fault, '$.message')) FROM compute_server
+                       WHERE id = ? AND fault IS NOT NULL"),
+        "allocations": read("SELECT json_array(a.class_id, a.used) FROM placement_allocation a
+                             JOIN placement_consumer c ON c.id = a.consumer_id WHERE c.uuid = ? ORDER BY a.class_id"),
+        "ports": read("SELECT json_array(device_owner, host_id <> '', plugged, problem,
+                         (SELECT count(*) FROM network_fixed_ip f WHERE f.port_id = p.id))
+                       FROM network_port p WHERE device_id = ?"),
+        "taps": host.taps.iter().filter(|(_, port)| own(port)).count(),
+        // No port of anybody else's is plugged here, and none of a server that is gone.
+        "foreign taps": host.taps.iter().filter(|(_, port)| !own(port)).count(),
+        "firewalls": host.firewalls.values().flatten().filter(|wall| own(&wall.port_id)).count(),
+        "vm": vm,
+        "files": names(&cloud.state().join("servers").join(id)),
+        "log": log(cloud, id),
+    })
+}
+
+/// One run of the story on a cloud without servers, which has none afterwards.
+async fn run(cloud: &mut TestCloud, story: Story, die_at: Option<u64>, expected: Option<&Value>) -> Run {
+    let prepared = story.prepare(cloud).await;
+    cloud.crash_at(die_at.map_or_else(Faults::default, Faults::dying_at)).await;
+    let id = story.act(cloud, prepared).await;
+    settle(cloud, &id, die_at).await;
+    let passed = cloud.faults().passed();
+    if die_at.is_some_and(|point| passed >= point) {
+        cloud.crash().await;
+    }
+    if story == Story::CreateThenDeleteAfterDeath {
+        delete(cloud, &id).await;
+    }
+    settle(cloud, &id, None).await;
+    // What converges may do so after the operation.
+    let end = wait_for(&format!("{story:?} that died at {die_at:?} to end well"), async || {
+        let end = end_state(cloud, story, &id).await;
+        let well = match expected {
+            Some(expected) => end == *expected,
+            None => end["row"] == story.expected() && end["foreign taps"].as_u64().unwrap_or(0) == 0,
+        };
+        let wanted = expected.map(ToString::to_string).unwrap_or_default();
+        if well { Ok(end) } else { Err(format!("\n  it ended as {end}\n  and not as   {wanted}")) }
+    })
+    .await;
+    if story == Story::CreateThatFails {
+        cloud.vms().fail_every_start(None).unwrap();
+    }
+    if story.is_image() {
+        cloud.as_(Admin).delete(&format!("/image/v2/images/{id}")).await.expect(204);
+    } else if !story.expected().is_null() {
+        cloud.delete_server(Admin, &id).await;
+    }
+    cloud.wait_for_no_leaks().await;
+    Run { end, passed }
+}
+
+async fn dies_everywhere(story: Story) {
+    let mut cloud = TestCloud::configured("").await;
+    let undisturbed = run(&mut cloud, story, None, None).await;
+    assert!(undisturbed.passed >= 2, "{story:?} passes no point at all");
+    let (mut deaths, mut point) = (0, 1);
+    // Of two requests at once, the second can come early or late: a run may have fewer points than another.
+    let mut spare = if story == Story::CreateThenDeleteAtOnce { 4 } else { 0 };
+    loop {
+        let again = run(&mut cloud, story, Some(point), Some(&undisturbed.end)).await;
+        if again.passed >= point {
+            deaths += 1;
+        } else if spare == 0 {
+            break;
+        } else {
+            spare -= 1;
+        }
+        point += 1;
+    }
+    println!("{story:?}: died at each of {deaths} points, ends as if it never had: {}", undisturbed.end);
+    if story != Story::CreateThenDeleteAtOnce {
+        assert_eq!(deaths, undisturbed.passed, "{story:?} was to die at every point that it passes");
+    }
+}
+
+#[tokio::test]
+async fn a_create_survives_death_at_every_point() {
+    dies_everywhere(Story::Create).await;
+}
+
+#[tokio::test]
+async fn a_create_with_a_config_drive_survives_death_at_every_point() {
+    dies_everywhere(Story::CreateWithConfigDrive).await;
+}
+
+#[tokio::test]
+async fn a_create_that_fails_says_why_and_leaves_nothing_whatever_dies_meanwhile() {
+    dies_everywhere(Story::CreateThatFails).await;
+}
+
+#[tokio::test]
+async fn a_delete_during_a_create_wins_whatever_dies_meanwhile() {
+    dies_everywhere(Story::CreateThenDeleteAtOnce).await;
+}
+
+#[tokio::test]
+async fn a_delete_after_a_death_during_a_create_wins() {
+    dies_everywhere(Story::CreateThenDeleteAfterDeath).await;
+}
+
+#[tokio::test]
+async fn a_start_survives_death_at_every_point() {
+    dies_everywhere(Story::Start).await;
+}
+
+#[tokio::test]
+async fn a_stop_survives_death_at_every_point() {
+    dies_everywhere(Story::Stop).await;
+}
+
+#[tokio::test]
+async fn a_soft_reboot_survives_death_at_every_point() {
+    dies_everywhere(Story::RebootSoft).await;
+}
+
+#[tokio::test]
+async fn a_hard_reboot_survives_death_at_every_point() {
+    dies_everywhere(Story::RebootHard).await;
+}
+
+#[tokio::test]
+async fn a_hard_reboot_of_a_stopped_server_survives_death_at_every_point() {
+    dies_everywhere(Story::RebootHardOfStopped).await;
+}
+
+#[tokio::test]
+async fn a_delete_survives_death_at_every_point() {
+    dies_everywhere(Story::Delete).await;
+}
+
+#[tokio::test]
+async fn a_delete_of_a_stopped_server_survives_death_at_every_point() {
+    dies_everywhere(Story::DeleteOfStopped).await;
+}
+
+#[tokio::test]
+async fn a_delete_of_a_failed_server_survives_death_at_every_point() {
+    dies_everywhere(Story::DeleteOfFailed).await;
+}
+
+#[tokio::test]
+async fn an_image_import_survives_death_at_every_point() {
+    dies_everywhere(Story::Import).await;
+}
+
+#[tokio::test]
+async fn a_refused_image_import_says_why_and_leaves_nothing_whatever_dies_meanwhile() {
+    dies_everywhere(Story::ImportThatIsRefused).await;
+}
