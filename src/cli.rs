@@ -215,16 +215,17 @@ fn run(command: Command, out: &mut dyn Write) -> Result<ExitCode, Failure> {
         Command::Serve(arguments) => {
             let config = arguments.load()?;
             logging::init(&config.log)?;
-            runtime()?.block_on(serve::run(config))?;
+            run_to_end(serve::run(config))?;
         }
         Command::Down(place) => {
             let config = place.load()?;
             logging::init(&config.log)?;
-            runtime()?.block_on(serve::down(config))?;
+            run_to_end(serve::down(config))?;
         }
         Command::Doctor(arguments) => {
             quiet()?;
-            let report = runtime()?.block_on(doctor::examine(&arguments.place.load()?));
+            let config = arguments.place.load()?;
+            let report = run_to_end(async { Ok(doctor::examine(&config).await) })?;
             if arguments.json {
                 writeln!(out, "{}", report.to_json())?;
             } else {
@@ -254,9 +255,13 @@ fn run(command: Command, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+/// Runs to the end, and does not wait for what other threads still do: all of that is safe to cut off, as by a crash.
+fn run_to_end<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    Ok(runtime.map_err(|error| format!("cannot start threads: {error}"))?)
+    let runtime = runtime.map_err(|error| format!("cannot start threads: {error}"))?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_background();
+    result
 }
 
 /// Answers on a terminal need no log of how they were found.

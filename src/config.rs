@@ -160,11 +160,6 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Int { default: 1 << 40, min: 1 << 20, max: 1 << 50 },
         doc: "The largest image that may be uploaded, in bytes.",
     },
-    Key {
-        name: "limits.json_body_bytes",
-        kind: Kind::Int { default: 114_688, min: 16_384, max: 64 << 20 },
-        doc: "The largest JSON request body that is read, in bytes.",
-    },
     quota(
         "quota.instances",
         10,
@@ -303,7 +298,6 @@ pub struct Scheduling {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     pub image_bytes: u64,
-    pub json_body_bytes: usize,
 }
 
 /// Defaults of a project; -1 is unlimited.
@@ -688,10 +682,7 @@ impl From<&Values> for Config {
                 reserved_memory_mib: values.unsigned("scheduling.reserved_memory_mib"),
                 reserved_disk_gib: values.unsigned("scheduling.reserved_disk_gib"),
             },
-            limits: Limits {
-                image_bytes: values.unsigned("limits.image_bytes"),
-                json_body_bytes: usize::try_from(values.int("limits.json_body_bytes")).unwrap_or(0),
-            },
+            limits: Limits { image_bytes: values.unsigned("limits.image_bytes") },
             quota: Quota {
                 instances: values.int("quota.instances"),
                 cores: values.int("quota.cores"),

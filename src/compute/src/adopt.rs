@@ -38,8 +38,11 @@ pub async fn adopt(app: &App) -> Result<()> {
                     Some(Observed::Gone(gone)) if gone.boot_id.is_some_and(|then| then != boot_id) && resume => {
                         restart(tx, &server, &now)?;
                     }
-                    None if resume && server.launched_at.is_some() => restart(tx, &server, &now)?,
-                    Some(Observed::Gone(_) | Observed::Absent) | None => {
+                    Some(Observed::Absent) | None => {
+                        let why = "The server's directory with its disks is gone.";
+                        store::fail(tx, &server.id, PowerState::NoState, why, &now)?;
+                    }
+                    Some(Observed::Gone(_)) => {
                         tracing::info!(server.id = server.id, "the server's process is gone, it is shut off");
                         store::settle(tx, &server.id, VmState::Stopped, PowerState::Shutdown, &now)?;
                     }

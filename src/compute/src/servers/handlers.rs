@@ -85,10 +85,14 @@ async fn list(app: App, ctx: Ctx, params: Params, detail: bool) -> Result<Reply>
     ctx.allow(rule, &own)?;
     let mut rest = params.clone();
     let mut page = store::LIST.page(&mut rest)?;
-    let mut all = rest.take_bool("all_tenants").unwrap_or(None).unwrap_or(false) || rest.has("all_tenants");
-    if params.get("all_tenants").and_then(rest::parse_bool) == Some(false) {
-        all = false;
-    }
+    let all = match rest.take("all_tenants").as_deref() {
+        None => false,
+        // Upstream's: the parameter without a value asks for all.
+        Some("") => true,
+        Some(text) => ::rest::parse_bool(text).ok_or_else(|| {
+            Error::bad_request(format!("Invalid value {text:?} for all_tenants: expected a boolean."))
+        })?,
+    };
     if all {
         ctx.allow(rule_all, &own)?;
     } else {
@@ -196,19 +200,21 @@ fn sight(ctx: &Ctx, owner: &::policy::Target) -> Result<Sight> {
     Ok(Sight {
         extended: ctx.may(policy::EXTENDED, owner)?,
         host_status: ctx.since(2, 16) && ctx.may(policy::SHOW_HOST_STATUS, owner)?,
+        own_fields: false,
     })
 }
 
 pub(crate) async fn show(State(app): State<App>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {
     let server = visible(&app, &ctx, &id, policy::SHOW).await?;
-    one(&app, &ctx, server).await
+    one(&app, &ctx, server, false).await
 }
 
-async fn one(app: &App, ctx: &Ctx, server: Server) -> Result<Reply> {
+async fn one(app: &App, ctx: &Ctx, server: Server, own_fields: bool) -> Result<Reply> {
     let id = server.id.clone();
     let (interfaces, tags) =
         app.db.read(move |tx| Ok::<_, Error>((network_info::of_servers(tx, &[&id])?, store::tags(tx, &id)?))).await?;
-    let sight = sight(ctx, &target(&[("project_id", &server.project_id), ("user_id", &server.user_id)]))?;
+    let owner = target(&[("project_id", &server.project_id), ("user_id", &server.user_id)]);
+    let sight = Sight { own_fields, ..sight(ctx, &owner)? };
     let view = views::show(ctx, &app.options, &server, interfaces.of(&server.id), &tags, sight);
     Ok(Reply::ok(&json!({"server": view})))
 }
@@ -348,7 +354,8 @@ pub(crate) async fn update(
             Ok::<_, Error>(server)
         })
         .await?;
-    one(&app, &ctx, server).await
+    let own_fields = !ctx.since(2, 75);
+    one(&app, &ctx, server, own_fields).await
 }
 
 pub(crate) async fn delete(State(app): State<App>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {

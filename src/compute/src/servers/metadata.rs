@@ -106,9 +106,10 @@ async fn change(
 ) -> Result<BTreeMap<String, String>> {
     let server = visible(app, ctx, id, rule).await?;
     super::handlers::refuse_locked(ctx, &server)?;
-    let (now, max) = (app.clock.now_text(), app.options.quotas.metadata_items);
+    let (now, defaults) = (app.clock.now_text(), app.options.quotas.clone());
     app.db
         .write(move |tx| {
+            let max = crate::limits::store::of_project(tx, &server.project_id, &defaults)?.metadata_items;
             let mut metadata = store::get(tx, &server.id)?.metadata;
             edit(&mut metadata)?;
             if max >= 0 && i64::try_from(metadata.len()).unwrap_or(i64::MAX) > max {

@@ -13,6 +13,8 @@ pub(crate) struct Sight {
     /// `OS-EXT-SRV-ATTR`
     pub extended: bool,
     pub host_status: bool,
+    /// Only the server's own fields: what PUT answers before 2.75.
+    pub own_fields: bool,
 }
 
 pub(crate) fn links(ctx: &Ctx, id: &str) -> Value {
@@ -58,7 +60,7 @@ pub(crate) fn show(
     put("flavor", flavor(ctx, server));
     put("created", json!(db::clock::seconds(&server.created_at)));
     put("updated", json!(db::clock::seconds(&server.updated_at)));
-    put("addresses", addresses(interfaces));
+    put("addresses", addresses(interfaces, !sight.own_fields));
     put("accessIPv4", json!(server.access_ipv4));
     put("accessIPv6", json!(server.access_ipv6));
     put("links", links(ctx, &server.id));
@@ -74,39 +76,41 @@ pub(crate) fn show(
             json!({"code": fault.code, "message": fault.message, "created": db::clock::seconds(&fault.created)}),
         );
     }
-    let zone = if on_host(server) { options.availability_zone.as_str() } else { "" };
-    put("OS-EXT-AZ:availability_zone", json!(server.availability_zone.as_deref().unwrap_or(zone)));
-    put("config_drive", json!(if server.config_drive { "True" } else { "" }));
-    put("key_name", json!(server.key_name));
-    put("OS-SRV-USG:launched_at", json!(server.launched_at.as_deref().map(db::clock::naive)));
-    put("OS-SRV-USG:terminated_at", Value::Null);
-    let groups = security_groups(interfaces);
-    if !groups.is_empty() {
-        put("security_groups", json!(groups.iter().map(|name| json!({"name": name})).collect::<Vec<_>>()));
-    }
-    put("OS-EXT-STS:task_state", json!(server.task_state));
-    put("OS-EXT-STS:vm_state", json!(server.vm_state.as_str()));
-    put("OS-EXT-STS:power_state", json!(server.power_state));
-    put("os-extended-volumes:volumes_attached", json!([]));
-    if sight.extended {
-        let host = on_host(server).then_some(&options.host_name);
-        put("OS-EXT-SRV-ATTR:host", json!(host));
-        put("OS-EXT-SRV-ATTR:hypervisor_hostname", json!(host));
-        put("OS-EXT-SRV-ATTR:instance_name", json!(server.instance_name()));
-        if ctx.since(2, 3) {
-            put("OS-EXT-SRV-ATTR:reservation_id", json!(server.reservation_id));
-            put("OS-EXT-SRV-ATTR:launch_index", json!(server.launch_index));
-            put("OS-EXT-SRV-ATTR:hostname", json!(server.hostname));
-            put("OS-EXT-SRV-ATTR:kernel_id", json!(""));
-            put("OS-EXT-SRV-ATTR:ramdisk_id", json!(""));
-            put("OS-EXT-SRV-ATTR:root_device_name", json!("/dev/vda"));
-            put("OS-EXT-SRV-ATTR:user_data", json!(server.user_data));
+    if !sight.own_fields {
+        let zone = if on_host(server) { options.availability_zone.as_str() } else { "" };
+        put("OS-EXT-AZ:availability_zone", json!(server.availability_zone.as_deref().unwrap_or(zone)));
+        put("config_drive", json!(if server.config_drive { "True" } else { "" }));
+        put("key_name", json!(server.key_name));
+        put("OS-SRV-USG:launched_at", json!(server.launched_at.as_deref().map(db::clock::naive)));
+        put("OS-SRV-USG:terminated_at", Value::Null);
+        let groups = security_groups(interfaces);
+        if !groups.is_empty() {
+            put("security_groups", json!(groups.iter().map(|name| json!({"name": name})).collect::<Vec<_>>()));
+        }
+        put("OS-EXT-STS:task_state", json!(server.task_state));
+        put("OS-EXT-STS:vm_state", json!(server.vm_state.as_str()));
+        put("OS-EXT-STS:power_state", json!(server.power_state));
+        put("os-extended-volumes:volumes_attached", json!([]));
+        if sight.extended {
+            let host = on_host(server).then_some(&options.host_name);
+            put("OS-EXT-SRV-ATTR:host", json!(host));
+            put("OS-EXT-SRV-ATTR:hypervisor_hostname", json!(host));
+            put("OS-EXT-SRV-ATTR:instance_name", json!(server.instance_name()));
+            if ctx.since(2, 3) {
+                put("OS-EXT-SRV-ATTR:reservation_id", json!(server.reservation_id));
+                put("OS-EXT-SRV-ATTR:launch_index", json!(server.launch_index));
+                put("OS-EXT-SRV-ATTR:hostname", json!(server.hostname));
+                put("OS-EXT-SRV-ATTR:kernel_id", json!(""));
+                put("OS-EXT-SRV-ATTR:ramdisk_id", json!(""));
+                put("OS-EXT-SRV-ATTR:root_device_name", json!("/dev/vda"));
+                put("OS-EXT-SRV-ATTR:user_data", json!(server.user_data));
+            }
         }
     }
     if ctx.since(2, 9) {
         put("locked", json!(server.locked()));
     }
-    if ctx.since(2, 16) && sight.host_status {
+    if ctx.since(2, 16) && sight.host_status && !sight.own_fields {
         put("host_status", json!(if on_host(server) { "UP" } else { "" }));
     }
     if ctx.since(2, 19) {
@@ -147,12 +151,12 @@ fn flavor(ctx: &Ctx, server: &Server) -> Value {
     })
 }
 
-pub(crate) fn addresses(interfaces: &[Interface]) -> Value {
+pub(crate) fn addresses(interfaces: &[Interface], extended: bool) -> Value {
     let mut networks = Map::new();
     for interface in interfaces {
         let list = networks.entry(interface.network_name.clone()).or_insert_with(|| json!([]));
         if let Value::Array(list) = list {
-            list.extend(addresses_of(interface, true));
+            list.extend(addresses_of(interface, extended));
         }
     }
     Value::Object(networks)
