@@ -58,7 +58,8 @@ fn random_password() -> String {
 
 fn password_in(openrc: &str) -> Option<String> {
     let line = openrc.lines().find_map(|line| line.strip_prefix("export OS_PASSWORD="))?;
-    Some(line.trim().trim_matches('\'').replace("'\\''", "'"))
+    let quoted = line.trim().strip_prefix('\'')?.strip_suffix('\'')?;
+    Some(quoted.replace("'\\''", "'"))
 }
 
 fn write_files(layout: &Layout, config: &Config, authority: &str, password: &str) -> io::Result<()> {
