@@ -114,6 +114,9 @@ pub fn drop_root(spec: &VmSpec, walls: &mut Isolation) -> io::Result<()> {
             setresgid(gid, gid, gid)?;
             // Leaving uid 0 behind clears every capability.
             setresuid(uid, uid, uid)?;
+            // No other process of this user (there should be none) may look into this one. Without a user of its own
+            // this would only keep the supervisor from seeing which files the process has open.
+            nix::sys::prctl::set_dumpable(false)?;
         }
         Some(id) if Uid::effective().as_raw() == id => {}
         Some(id) => {
@@ -125,8 +128,6 @@ pub fn drop_root(spec: &VmSpec, walls: &mut Isolation) -> io::Result<()> {
         None => walls.missing.push("no user of its own was asked for".to_owned()),
     }
     nix::sys::prctl::set_no_new_privs()?;
-    // No other process of this user (there should be none) may look into this one.
-    nix::sys::prctl::set_dumpable(false)?;
     walls.uid = Uid::effective().as_raw();
     Ok(())
 }

@@ -30,9 +30,16 @@ pub fn path_of(server_id: Uuid) -> Option<PathBuf> {
 /// Make the cgroup and move the calling process in.
 pub fn enter(server_id: Uuid) -> io::Result<PathBuf> {
     let path = path_of(server_id).ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "cgroup2 is not mounted"))?;
-    fs::create_dir_all(&path)?;
-    fs::write(path.join("cgroup.procs"), "0")?;
-    Ok(path)
+    let mut tries = 0;
+    loop {
+        let entered = fs::create_dir_all(&path).and_then(|()| fs::write(path.join("cgroup.procs"), "0"));
+        match entered {
+            Ok(()) => return Ok(path),
+            // A supervisor that tidies up after the last process of this server has just removed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && tries < 10 => tries += 1,
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// True if any process is in it. A cgroup that does not exist has none.
@@ -48,10 +55,13 @@ pub fn kill(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Remove it, once empty. One that does not exist is no error.
+/// Remove it, once empty, and what held it if it was the last. One that does not exist is no error.
 pub fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
     }
+    // Others are in it, or somebody is just about to be: either way it stays.
+    let _ = path.parent().map(fs::remove_dir);
+    Ok(())
 }

@@ -635,9 +635,22 @@ async fn watch(server_id: Uuid, directory: ServerDirectory, mut last: Option<u64
                 _ => None,
             };
             let _ = events.send(VmEvent { server_id, generation, kind: VmEventKind::Gone { exit } });
+            tidy_cgroup(server_id).await;
             return;
         }
         pause = (pause * 2).min(Duration::from_secs(2));
+    }
+}
+
+/// Remove the cgroup of a VM that has ended, which its process leaves an instant after its lock. Best effort: `remove`
+/// insists.
+async fn tidy_cgroup(server_id: Uuid) {
+    let Some(group) = cgroup::path_of(server_id) else { return };
+    for _ in 0..100 {
+        if cgroup::remove(&group).is_ok() || !group.exists() {
+            return;
+        }
+        sleep(Duration::from_millis(10)).await;
     }
 }
 
