@@ -20,6 +20,17 @@ use crate::{Client, Persona, personas::Login};
 /// The name by which tests reach the cloud; it stands in every link.
 pub const HOST: &str = "cloud.test";
 
+/// Ratios so large that the machine under the tests does not matter: servers here take nothing. `configured` overrides.
+const DEFAULTS: &[(&str, &str)] = &[
+    ("driver", "\"fake\""),
+    ("public_host", "\"cloud.test\""),
+    ("scheduling.cpu_allocation_ratio", "100.0"),
+    ("scheduling.ram_allocation_ratio", "100.0"),
+    ("scheduling.disk_allocation_ratio", "100.0"),
+    ("scheduling.reserved_memory_mib", "0"),
+    ("scheduling.reserved_disk_gib", "0"),
+];
+
 /// A cloud of one test.
 pub struct TestCloud {
     /// Time, for everything in this cloud.
@@ -27,6 +38,8 @@ pub struct TestCloud {
     pub(crate) logins: tokio::sync::Mutex<HashMap<Persona, Login>>,
     pub(crate) image: OnceCell<String>,
     config: String,
+    /// Outlives a process that dies, as a kernel does.
+    machine: FakeHost,
     process: Option<Process>,
     state: tempfile::TempDir,
 }
@@ -47,19 +60,16 @@ impl TestCloud {
     /// A new cloud with these lines added to its configuration file.
     pub async fn configured(lines: &str) -> Self {
         let state = tempfile::Builder::new().prefix("solostack-test-").tempdir_in(roomy()).expect("a state directory");
-        // Ratios so large that the machine under the tests does not matter; servers here take nothing.
-        let config = format!(
-            "state_dir = {:?}\ndriver = \"fake\"\npublic_host = \"{HOST}\"\n\
-             scheduling.cpu_allocation_ratio = 100.0\nscheduling.ram_allocation_ratio = 100.0\n\
-             scheduling.disk_allocation_ratio = 100.0\nscheduling.reserved_memory_mib = 0\n\
-             scheduling.reserved_disk_gib = 0\n{lines}\n",
-            state.path().to_str().expect("a path that is text"),
-        );
+        let own: Vec<&str> = lines.lines().filter_map(|line| line.split('=').next()).map(str::trim).collect();
+        let defaults = DEFAULTS.iter().filter(|(key, _)| !own.contains(key));
+        let defaults: String = defaults.map(|(key, value)| format!("{key} = {value}\n")).collect();
+        let config = format!("state_dir = {:?}\n{defaults}{lines}\n", state.path().to_str().expect("a path of text"));
         let mut cloud = Self {
             clock: Clock::default(),
             logins: tokio::sync::Mutex::default(),
             image: OnceCell::new(),
             config,
+            machine: FakeHost::new(),
             process: None,
             state,
         };
@@ -71,7 +81,7 @@ impl TestCloud {
         let config = config::resolve(&self.config, &[])
             .unwrap_or_else(|problems| panic!("the test's configuration is refused: {problems:?}"));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let hooks = Hooks { clock: self.clock.clone(), faults: faults.clone() };
+        let hooks = Hooks { clock: self.clock.clone(), faults: faults.clone(), machine: self.machine.clone() };
         let opening = runtime.spawn(async move {
             let lock = StateLock::take(&config.state_dir)?;
             Cloud::open(&config, lock, hooks, axum::Router::new(), HOST).await
