@@ -1,6 +1,16 @@
 //! The APIs, asked by people with different rights: one file per resource, and some that walk the whole route table.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failing helper fails the test that called it")]
 
+mod crashes;
+mod flavors;
+mod host;
+mod hostile;
 mod images;
+mod instance_actions;
+mod keypairs;
+mod limits;
+mod microversions;
 mod placement;
+mod routes;
 mod servers;
+mod world;

@@ -55,7 +55,7 @@ pub(crate) fn check(service: Service, method: &Method, version: Option<&str>, re
     body_of(service, method, reply)?;
     versions(service, version, reply)?;
     if status.is_client_error() && method != Method::HEAD {
-        error(service, version, reply)?;
+        error(service, reply)?;
     }
     if status == StatusCode::UNAUTHORIZED {
         must(reply.header("www-authenticate").is_some_and(|value| value.contains("Keystone uri=")), "no challenge")?;
@@ -112,7 +112,7 @@ fn versions(service: Service, version: Option<&str>, reply: &Reply) -> Problem {
 }
 
 /// The error in the shape that the service's clients read.
-fn error(service: Service, version: Option<&str>, reply: &Reply) -> Problem {
+fn error(service: Service, reply: &Reply) -> Problem {
     let code = u64::from(reply.status.as_u16());
     let body = &reply.json;
     let told = |value: &Value| value.as_str().is_some_and(|text| !text.trim().is_empty());
@@ -139,13 +139,11 @@ fn error(service: Service, version: Option<&str>, reply: &Reply) -> Problem {
         }
         Service::Placement => {
             let error = &body["errors"][0];
-            let coded =
-                version.is_none_or(|version| version < "1.23" && version.len() <= 4) || error["code"].is_string();
-            must(
-                only("errors") && error["status"] == code && told(&error["detail"]) && error["request_id"].is_string(),
-                "no error of Placement",
-            )?;
-            must(coded || version.is_some_and(|version| version.len() < 4), "an error of Placement without its code")
+            let shaped = error["status"] == code && told(&error["detail"]) && error["request_id"].is_string();
+            must(only("errors") && shaped, "no error of Placement")?;
+            // Codes came with 1.23; an answer without a version was refused before there was one.
+            let minor = reply.header("openstack-api-version").and_then(|text| text.rsplit_once('.')?.1.parse().ok());
+            must(minor.is_none_or(|minor: u32| minor < 23) || error["code"].is_string(), "an error without its code")
         }
         Service::Compute => {
             let fault = match code {

@@ -55,6 +55,8 @@ impl TestCloud {
     pub async fn wait_for_status(&self, who: Persona, id: &str, status: &str) -> Value {
         wait_for(&format!("server {id} to be {status}"), async || {
             let server = self.show(who, id).await;
+            let failed = server["status"] == "ERROR" && status != "ERROR" && server["OS-EXT-STS:task_state"].is_null();
+            assert!(!failed, "server {id} was to be {status} and failed: {}", server["fault"]);
             let settled = server["status"] == status && server["OS-EXT-STS:task_state"].is_null();
             if settled { Ok(server) } else { Err(server.to_string()) }
         })
