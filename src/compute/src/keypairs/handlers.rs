@@ -100,9 +100,11 @@ pub(crate) async fn create(
     };
     let keypair = Keypair { id: 0, user_id, name, kind, fingerprint, public_key, created_at: app.clock.now_text() };
     let made = keypair.clone();
-    let max = app.options.quotas.key_pairs;
+    let (defaults, project_id) = (app.options.quotas.clone(), ctx.creds()?.project_id().unwrap_or_default().to_owned());
     app.db
         .write(move |tx| {
+            // Counted per user, bounded by the project that the user works in.
+            let max = limits::store::of_project(tx, &project_id, &defaults)?.key_pairs;
             if max >= 0 && store::count(tx, &keypair.user_id)? >= max {
                 return Err(limits::exceeded_one("Quota exceeded, too many key pairs."));
             }

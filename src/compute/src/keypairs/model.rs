@@ -33,7 +33,10 @@ pub(crate) fn ssh_fingerprint(public_key: &str) -> Result<String> {
     if line.contains(['\n', '\r', '\0']) {
         return Err(refused());
     }
-    let key = PublicKey::from_openssh(line).map_err(|_| refused())?;
+    // The rest of the line is a comment, of any words; the parser at hand takes one word only.
+    let mut words = line.split_whitespace();
+    let (Some(algorithm), Some(blob)) = (words.next(), words.next()) else { return Err(refused()) };
+    let key = PublicKey::from_openssh(&format!("{algorithm} {blob}")).map_err(|_| refused())?;
     Ok(colons(&md5::Md5::digest(key.to_bytes().map_err(|_| refused())?)))
 }
 
@@ -64,7 +67,8 @@ mod tests {
 
     #[test]
     fn a_generated_key_reads_back_and_has_a_fingerprint() {
-        let (public, private) = generate("me").unwrap();
+        let (public, private) = generate("me and my machine").unwrap();
+        assert!(public.ends_with(" me and my machine"));
         assert!(public.starts_with("ssh-ed25519 ") && private.starts_with("-----BEGIN OPENSSH PRIVATE KEY-----"));
         assert_eq!(ssh_fingerprint(&public).unwrap().len(), 47);
     }

@@ -181,7 +181,8 @@ async fn console_output(app: &App, ctx: &Ctx, id: &str, argument: &Value) -> Res
 }
 
 async fn lock(app: &App, ctx: &Ctx, id: &str, argument: &Value) -> Result<Reply> {
-    if !argument.is_null() {
+    // A reason comes with 2.73; clients of before send null or an empty object.
+    if !argument.is_null() && argument.as_object().is_none_or(|reason| !reason.is_empty()) {
         return Err(Error::bad_request("Invalid input for field/attribute lock: it must be null."));
     }
     let server = visible(app, ctx, id, policy::LOCK).await?;

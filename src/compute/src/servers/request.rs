@@ -329,11 +329,14 @@ pub(crate) fn metadata(items: BTreeMap<String, Value>) -> Result<BTreeMap<String
         .collect()
 }
 
-pub(crate) fn address<T: std::str::FromStr>(field: &str, text: Option<String>) -> Result<String> {
-    match text {
-        None => Ok(String::new()),
-        Some(text) if text.is_empty() || text.parse::<T>().is_ok() => Ok(text),
-        Some(_) => Err(bad(field, "it is no address of this family")),
+/// An address in its canonical form (RFC 5952), which is what is shown afterwards; empty where none is wanted.
+pub(crate) fn address<T: std::str::FromStr + std::fmt::Display>(field: &str, text: Option<String>) -> Result<String> {
+    match text.as_deref() {
+        None | Some("") => Ok(String::new()),
+        Some(text) => match text.parse::<T>() {
+            Ok(address) => Ok(address.to_string()),
+            Err(_) => Err(bad(field, "it is no address of this family")),
+        },
     }
 }
 
