@@ -88,9 +88,9 @@ impl ServiceInfo {
         match self.microversions.filter(|_| version.microversions) {
             Some(range) => {
                 document["min_version"] = json!(range.min.to_string());
+                // Each has its own name for it, and strict clients of Compute refuse the other.
                 let key = if self.discovery == DiscoveryStyle::Placement { "max_version" } else { "version" };
                 document[key] = json!(range.max.to_string());
-                document["max_version"] = json!(range.max.to_string());
             }
             None if matches!(self.discovery, DiscoveryStyle::Compute | DiscoveryStyle::Volume) => {
                 document["min_version"] = json!("");

@@ -143,8 +143,8 @@ impl ListSpec {
         })?;
         let limit = usize::try_from(limit)
             .map_err(|_| Error::bad_request(format!("Invalid input for query parameter limit: {text} is negative.")))?;
-        // 0 means "as many as allowed" to Compute and Network, and an empty page to Images.
-        if limit == 0 && self.dialect != Dialect::Images {
+        // 0 means "as many as allowed" to Network and the others, and an empty page to Compute and Images.
+        if limit == 0 && !matches!(self.dialect, Dialect::Compute | Dialect::Images) {
             return Ok(bound);
         }
         Ok(Some(bound.map_or(limit, |bound| limit.min(bound))))

@@ -194,7 +194,8 @@ async fn discovery_needs_no_token_and_links_to_the_address_used() {
     assert_eq!(body["versions"][0]["links"][0]["href"], "https://cloud.example:8443/toys/v1/");
     let (response, body) = send("GET", "/toys/v1", &[("x-auth-token", "forged")], "").await;
     assert_eq!(response.status(), 200);
-    assert_eq!(body["version"]["max_version"], "1.5");
+    assert_eq!(body["version"]["version"], "1.5");
+    assert!(body["version"].get("max_version").is_none(), "strict clients of Compute refuse it");
 }
 
 #[tokio::test]
