@@ -167,6 +167,9 @@ pub(crate) async fn round(app: &App) -> Outcome {
     for (id, outcome) in outcomes {
         first.note("applying a router", id, outcome);
     }
+    mark_ports_of_routers_that_are_off(app).await?;
+
+    mark_idle(app, &wanted.idle_ports).await?;
 
     let gone: BTreeSet<Id> = {
         let applied = locked(&app.state.networks);
@@ -252,15 +255,16 @@ pub(crate) async fn sync_network(app: &App, id: Id) -> Outcome {
     }
 }
 
-/// A network that is not as it should be, and how far it came.
+/// A network that is not as it should be: the first failure, and whether rules and the rest are in force.
 struct Partial {
     error: Failure,
-    is_firewall: bool,
+    firewall: Option<String>,
+    other: Option<String>,
 }
 
 impl From<hostnet::Error> for Partial {
     fn from(error: hostnet::Error) -> Self {
-        Self { error: error.into(), is_firewall: false }
+        Self { firewall: None, other: Some(error.to_string()), error: error.into() }
     }
 }
 
@@ -279,11 +283,20 @@ async fn apply_network(app: &App, id: Id, plan: &NetworkPlan, old: Option<&Netwo
     } else {
         Ok(())
     };
+    let other = apply_rest(app, id, plan, old).await;
+    let text = |outcome: &hostnet::Result<()>| outcome.as_ref().err().map(ToString::to_string);
+    let (firewall_text, other_text) = (text(&firewall), text(&other));
+    firewall.and(other).map_err(|error| Partial { error: error.into(), firewall: firewall_text, other: other_text })
+}
+
+/// What else a network has. Each part is tried, whatever became of the others: guests without metadata still get their
+/// addresses.
+async fn apply_rest(app: &App, id: Id, plan: &NetworkPlan, old: Option<&NetworkPlan>) -> hostnet::Result<()> {
     // Ports of the former plan that are gone take their taps with them.
+    let mut taps = Ok(());
     for port in old.into_iter().flat_map(|old| old.taps.difference(&plan.taps)) {
-        app.host.remove_tap(id, *port).await?;
+        taps = taps.and(app.host.remove_tap(id, *port).await);
     }
-    // What fails from here on keeps nothing else from being done: guests without metadata still get their addresses.
     let metadata = listen(app, id).await;
     let external = match (&plan.external, old.and_then(|old| old.external.as_ref())) {
         (Some(spec), before) if before != Some(spec) => app.host.apply_external(spec).await,
@@ -291,20 +304,15 @@ async fn apply_network(app: &App, id: Id, plan: &NetworkPlan, old: Option<&Netwo
         (None, None) if old.is_none() => app.host.remove_external(id).await,
         _ => Ok(()),
     };
-    if changes(|old, new| old.dhcp == new.dhcp) {
-        app.host.apply_dhcp(&plan.dhcp).await?;
-    }
-    metadata?;
-    external?;
-    firewall.map_err(|error| Partial { error: error.into(), is_firewall: true })
+    let dhcp = if old.is_none_or(|old| old.dhcp != plan.dhcp) { app.host.apply_dhcp(&plan.dhcp).await } else { Ok(()) };
+    taps.and(metadata).and(external).and(dhcp)
 }
 
 /// Rows learn what became of the network: its DHCP port is up, or why something is not.
 async fn mark_network(app: &App, id: Id, plan: &NetworkPlan, outcome: &Result<(), Partial>) -> Outcome {
     let (problem, port_problem) = match outcome {
         Ok(()) => (None, None),
-        Err(Partial { error, is_firewall: true }) => (None, Some(error.to_string())),
-        Err(Partial { error, .. }) => (Some(error.to_string()), None),
+        Err(partial) => (partial.other.clone(), partial.firewall.clone()),
     };
     let firewalled: Vec<String> = plan.firewall.iter().map(|port| port.port_id.to_string()).collect();
     let dhcp_port = plan.dhcp_port.clone().filter(|_| !plan.dhcp.subnets.is_empty());
@@ -460,6 +468,28 @@ async fn mark_router(app: &App, id: Id, plan: &RouterPlan, problem: Option<Strin
     Ok(())
 }
 
+/// A router that is switched off is not in the kernel, so nothing is left to be done for its ports: they are as wanted,
+/// and say so. Clients wait for that before they go on, whatever the router's own state is.
+async fn mark_ports_of_routers_that_are_off(app: &App) -> Outcome {
+    const WAITING: &str = "device_owner IN ('network:router_interface', 'network:router_gateway') AND NOT plugged
+        AND device_id IN (SELECT id FROM network_router WHERE NOT admin_state_up)";
+    let waiting = app
+        .db
+        .read(|tx| {
+            tx.exists(&format!("SELECT 1 FROM network_port WHERE {WAITING}"), params![]).map_err(rest::Error::from)
+        })
+        .await?;
+    if waiting {
+        app.db
+            .write(|tx| {
+                tx.execute(&format!("UPDATE network_port SET plugged = 1 WHERE {WAITING}"), params![])?;
+                Ok::<_, rest::Error>(())
+            })
+            .await?;
+    }
+    Ok(())
+}
+
 async fn remove_router(app: &App, id: Id) -> Outcome {
     // Routers have no other way into the kernel than rounds, which are never two at once: what is wanted was read in
     // this one. A router made since then was not seen in the kernel.
@@ -468,12 +498,25 @@ async fn remove_router(app: &App, id: Id) -> Outcome {
     let router = id.to_string();
     app.db
         .write(move |tx| {
-            tx.execute(
-                "UPDATE network_port SET plugged = 0 WHERE device_id = ?1 AND plugged
-                    AND device_owner IN ('network:router_interface', 'network:router_gateway')",
-                params![router],
-            )?;
             tx.execute("UPDATE network_floating_ip SET active = 0 WHERE router_id = ?1 AND active", params![router])?;
+            Ok::<_, rest::Error>(())
+        })
+        .await?;
+    Ok(())
+}
+
+/// Ports of routers that are switched off count as connected: there is nothing left to do for them.
+async fn mark_idle(app: &App, ports: &[String]) -> Outcome {
+    if ports.is_empty() {
+        return Ok(());
+    }
+    let ids = id_list(ports.iter().map(String::as_str));
+    app.db
+        .write(move |tx| {
+            tx.execute(
+                "UPDATE network_port SET plugged = 1 WHERE id IN (SELECT value FROM json_each(?1)) AND NOT plugged",
+                params![ids],
+            )?;
             Ok::<_, rest::Error>(())
         })
         .await?;
