@@ -29,5 +29,8 @@ pub(crate) const BASE: &[Rule] = &[
     ),
 ];
 
-pub(crate) const ADMIN: &str = "rule:admin_required";
-pub(crate) const ADMIN_OR_SYSTEM_READER: &str = "rule:admin_required or (role:reader and system_scope:all)";
+/// Upstream lets most administrative rules be used from a system or project scope only ("scope types"): the administrator
+/// of one domain is not that of the cloud. `domain_id:None` says so in the rule itself.
+pub(crate) const ADMIN: &str = "rule:admin_required and domain_id:None";
+pub(crate) const ADMIN_OR_SYSTEM_READER: &str =
+    "(rule:admin_required or (role:reader and system_scope:all)) and domain_id:None";

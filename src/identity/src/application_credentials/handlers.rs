@@ -23,7 +23,11 @@ const ROLES_MAX: usize = 256;
 const RULES_MAX: usize = 256;
 
 /// An application credential made to do one job must not make or unmake others.
+/// Nor must a trust leave behind a credential that outlives it.
 fn not_restricted(ctx: &Ctx) -> Result<()> {
+    if ctx.creds()?.delegation.trust_id.is_some() {
+        return Err(refused("application credentials cannot be managed with a token of a trust"));
+    }
     if ctx.creds()?.delegation.restricted {
         return Err(refused(
             "using method 'application_credential' is not allowed for managing additional application credentials",

@@ -163,17 +163,19 @@ pub(crate) async fn create(State(app): State<App>, ctx: Ctx, Path(ids): Path<Ids
         .await
 }
 
-/// A role of a domain means something only inside that domain.
+/// A role of a domain means something only on the projects of that domain.
 fn in_role_s_domain(tx: &Tx<'_>, grant: &Assignment, domain_id: &str) -> Result<()> {
-    let there = match grant.target {
-        Target::Project => projects::store::find(tx, &grant.target_id)?.and_then(|project| project.domain_id),
-        Target::Domain => Some(grant.target_id.clone()),
-        Target::System => None,
-    };
+    if grant.target != Target::Project {
+        return Ok(());
+    }
+    let there = projects::store::find(tx, &grant.target_id)?.and_then(|project| project.domain_id);
     if there.as_deref() == Some(domain_id) {
         return Ok(());
     }
-    Err(refused(format_args!("the target must be in the same domain as the role {} being assigned", grant.role_id)))
+    Err(refused(format_args!(
+        "project {} must be in the same domain as the role {} being assigned",
+        grant.target_id, grant.role_id
+    )))
 }
 
 pub(crate) async fn revoke(State(app): State<App>, ctx: Ctx, Path(ids): Path<Ids>) -> Result<Reply> {

@@ -5,7 +5,10 @@ use rest::{Rule, rule};
 const READ: &str =
     "(rule:admin_required) or (role:reader and system_scope:all) or user_id:%(target.credential.user_id)s";
 const WRITE: &str = "(rule:admin_required) or user_id:%(target.credential.user_id)s";
-const WRITE_EC2: &str = "(rule:admin_required) or (role:member and user_id:%(target.credential.user_id)s)";
+const READ_EC2: &str = "((rule:admin_required) or (role:reader and system_scope:all) or \
+     user_id:%(target.credential.user_id)s) and domain_id:None";
+const WRITE_EC2: &str =
+    "((rule:admin_required) or (role:member and user_id:%(target.credential.user_id)s)) and domain_id:None";
 
 pub(crate) const GET: Rule =
     rule("identity:get_credential", READ, "Show a credential.", &[("GET", "/v3/credentials/{credential_id}")]);
@@ -20,13 +23,13 @@ pub(crate) const DELETE: Rule =
 
 pub(crate) const EC2_GET: Rule = rule(
     "identity:ec2_get_credential",
-    READ,
+    READ_EC2,
     "Show an EC2 credential.",
     &[("GET", "/v3/users/{user_id}/credentials/OS-EC2/{credential_id}")],
 );
 pub(crate) const EC2_LIST: Rule = rule(
     "identity:ec2_list_credentials",
-    "(rule:admin_required) or (role:reader and system_scope:all) or rule:owner",
+    "((rule:admin_required) or (role:reader and system_scope:all) or rule:owner) and domain_id:None",
     "List a user's EC2 credentials.",
     &[("GET", "/v3/users/{user_id}/credentials/OS-EC2")],
 );

@@ -1,8 +1,8 @@
 //! `/v3/domains`
 
 use axum::extract::{Path, State};
-use db::Value as Bound;
-use rest::{Ctx, Params, RawJson, Reply, Result, target};
+use db::{Tx, Value as Bound};
+use rest::{Ctx, Params, RawJson, Reply, Result, Rule, target};
 
 use super::policy as rules;
 use crate::{
@@ -54,6 +54,16 @@ pub(crate) async fn show(State(app): State<App>, ctx: Ctx, Path(id): Path<String
         .await
 }
 
+/// A domain that does not exist is 404 for everyone with a token, as upstream has it for changes.
+fn find(tx: &Tx<'_>, ctx: &Ctx, rule: Rule, id: &str) -> Result<Project> {
+    let Some(domain) = store::find_domain(tx, id)? else {
+        ctx.decide();
+        return Err(not_found("domain", id));
+    };
+    ctx.allow(rule, &target(&[("target.domain.id", id)]))?;
+    Ok(domain)
+}
+
 pub(crate) async fn create(State(app): State<App>, ctx: Ctx, RawJson(body): RawJson) -> Result<Reply> {
     ctx.allow(rules::CREATE, &target(&[]))?;
     let mut fields = Fields::open(body, "domain")?;
@@ -98,12 +108,11 @@ pub(crate) async fn update(
     Path(id): Path<String>,
     RawJson(body): RawJson,
 ) -> Result<Reply> {
-    ctx.allow(rules::UPDATE, &target(&[("target.domain.id", &id)]))?;
-    let fields = Fields::open(body, "domain")?.some("domain")?;
-    fields.same_id(&id)?;
     app.db
         .write(move |tx| {
-            let mut domain = store::find_domain(tx, &id)?.ok_or_else(|| not_found("domain", &id))?;
+            let mut domain = find(tx, &ctx, rules::UPDATE, &id)?;
+            let fields = Fields::open(body, "domain")?.some("domain")?;
+            fields.same_id(&id)?;
             change(tx, &mut domain, fields)?;
             Ok(Reply::ok(&listing::wrap("domain", &views::domain(&ctx, &domain))))
         })
@@ -111,10 +120,9 @@ pub(crate) async fn update(
 }
 
 pub(crate) async fn delete(State(app): State<App>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {
-    ctx.allow(rules::DELETE, &target(&[("target.domain.id", &id)]))?;
     app.db
         .write(move |tx| {
-            let domain = store::find_domain(tx, &id)?.ok_or_else(|| not_found("domain", &id))?;
+            let domain = find(tx, &ctx, rules::DELETE, &id)?;
             remove(tx, &domain)?;
             Ok(Reply::no_content())
         })

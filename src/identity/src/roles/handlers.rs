@@ -46,18 +46,17 @@ pub(crate) async fn index(State(app): State<App>, ctx: Ctx, mut params: Params) 
         .await
 }
 
-/// Asks the rule for roles of the cloud or that for roles of a domain, whichever the role is.
+/// Asks the rule for roles of the cloud or that for roles of a domain, whichever the role is. A role that does not exist
+/// is 404 for everyone with a token, as upstream has it.
 fn find(tx: &Tx<'_>, ctx: &Ctx, plain: Rule, of_domain: Rule, id: &str) -> Result<Role> {
-    let found = store::find(tx, id)?;
-    let mut target = target(&[]);
-    if let Some(role) = &found {
-        target.insert("target.role.id".into(), json!(role.id));
-        target.insert("target.role.name".into(), json!(role.name));
-        target.insert("target.role.domain_id".into(), json!(role.domain_id));
-    }
-    let rule = if found.as_ref().is_some_and(|role| role.domain_id.is_some()) { of_domain } else { plain };
-    ctx.allow(rule, &target)?;
-    found.ok_or_else(|| not_found("role", id))
+    let Some(role) = store::find(tx, id)? else {
+        ctx.decide();
+        return Err(not_found("role", id));
+    };
+    let mut target = target(&[("target.role.id", &role.id), ("target.role.name", &role.name)]);
+    target.insert("target.role.domain_id".into(), json!(role.domain_id));
+    ctx.allow(if role.domain_id.is_some() { of_domain } else { plain }, &target)?;
+    Ok(role)
 }
 
 pub(crate) async fn show(State(app): State<App>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {

@@ -113,7 +113,16 @@ pub(crate) async fn create(State(app): State<App>, ctx: Ctx, RawJson(body): RawJ
     check_extra(&fields)?;
     fields.take("federated");
     let name = fields.required_name("name", NAME_MAX, "user")?;
-    let domain_id = match fields.text("domain_id", ID_MAX)? {
+    // Policy sees the domain only if the body names it, as upstream does: a domain's manager must say where.
+    let named_domain = fields.text("domain_id", ID_MAX)?;
+    ctx.allow(
+        rules::CREATE,
+        &match &named_domain {
+            Some(id) => target(&[("target.user.domain_id", id)]),
+            None => target(&[]),
+        },
+    )?;
+    let domain_id = match named_domain {
         Some(id) => id,
         None => default_domain(ctx.creds()?),
     };
@@ -133,7 +142,6 @@ pub(crate) async fn create(State(app): State<App>, ctx: Ctx, RawJson(body): RawJ
         options,
         extra: fields.into_extra(),
     };
-    ctx.allow(rules::CREATE, &policy_target(Some(&user)))?;
     let hash = match password {
         Some(password) => Some(app.hasher.hash(password).await?),
         None => None,
@@ -296,7 +304,13 @@ pub(crate) async fn groups(
             ctx.allow(groups::policy::LIST_OF_USER, &target)?;
             found.ok_or_else(|| not_found("user", &id))?;
             let mut page = groups::store::OF_USER.page(&mut params)?;
-            page.and("m.user_id = ?", [Bound::Text(id)]);
+            page.and("m.user_id = ?", [Bound::Text(id.clone())]);
+            // A domain's token sees that domain only, except of oneself.
+            if let Some(domain_id) = ctx.creds()?.domain_id()
+                && ctx.user_id() != Some(id.as_str())
+            {
+                page.and("g.domain_id = ?", [Bound::Text(domain_id.to_owned())]);
+            }
             let listing = page.fetch(tx, groups::store::group)?;
             Ok(groups::handlers::views_page(&ctx, &asked, &listing))
         })

@@ -535,7 +535,7 @@ async fn an_application_credential_hands_on_some_roles_and_dies_with_them() {
     make(&own, json!({"name": "d", "roles": []})).await.expect(400);
     make(&own, json!({"name": "d", "expires_at": "2001-01-01T00:00:00Z"})).await.expect(400);
     make(&own, json!({"name": "d", "expires_at": "soon"})).await.expect(400);
-    make(&cloud.login("u", "u", json!("unscoped")).await, json!({"name": "d"})).await.expect(400);
+    make(&cloud.login("u", "u", json!("unscoped")).await, json!({"name": "d"})).await.expect(403);
     make(&cloud.admin, json!({"name": "d"})).await.expect(403);
 
     let login = async |body: Value| {
@@ -707,6 +707,7 @@ async fn every_persona_gets_what_its_role_and_scope_allow() {
     let admins = ["system-admin", "domain-admin", "project-admin"];
     let system = ["system-manager", "system-member", "system-reader"];
     let domain = ["domain-manager", "domain-member", "domain-reader"];
+    let clouds = ["system-admin", "project-admin"];
     let mine = ["project-manager", "project-member", "project-reader"];
     let manager = ["domain-manager"];
     let lists: &[&[&str]] = &[&admins, &system, &domain];
@@ -717,9 +718,9 @@ async fn every_persona_gets_what_its_role_and_scope_allow() {
         ("GET", "/v3/domains".into(), Value::Null, lists.to_vec()),
         ("GET", "/v3/role_assignments".into(), Value::Null, lists.to_vec()),
         ("GET", "/v3/roles".into(), Value::Null, vec![&admins, &system, &manager]),
-        ("GET", "/v3/services".into(), Value::Null, vec![&admins, &system]),
-        ("GET", "/v3/endpoints".into(), Value::Null, vec![&admins, &system]),
-        ("GET", "/v3/role_inferences".into(), Value::Null, vec![&admins, &system]),
+        ("GET", "/v3/services".into(), Value::Null, vec![&clouds, &system]),
+        ("GET", "/v3/endpoints".into(), Value::Null, vec![&clouds, &system]),
+        ("GET", "/v3/role_inferences".into(), Value::Null, vec![&clouds, &system]),
         ("GET", "/v3/regions".into(), Value::Null, vec![&admins, &system, &domain, &mine, &["other"]]),
         ("GET", format!("/v3/projects/{p}"), Value::Null, vec![&admins, &system, &domain, &mine]),
         ("GET", format!("/v3/projects/{q}"), Value::Null, vec![&admins, &system, &["other"]]),
@@ -730,9 +731,9 @@ async fn every_persona_gets_what_its_role_and_scope_allow() {
         ("PATCH", format!("/v3/users/{local}"), json!({"user": {"email": "e"}}), vec![&admins, &manager]),
         ("PATCH", format!("/v3/users/{stranger}"), json!({"user": {"email": "e"}}), vec![&admins]),
         ("PATCH", format!("/v3/projects/{p}"), json!({"project": {"description": "e"}}), vec![&admins, &manager]),
-        ("PATCH", format!("/v3/domains/{d}"), json!({"domain": {"description": "e"}}), vec![&admins]),
-        ("POST", "/v3/services".into(), json!({"service": {"type": "t"}}), vec![&admins]),
-        ("POST", "/v3/regions".into(), json!({"region": {}}), vec![&admins]),
+        ("PATCH", format!("/v3/domains/{d}"), json!({"domain": {"description": "e"}}), vec![&clouds]),
+        ("POST", "/v3/services".into(), json!({"service": {"type": "t"}}), vec![&clouds]),
+        ("POST", "/v3/regions".into(), json!({"region": {}}), vec![&clouds]),
         ("DELETE", format!("/v3/projects/{p}/tags"), Value::Null, vec![&admins, &manager]),
     ];
     for (method, path, body, allowed) in cases {
@@ -771,7 +772,7 @@ async fn every_persona_gets_what_its_role_and_scope_allow() {
     }
     let roles = cloud.get("/v3/roles", manager).await.expect(200);
     assert_eq!(names(&roles["roles"]), ["manager", "member", "reader"]);
-    let body = json!({"user": {"name": "made by the manager"}});
+    let body = json!({"user": {"name": "made by the manager", "domain_id": d}});
     let made = cloud.send("POST", "/v3/users", manager, body).await.expect(201);
     assert_eq!(made["user"]["domain_id"], d.as_str());
     let body = json!({"user": {"name": "elsewhere", "domain_id": "default"}});
@@ -928,4 +929,204 @@ async fn odd_paths_and_queries_are_answered_in_identity_s_words() {
     let answer = cloud.get("/", "").await;
     assert_eq!(answer.status, 300);
     assert_eq!(answer.body["versions"]["values"][0]["links"][0]["href"], "https://cloud:8443/identity/v3/");
+}
+
+#[tokio::test]
+async fn a_trust_lets_another_act_within_what_the_trustor_still_has() {
+    let cloud = Cloud::new().await;
+    let p = cloud.project("p", "default").await;
+    let (giver, taker) = (cloud.user("giver", "default").await, cloud.user("taker", "default").await);
+    let on = format!("projects/{p}/users/{giver}");
+    cloud.grant(&on, "member").await;
+    let own = cloud.login("giver", "giver", project(&p)).await;
+    let other = cloud.login("taker", "taker", Value::Null).await;
+    let make = async |token: &str, changes: Value| {
+        let mut trust = json!({"trustor_user_id": giver, "trustee_user_id": taker, "project_id": p,
+            "impersonation": false, "roles": [{"name": "reader"}]});
+        for (name, value) in changes.as_object().unwrap() {
+            trust[name] = value.clone();
+        }
+        cloud.send("POST", "/v3/OS-TRUST/trusts", token, json!({ "trust": trust })).await
+    };
+    for (bad, status) in [
+        (json!({"roles": [{"name": "admin"}]}), 404),
+        (json!({"roles": []}), 403),
+        (json!({"impersonation": "yes"}), 400),
+        (json!({"expires_at": "bad.123Z"}), 400),
+        (json!({"expires_at": "2001-01-01T00:00:00Z"}), 400),
+        (json!({"remaining_uses": 0}), 400),
+        (json!({"remaining_uses": "1"}), 400),
+        (json!({"trustee_user_id": "nobody"}), 404),
+        (json!({"trustor_user_id": taker}), 403),
+        (json!({"project_id": "none"}), 404),
+        (json!({"roles": [1]}), 400),
+    ] {
+        make(&own, bad.clone()).await.expect(status);
+    }
+    let made = make(&own, json!({"remaining_uses": 2})).await.expect(201)["trust"].take();
+    assert_eq!(names(&made["roles"]), ["reader"]);
+    let t = made["id"].as_str().unwrap();
+    let path = format!("/v3/OS-TRUST/trusts/{t}");
+    let scope = json!({"OS-TRUST:trust": {"id": t}});
+    cloud.rescope(&own, scope.clone()).await.expect(403);
+    let answer = cloud.rescope(&other, scope.clone()).await;
+    let token = answer.token();
+    assert!(token.len() < 255);
+    let body = answer.expect(201);
+    assert_eq!(body["token"]["user"]["id"], taker.as_str());
+    assert_eq!(body["token"]["OS-TRUST:trust"]["trustor_user"]["id"], giver.as_str());
+    assert_eq!(cloud.roles_of(&token).await, ["reader"]);
+    cloud.rescope(&token, Value::Null).await.expect(403);
+    make(&token, json!({})).await.expect(403);
+    assert_eq!(cloud.get(&path, &other).await.expect(200)["trust"]["remaining_uses"], 1);
+    cloud.rescope(&other, scope.clone()).await.expect(201);
+    cloud.rescope(&other, scope.clone()).await.expect(403);
+    cloud.get(&path, &other).await.expect(404);
+
+    let made = make(&own, json!({"impersonation": true})).await.expect(201)["trust"].take();
+    let t = made["id"].as_str().unwrap();
+    let scope = json!({"OS-TRUST:trust": {"id": t}});
+    let answer = cloud.rescope(&other, scope.clone()).await;
+    let token = answer.token();
+    assert_eq!(answer.expect(201)["token"]["user"]["id"], giver.as_str());
+    let secretly = json!({"credential": {"type": "totp", "blob": "x"}});
+    cloud.send("POST", "/v3/credentials", &token, secretly).await.expect(403);
+    let more = json!({"application_credential": {"name": "more"}});
+    cloud.send("POST", &format!("/v3/users/{giver}/application_credentials"), &token, more).await.expect(403);
+    let listed = cloud.get(&format!("/v3/OS-TRUST/trusts?trustee_user_id={taker}"), &other).await.expect(200);
+    assert_eq!(listed["trusts"].as_array().unwrap().len(), 1);
+    cloud.get("/v3/OS-TRUST/trusts", &other).await.expect(403);
+    cloud.ungrant(&on, "member").await;
+    assert!(!cloud.good(&token).await, "the trustor has the role no more");
+    cloud.grant(&on, "member").await;
+    assert!(cloud.good(&token).await);
+    cloud.send("DELETE", &format!("/v3/OS-TRUST/trusts/{t}"), &other, Value::Null).await.expect(403);
+    let own = cloud.login("giver", "giver", project(&p)).await;
+    cloud.send("DELETE", &format!("/v3/OS-TRUST/trusts/{t}"), &own, Value::Null).await.expect(204);
+    assert!(!cloud.good(&token).await);
+}
+
+#[tokio::test]
+async fn a_trust_can_be_handed_on_only_as_far_and_as_wide_as_it_says() {
+    let cloud = Cloud::new().await;
+    let p = cloud.project("p", "default").await;
+    let mut users = Vec::new();
+    for name in ["a", "b", "c"] {
+        users.push(cloud.user(name, "default").await);
+    }
+    cloud.grant(&format!("projects/{p}/users/{}", users[0]), "member").await;
+    let own = cloud.login("a", "a", project(&p)).await;
+    let make = async |token: &str, from: &str, to: &str, role: &str, more: Value| {
+        let mut trust = json!({"trustor_user_id": from, "trustee_user_id": to, "project_id": p, "impersonation": false,
+            "roles": [{"name": role}]});
+        for (name, value) in more.as_object().unwrap() {
+            trust[name] = value.clone();
+        }
+        cloud.send("POST", "/v3/OS-TRUST/trusts", token, json!({ "trust": trust })).await
+    };
+    let further = json!({"allow_redelegation": true, "redelegation_count": 1});
+    let first = make(&own, &users[0], &users[1], "reader", further).await.expect(201);
+    let first = first["trust"]["id"].as_str().unwrap().to_owned();
+    let b = cloud.login("b", "b", Value::Null).await;
+    let b = cloud.rescope(&b, json!({"OS-TRUST:trust": {"id": first}})).await.token();
+    make(&b, &users[1], &users[2], "member", json!({})).await.expect(404);
+    make(&b, &users[1], &users[2], "reader", json!({"impersonation": true})).await.expect(403);
+    let second = make(&b, &users[1], &users[2], "reader", json!({})).await.expect(201);
+    assert_eq!(second["trust"]["redelegated_trust_id"], first.as_str());
+    let c = cloud.login("c", "c", Value::Null).await;
+    let scope = json!({"OS-TRUST:trust": {"id": second["trust"]["id"]}});
+    let c = cloud.rescope(&c, scope).await.token();
+    assert_eq!(cloud.roles_of(&c).await, ["reader"]);
+    make(&c, &users[2], &users[0], "reader", json!({})).await.expect(403);
+    cloud.send("DELETE", &format!("/v3/OS-TRUST/trusts/{first}"), &own, Value::Null).await.expect(204);
+    assert!(!cloud.good(&b).await && !cloud.good(&c).await);
+}
+
+#[tokio::test]
+async fn endpoint_filters_decide_what_a_project_sees() {
+    let cloud = Cloud::new().await;
+    let p = &cloud.admin_project;
+    let all = cloud.get("/v3/endpoints?interface=public", &cloud.admin).await.expect(200);
+    let e = all["endpoints"][0]["id"].as_str().unwrap();
+    let count = async || {
+        let body = cloud.get("/v3/auth/catalog", &cloud.admin).await.expect(200);
+        let services = body["catalog"].as_array().unwrap().clone();
+        services.iter().map(|service| service["endpoints"].as_array().unwrap().len()).sum::<usize>()
+    };
+    assert_eq!(count().await, 12);
+    let link = format!("/v3/OS-EP-FILTER/projects/{p}/endpoints/{e}");
+    cloud.get(&link, &cloud.admin).await.expect(404);
+    cloud.send("PUT", &link, &cloud.admin, Value::Null).await.expect(204);
+    cloud.get(&link, &cloud.admin).await.expect(204);
+    assert_eq!(count().await, 1);
+    let body = json!({"endpoint_group": {"name": "g", "filters": {"interface": "admin"}}});
+    let g = id(
+        cloud.send("POST", "/v3/OS-EP-FILTER/endpoint_groups", &cloud.admin, body).await.expect(201),
+        "endpoint_group",
+    );
+    let group = format!("/v3/OS-EP-FILTER/endpoint_groups/{g}");
+    cloud.send("PUT", &format!("{group}/projects/{p}"), &cloud.admin, Value::Null).await.expect(204);
+    assert_eq!(count().await, 5);
+    let listed = cloud.get(&format!("/v3/OS-EP-FILTER/projects/{p}/endpoints"), &cloud.admin).await.expect(200);
+    assert_eq!(listed["endpoints"].as_array().unwrap().len(), 5);
+    let listed = cloud.get(&format!("{group}/endpoints"), &cloud.admin).await.expect(200);
+    assert_eq!(listed["endpoints"].as_array().unwrap().len(), 4);
+    for bad in [
+        json!({"name": "x"}),
+        json!({"name": "x", "filters": {}}),
+        json!({"name": "x", "filters": {"y": 1}}),
+        json!({"name": "x", "filters": {"interface": "none"}}),
+    ] {
+        let body = json!({ "endpoint_group": bad });
+        cloud.send("POST", "/v3/OS-EP-FILTER/endpoint_groups", &cloud.admin, body).await.expect(400);
+    }
+    cloud.send("DELETE", &group, &cloud.admin, Value::Null).await.expect(204);
+    cloud.send("DELETE", &link, &cloud.admin, Value::Null).await.expect(204);
+    cloud.send("DELETE", &link, &cloud.admin, Value::Null).await.expect(404);
+    assert_eq!(count().await, 12);
+}
+
+#[tokio::test]
+async fn limits_have_a_default_and_exceptions() {
+    let cloud = Cloud::new().await;
+    let (p, u) = (cloud.project("p", "default").await, cloud.user("u", "default").await);
+    cloud.grant(&format!("projects/{p}/users/{u}"), "reader").await;
+    let service = cloud.get("/v3/services?type=image", &cloud.admin).await.expect(200)["services"][0]["id"].take();
+    let registered = |name: &str| json!({"service_id": service, "resource_name": name, "default_limit": 10});
+    let path = "/v3/registered_limits";
+    let body = json!({"registered_limits": [registered("a"), registered("b")]});
+    let made = cloud.send("POST", path, &cloud.admin, body.clone()).await.expect(201);
+    cloud.send("POST", path, &cloud.admin, body).await.expect(409);
+    let r = format!("{path}/{}", made["registered_limits"][0]["id"].as_str().unwrap());
+    for bad in [
+        json!({}),
+        json!({"registered_limits": []}),
+        json!({"registered_limits": [1]}),
+        json!([]),
+        json!({"registered_limits": [{"service_id": service, "resource_name": "c", "default_limit": -2}]}),
+        json!({"registered_limits": [{"service_id": "x", "resource_name": "c", "default_limit": 1}]}),
+        json!({"registered_limits": [{"service_id": service, "resource_name": "c", "default_limit": 1, "x": 1}]}),
+    ] {
+        cloud.send("POST", path, &cloud.admin, bad).await.expect(400);
+    }
+    let limit = |name: &str, project: &str| {
+        json!({"limits": [{"service_id": service, "resource_name": name,
+        "resource_limit": 3, "project_id": project}]})
+    };
+    let made = cloud.send("POST", "/v3/limits", &cloud.admin, limit("a", &p)).await.expect(201);
+    cloud.send("POST", "/v3/limits", &cloud.admin, limit("a", &p)).await.expect(409);
+    cloud.send("POST", "/v3/limits", &cloud.admin, limit("c", &p)).await.expect(403);
+    cloud.send("POST", "/v3/limits", &cloud.admin, limit("a", "none")).await.expect(400);
+    cloud.send("POST", "/v3/limits", &cloud.admin, limit("a", &cloud.admin_project)).await.expect(201);
+    let own = cloud.login("u", "u", project(&p)).await;
+    let listed = cloud.get("/v3/limits", &own).await.expect(200);
+    assert_eq!(listed["limits"].as_array().unwrap().len(), 1);
+    let l = format!("/v3/limits/{}", made["limits"][0]["id"].as_str().unwrap());
+    assert_eq!(cloud.get(&l, &own).await.expect(200)["limit"]["resource_limit"], 3);
+    cloud.send("PATCH", &l, &own, json!({"limit": {"resource_limit": 5}})).await.expect(403);
+    let body = cloud.send("PATCH", &l, &cloud.admin, json!({"limit": {"resource_limit": 5}})).await.expect(200);
+    assert_eq!(body["limit"]["resource_limit"], 5);
+    cloud.send("DELETE", &r, &cloud.admin, Value::Null).await.expect(403);
+    cloud.send("DELETE", &l, &cloud.admin, Value::Null).await.expect(204);
+    assert_eq!(cloud.get("/v3/limits/model", &own).await.expect(200)["model"]["name"], "flat");
 }
