@@ -181,6 +181,35 @@ impl World {
             self.cloud.as_(Member).post(&format!("{mine}/credentials/OS-EC2"), json!({"tenant_id": project})).await;
         self.put("identity", "OS-EC2", text(&ec2.expect(201)["credential"]["access"]));
         self.put("identity", "tags", MARK);
+        let trust = json!({"trust": {
+            "trustor_user_id": user, "trustee_user_id": self.cloud.user(Reader).await, "impersonation": false,
+            "project_id": project, "roles": [{"name": "reader"}],
+        }});
+        let trust = self.cloud.as_(Member).post("/identity/v3/OS-TRUST/trusts", trust).await.expect(201);
+        self.put("identity", "trusts", text(&trust["trust"]["id"]));
+        let service = self.there("identity", "services").to_owned();
+        for (path, body) in [
+            ("policies", json!({"policy": {"type": "text/plain", "blob": MARK}})),
+            (
+                "OS-EP-FILTER/endpoint_groups",
+                json!({"endpoint_group": {"name": MARK, "filters": {"interface": "admin"}}}),
+            ),
+            (
+                "registered_limits",
+                json!({"registered_limits": [{"service_id": service, "resource_name": SHARED, "default_limit": 1}]}),
+            ),
+            (
+                "limits",
+                json!({"limits": [{
+                    "service_id": service, "project_id": project, "resource_name": SHARED, "resource_limit": 1
+                }]}),
+            ),
+        ] {
+            let made = self.cloud.as_(Admin).post(&format!("/identity/v3/{path}"), body).await.expect(201);
+            let made = made.as_object().unwrap().values().next().unwrap();
+            let id = text(made.get("id").unwrap_or(&made[0]["id"])).to_owned();
+            self.put("identity", path.rsplit('/').next().unwrap(), id);
+        }
     }
 
     async fn placement(&mut self) {
@@ -500,7 +529,32 @@ impl World {
             }}),
             ("PATCH", "/v3/credentials/{credential_id}") => json!({"credential": {"blob": MARK}}),
             ("POST", "/v3/users/{user_id}/credentials/OS-EC2") => json!({"tenant_id": there("projects")}),
-            ("PUT", path) if path.contains("/roles/{role_id}") => return None,
+            ("POST", "/v3/OS-TRUST/trusts") => json!({"trust": {
+                "trustor_user_id": there("users"), "trustee_user_id": self.cloud.user(Reader).await,
+                "impersonation": false, "project_id": there("projects"), "roles": [{"name": "reader"}],
+                "expires_at": "2099-01-01T00:00:00.000000Z", "remaining_uses": 3, "allow_redelegation": false,
+                "redelegation_count": 0,
+            }}),
+            ("POST" | "PATCH", "/v3/policies" | "/v3/policies/{policy_id}") => {
+                json!({"policy": {"type": "text/plain", "blob": "x"}})
+            }
+            (
+                "POST" | "PATCH",
+                "/v3/OS-EP-FILTER/endpoint_groups" | "/v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}",
+            ) => json!({"endpoint_group": {"name": MARK, "description": "d", "filters": {"interface": "admin"}}}),
+            ("POST", "/v3/registered_limits") => json!({"registered_limits": [{
+                "service_id": there("services"), "resource_name": "sample", "default_limit": 1, "description": "d",
+                "region_id": SHARED,
+            }]}),
+            ("PATCH", "/v3/registered_limits/{registered_limit_id}") => {
+                json!({"registered_limit": {"default_limit": 2, "description": "d"}})
+            }
+            ("POST", "/v3/limits") => json!({"limits": [{
+                "service_id": there("services"), "resource_name": SHARED, "resource_limit": 1, "description": "d",
+                "project_id": there("projects"),
+            }]}),
+            ("PATCH", "/v3/limits/{limit_id}") => json!({"limit": {"resource_limit": 2, "description": "d"}}),
+            ("PUT", path) if path.contains("/roles/{role_id}") || path.contains("OS-EP-FILTER") => return None,
             _ => panic!("tests/api/world.rs has no sample body for identity {method} {path}"),
         })
     }
