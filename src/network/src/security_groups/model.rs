@@ -122,10 +122,10 @@ pub(crate) fn read(attributes: &mut Attributes) -> Result<Terms> {
         }
     };
     let protocol = read_protocol(attributes)?;
-    let port = |value: Option<Option<i64>>| value.flatten().and_then(|port| u16::try_from(port).ok());
-    let port_min = port(attributes.integer_or_null("port_range_min", 0..=65_535)?);
-    let port_max = port(attributes.integer_or_null("port_range_max", 0..=65_535)?);
-    let remote_group_id = attributes.uuid_or_null("remote_group_id")?.flatten();
+    let port_min = read_port(attributes, "port_range_min")?;
+    let port_max = read_port(attributes, "port_range_max")?;
+    // What is no id names no group, which is "not found" like any other id that names none.
+    let remote_group_id = attributes.text_or_null("remote_group_id", 255)?.flatten();
     if attributes.uuid_or_null("remote_address_group_id")?.flatten().is_some() {
         return Err(invalid("remote_address_group_id", "this cloud has no address groups"));
     }
@@ -141,6 +141,15 @@ pub(crate) fn read(attributes: &mut Attributes) -> Result<Terms> {
     }
     check_ports(protocol.as_deref(), ethertype, port_min, port_max)?;
     Ok(Terms { direction, ethertype, protocol, port_min, port_max, remote_ip_prefix, remote_group_id })
+}
+
+/// A port, or an ICMP type or code.
+fn read_port(attributes: &mut Attributes, name: &str) -> Result<Option<u16>> {
+    let Some(number) = attributes.integer_or_null(name, i64::MIN..=i64::MAX)?.flatten() else { return Ok(None) };
+    match u16::try_from(number) {
+        Ok(port) => Ok(Some(port)),
+        Err(_) => Err(bad("SecurityGroupInvalidPortValue", format!("Invalid value for port {number}"))),
+    }
 }
 
 fn read_prefix(text: &str, ethertype: &str) -> Result<String> {
