@@ -22,17 +22,13 @@ quota.instances = -1
 quota.cores = -1
 quota.ram_mib = -1
 quota.ports = -1
-scheduling.cpu_allocation_ratio = 1000.0
-scheduling.ram_allocation_ratio = 1000.0
-scheduling.disk_allocation_ratio = 1000.0
+scheduling.cpu_allocation_ratio = 100.0
+scheduling.ram_allocation_ratio = 100.0
+scheduling.disk_allocation_ratio = 100.0
 scheduling.reserved_memory_mib = 0
 scheduling.reserved_disk_gib = 0
 ";
-/// Deletes are preferred above this many servers.
-const CROWD: usize = 40;
 const CLIENTS: u64 = 3;
-/// A kill comes this long after the clients have begun, at most.
-const LONGEST_MS: u64 = 600;
 /// `m1.nano`
 const FLAVOR: &str = "42";
 
@@ -69,6 +65,7 @@ struct Client {
     name: String,
     image: String,
     network: String,
+    crowd: usize,
 }
 
 impl Client {
@@ -93,7 +90,7 @@ impl Client {
             let images = self.with(|ledger| Ledger::kept(&ledger.images));
             let choice = self.random.below(100);
             let answer = match choice {
-                _ if servers.len() > CROWD => self.delete_server(&mut connection, &servers).await,
+                _ if servers.len() > self.crowd => self.delete_server(&mut connection, &servers).await,
                 0..45 => self.create(&mut connection, number).await,
                 45..75 => self.delete_server(&mut connection, &servers).await,
                 75..88 => self.power(&mut connection, &servers).await,
@@ -289,7 +286,10 @@ pub struct Siege {
     pub seed: u64,
     /// The first image's bytes, from which every server boots.
     pub image: Vec<u8>,
+    /// A kill comes this long after the clients have begun, at most.
     pub longest_ms: u64,
+    /// Above this many servers clients only delete.
+    pub crowd: usize,
 }
 
 impl Siege {
@@ -338,6 +338,7 @@ impl Siege {
                     name: format!("c{cycle}-{number}"),
                     image: image.clone(),
                     network: network.clone(),
+                    crowd: self.crowd,
                 };
                 clients.spawn(client.work(connection));
             }
@@ -445,6 +446,9 @@ impl Siege {
         wait_for("nothing to be left", Duration::from_secs(60), async || {
             let seen = look(&mut connection, &self.place.state).await;
             let mut left = seen.disorder();
+            if self.place.driver == "tcg" {
+                left.extend(machine());
+            }
             left.extend(seen.ports.iter().map(|id| format!("port of {id}")));
             left.extend(seen.cached.iter().map(|name| format!("raw copy {name}")));
             left.extend(seen.image_files.iter().map(|name| format!("image file {name}")));
@@ -466,16 +470,120 @@ fn any_seed() -> u64 {
     u64::from(now.subsec_nanos()) * 1_000 + u64::from(std::process::id()) % 1_000
 }
 
+fn place(state: &Path, driver: &'static str) -> Place {
+    let binary = std::env::var_os("SOLOSTACK_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_solostack").into());
+    Place { binary: binary.into(), state: state.to_owned(), driver, config: CONFIG }
+}
+
+fn seed() -> u64 {
+    number("SOLOSTACK_CRASH_SEED").unwrap_or_else(any_seed)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_promised_is_lost_and_nothing_is_left_when_the_program_is_killed_again_and_again() {
     let state = tempfile::Builder::new().prefix("solostack-crash-").tempdir().unwrap();
-    let binary = std::env::var_os("SOLOSTACK_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_solostack").into());
     let siege = Siege {
-        place: Place { binary: binary.into(), state: state.path().to_owned(), driver: "fake", config: CONFIG },
+        place: place(state.path(), "fake"),
         cycles: number("SOLOSTACK_CRASH_CYCLES").unwrap_or(100),
-        seed: number("SOLOSTACK_CRASH_SEED").unwrap_or_else(any_seed),
+        seed: seed(),
         image: vec![0; 64 << 10],
-        longest_ms: LONGEST_MS,
+        longest_ms: 600,
+        crowd: 40,
     };
     siege.run().await;
+}
+
+/// As the namespaces of `tests/clients/cloud.py`: what is found in them was made by this run, and the end of the run is the
+/// end of every process in them. Bash, as process 1, reaps.
+const INSIDE: &str = r#"
+groups=$(mktemp -d)
+mount --rbind /sys/fs/cgroup "$groups"
+mount -t sysfs sysfs /sys
+mount --move "$groups" /sys/fs/cgroup
+rmdir "$groups"
+mkdir -p /run/netns
+mount -t tmpfs tmpfs /run/netns
+ip link set lo up
+"$@"
+exit $?
+"#;
+
+/// Needs root, QEMU, dnsmasq and nftables (`just setup`).
+#[test]
+fn nothing_is_left_on_the_machine_when_the_program_is_killed_while_real_servers_come_and_go() {
+    assert!(nix::unistd::geteuid().is_root(), "needs root: it makes namespaces and starts QEMU");
+    let status = std::process::Command::new("unshare")
+        .args(["--net", "--mount", "--pid", "--fork", "--kill-child=SIGKILL", "--propagation", "private"])
+        .args(["--mount-proc", "bash", "-euc", INSIDE, "bash"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "kill::real_servers", "--ignored", "--nocapture"])
+        .status()
+        .expect("unshare (Debian package util-linux)");
+    assert!(status.success(), "the run in namespaces of its own ended with {status}");
+}
+
+#[ignore = "the test above runs this in namespaces of its own"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_servers() {
+    let state = tempfile::Builder::new().prefix("solostack-crash-").tempdir().unwrap();
+    // Processes of servers run as users of their own, and pass through here.
+    std::fs::set_permissions(state.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
+    let siege = Siege {
+        place: place(state.path(), "tcg"),
+        cycles: number("SOLOSTACK_CRASH_REAL_CYCLES").unwrap_or(4),
+        seed: seed(),
+        image: include_bytes!("../../src/hypervisor/tests/payload/guest.bin").to_vec(),
+        longest_ms: 6_000,
+        crowd: 4,
+    };
+    siege.run().await;
+    let down = std::process::Command::new(&siege.place.binary).arg("down").arg("--state").arg(state.path()).output();
+    let down = down.unwrap();
+    assert!(down.status.success(), "down: {}", String::from_utf8_lossy(&down.stderr));
+    wait_for("nothing to be left on the machine after `down`", Duration::from_secs(30), async || {
+        let mut left = machine();
+        left.extend(namespaces().into_iter().map(|name| format!("namespace {name}")));
+        left.extend(processes("dnsmasq"));
+        let rules = output("nft", &["list", "ruleset"]);
+        left.extend((!rules.is_empty()).then_some(rules));
+        if left.is_empty() { Ok(()) } else { Err(left.join("\n")) }
+    })
+    .await;
+}
+
+fn output(program: &str, arguments: &[&str]) -> String {
+    let output = std::process::Command::new(program).args(arguments).output().expect(program);
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+fn namespaces() -> Vec<String> {
+    let list = output("ip", &["netns", "list"]);
+    list.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+}
+
+/// Command lines in this process namespace that have this word in them, but for the dead.
+fn processes(word: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if entry.file_name().to_string_lossy().parse::<u32>().is_ok() && line.contains(word) {
+            found.push(format!("process {line}"));
+        }
+    }
+    found
+}
+
+/// What servers have on the machine: processes, taps, and rules that name a tap.
+fn machine() -> Vec<String> {
+    let mut left = processes("qemu-system");
+    left.extend(processes("solostack vm "));
+    for namespace in namespaces() {
+        let taps = output("ip", &["-n", &namespace, "-o", "link", "show", "type", "tun"]);
+        left.extend(taps.lines().map(|tap| format!("{namespace}: {tap}")));
+        let rules = output("ip", &["netns", "exec", &namespace, "nft", "list", "ruleset"]);
+        left.extend(rules.lines().filter(|rule| rule.contains("\"tap")).map(|rule| format!("{namespace}: {rule}")));
+    }
+    left
 }

@@ -198,7 +198,8 @@ fn names(path: &std::path::Path) -> BTreeSet<String> {
 
 /// Everything there is of one server or image, without what differs between any two: ids, times, addresses.
 async fn end_state(cloud: &TestCloud, story: Story, id: &str) -> Value {
-    if story.is_image() { image_state(cloud, id) } else { server_state(cloud, id).await }
+    let state = if story.is_image() { image_state(cloud, id) } else { server_state(cloud, id).await };
+    serde_json::from_str(&state.to_string().replace(id, "ID")).unwrap()
 }
 
 fn image_state(cloud: &TestCloud, id: &str) -> Value {
@@ -280,7 +281,8 @@ async fn run(cloud: &mut TestCloud, story: Story, die_at: Option<u64>, expected:
     let id = story.act(cloud, prepared).await;
     settle(cloud, &id, die_at).await;
     let passed = cloud.faults().passed();
-    if die_at.is_some_and(|point| passed >= point) {
+    // Also when it passed fewer points than that: what follows must not die.
+    if die_at.is_some() {
         cloud.crash().await;
     }
     if story == Story::CreateThenDeleteAfterDeath {

@@ -1,0 +1,483 @@
+//! Speed and memory of a release build against the budgets of docs/ARCHITECTURE.md: `just bench`.
+//!
+//! Starts the real program with the fake driver and asks it over TLS, as clients do, from this process. Latencies are
+//! medians on one connection that stays open; ratios are taken in the same run, in turns, on the same machine, so they mean
+//! something on a busy one too. A missed budget is shown; only a gross one (see [`GROSS`]) makes the run fail, so that noise
+//! does not.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a measurement that cannot be taken ends the run")]
+#![allow(clippy::print_stdout, reason = "the figures are the result")]
+
+use std::{
+    io::{Read, Write},
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{Router, body::Body, routing::get};
+use http::{Method, header};
+use http_body_util::BodyExt;
+use hyper::body::Bytes;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde_json::{Value, json};
+
+mod program;
+
+use program::{Connection, Place, Program, password_request, trusting, wait_for};
+
+/// Room for a thousand servers that take nothing.
+const CONFIG: &str = "\
+identity.token_lifetime_s = 86400
+quota.instances = -1
+quota.cores = -1
+quota.ram_mib = -1
+quota.ports = -1
+scheduling.cpu_allocation_ratio = 100.0
+scheduling.ram_allocation_ratio = 100.0
+scheduling.disk_allocation_ratio = 100.0
+scheduling.reserved_memory_mib = 0
+scheduling.reserved_disk_gib = 0
+";
+/// A budget missed by this factor is a defect, whatever else the machine is doing.
+const GROSS: f64 = 4.0;
+const CONNECTIONS: usize = 8;
+const ROUND: Duration = Duration::from_secs(3);
+const DEADLINE: Duration = Duration::from_secs(600);
+
+#[derive(Clone, Copy)]
+enum Budget {
+    None,
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+struct Row {
+    what: String,
+    measured: f64,
+    unit: &'static str,
+    budget: Budget,
+}
+
+#[derive(Default)]
+struct Table {
+    rows: Vec<Row>,
+}
+
+impl Table {
+    /// `real` is what the real services took, on 2 cores, in the same unit.
+    fn row(&mut self, what: impl Into<String>, measured: f64, unit: &'static str, budget: Budget, real: Option<f64>) {
+        let what = what.into();
+        let limit = match budget {
+            Budget::None => String::new(),
+            Budget::AtMost(most) => format!("<= {most}"),
+            Budget::AtLeast(least) => format!(">= {least}"),
+        };
+        let row = Row { what, measured, unit, budget };
+        let mark = match (row.excess(), budget) {
+            (_, Budget::None) => "",
+            (excess, _) if excess <= 1.0 => "kept",
+            (excess, _) if excess <= GROSS => "MISSED",
+            _ => "GROSSLY MISSED",
+        };
+        let ratio = real.map_or(String::new(), |real| {
+            let (more, word) = if unit == "MB/s" { (measured / real, "of theirs") } else { (real / measured, "less") };
+            format!("real services {real}: {more:.1} x {word}")
+        });
+        println!("{:58} {measured:>10.2} {unit:5} {limit:>8}  {mark:7} {ratio}", row.what);
+        self.rows.push(row);
+    }
+}
+
+impl Row {
+    /// How many times over its budget; at most 1 is kept.
+    fn excess(&self) -> f64 {
+        match self.budget {
+            Budget::None => 0.0,
+            Budget::AtMost(most) => self.measured / most,
+            Budget::AtLeast(least) => least / self.measured,
+        }
+    }
+}
+
+struct Arguments {
+    servers: usize,
+    users: usize,
+    image_mib: usize,
+}
+
+fn arguments() -> Arguments {
+    let mut arguments = Arguments { servers: 1000, users: 1000, image_mib: 256 };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut number =
+            || words.next().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{word} takes a number"));
+        match word.as_str() {
+            "--servers" => arguments.servers = number(),
+            "--users" => arguments.users = number(),
+            "--image-mib" => arguments.image_mib = number(),
+            // Cargo's own.
+            "--bench" => {}
+            _ => panic!("unknown argument {word}; there are --servers N, --users N and --image-mib N"),
+        }
+    }
+    arguments
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn percentile(values: &[f64], percent: usize) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    values[(values.len() * percent / 100).min(values.len() - 1)]
+}
+
+fn ms(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1000.0
+}
+
+/// Median time of a GET that answers 200, and the size of what it answers.
+async fn time_get(connection: &mut Connection, path: &str, times: usize) -> (f64, usize) {
+    time_get_with(connection, path, &[], times).await
+}
+
+async fn time_get_with(
+    connection: &mut Connection,
+    path: &str,
+    headers: &[(&str, &str)],
+    times: usize,
+) -> (f64, usize) {
+    let mut took = Vec::new();
+    let mut size = 0;
+    for _ in 0..times {
+        let began = Instant::now();
+        let reply = connection.send(Method::GET, path, headers, Bytes::new()).await.unwrap();
+        took.push(ms(began));
+        assert_eq!(reply.status, 200, "{path}: {reply:?}");
+        size = reply.bytes.len();
+    }
+    (median(took), size)
+}
+
+/// GETs per second over a few connections, each asking as soon as it is answered.
+async fn rate(authority: &str, tls: &Arc<rustls::ClientConfig>, token: Option<&str>, path: &'static str) -> f64 {
+    let mut all = tokio::task::JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        let mut connection = Connection::open(authority.parse().unwrap(), Arc::clone(tls)).await.unwrap();
+        connection.token = token.map(str::to_owned);
+        all.spawn(async move {
+            let (began, mut answered) = (Instant::now(), 0_u32);
+            while began.elapsed() < ROUND {
+                let reply = connection.get(path).await.unwrap();
+                assert_eq!(reply.status, 200);
+                answered += 1;
+            }
+            f64::from(answered) / began.elapsed().as_secs_f64()
+        });
+    }
+    all.join_all().await.into_iter().sum()
+}
+
+/// A bare axum handler that answers these bytes over TLS, on threads of its own. Answers its address and its authority.
+fn bare(bytes: Bytes) -> (String, Arc<rustls::ClientConfig>) {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+    let mut server = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let router = Router::new().route(
+        "/bare",
+        get(move || {
+            let bytes = bytes.clone();
+            async move { ([(header::CONTENT_TYPE, "application/json")], Body::from(bytes)) }
+        }),
+    );
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
+            loop {
+                let (tcp, _) = listener.accept().await.unwrap();
+                tcp.set_nodelay(true).unwrap();
+                let (acceptor, router) = (acceptor.clone(), router.clone());
+                tokio::spawn(async move {
+                    let stream = acceptor.accept(tcp).await.unwrap();
+                    let service = TowerToHyperService::new(router);
+                    // A client that hangs up is the end of every connection here.
+                    let _ =
+                        auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+                });
+            }
+        });
+    });
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(ca.path(), made.cert.pem()).unwrap();
+    (address, trusting(ca.path()))
+}
+
+async fn at_rest(table: &mut Table, place: &Place) -> Program {
+    let program = place.start().await;
+    table.row("first start to ready", program.took.as_secs_f64(), "s", Budget::None, None);
+    program.stop().await;
+    let mut starts = Vec::new();
+    for _ in 0..5 {
+        let program = place.start().await;
+        starts.push(program.took.as_secs_f64());
+        program.stop().await;
+    }
+    let what = "restart with a database to ready, median of 5";
+    table.row(what, median(starts), "s", Budget::AtMost(0.4), Some(40.0));
+    let program = place.start().await;
+    let mut connection = program.login(place).await.unwrap();
+    for path in ["/image/v2/images", "/compute/v2.1/servers/detail", "/network/v2.0/ports", "/placement/traits"] {
+        connection.get(path).await.unwrap().expect(200);
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    table.row("resident at rest", program.resident_mib(), "MiB", Budget::AtMost(43.0), Some(2141.0));
+    program
+}
+
+async fn requests(table: &mut Table, place: &Place, program: &Program, connection: &mut Connection) {
+    let token = connection.token.clone().unwrap();
+    let mut issued = Vec::new();
+    for _ in 0..15 {
+        let began = Instant::now();
+        connection.post("/identity/v3/auth/tokens", &password_request(place)).await.unwrap().expect(201);
+        issued.push(ms(began));
+    }
+    table.row("token by password", median(issued), "ms", Budget::None, Some(295.0));
+    let subject = [("x-subject-token", token.as_str())];
+    let (validated, _) = time_get_with(connection, "/identity/v3/auth/tokens", &subject, 200).await;
+    table.row("token validation", validated, "ms", Budget::None, Some(24.0));
+
+    let bytes = connection.get("/compute/v2.1/flavors/1").await.unwrap().bytes;
+    let (bare_authority, bare_tls) = bare(bytes);
+    let tls = trusting(&place.ca());
+    let (mut ours, mut bares, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..3 {
+        bares.push(rate(&bare_authority, &bare_tls, None, "/bare").await);
+        ours.push(rate(&program.authority, &tls, Some(&token), "/compute/v2.1/flavors/1").await);
+        ratios.push(100.0 * ours[ours.len() - 1] / bares[bares.len() - 1]);
+    }
+    table.row("bare axum handler, the same bytes over TLS", median(bares), "/s", Budget::None, None);
+    table.row("authenticated GET of one flavor", median(ours), "/s", Budget::None, None);
+    table.row("  as a share of the bare handler", median(ratios), "%", Budget::AtLeast(50.0), None);
+    let path = "/placement/allocation_candidates?resources=VCPU:1,MEMORY_MB:64";
+    let version = [("openstack-api-version", "placement 1.29")];
+    let (candidates, _) = time_get_with(connection, path, &version, 100).await;
+    table.row("allocation candidates", candidates, "ms", Budget::None, Some(55.0));
+}
+
+async fn users(table: &mut Table, connection: &mut Connection, count: usize) {
+    for number in 0..count {
+        let body = json!({"user": {"name": format!("bench-{number}"), "domain_id": "default"}});
+        connection.post("/identity/v3/users", &body).await.unwrap().expect(201);
+    }
+    let (took, size) = time_get(connection, "/identity/v3/users", 25).await;
+    table.row(format!("{count} users ({} KiB)", size >> 10), took, "ms", Budget::AtMost(5.0), Some(267.0));
+}
+
+async fn new_image(connection: &mut Connection, name: &str) -> String {
+    let body = json!({"name": name, "disk_format": "raw", "container_format": "bare"});
+    let made = connection.post("/image/v2/images", &body).await.unwrap().expect(201);
+    made["id"].as_str().unwrap().to_owned()
+}
+
+/// What any upload must do at least: copy, two hashes, fsync.
+fn plain_copy(from: &std::path::Path, to: &std::path::Path) -> f64 {
+    let began = Instant::now();
+    let (mut source, mut target) = (std::fs::File::open(from).unwrap(), std::fs::File::create(to).unwrap());
+    let mut hashes = disks::Hasher::new();
+    let mut block = vec![0; 1 << 20];
+    loop {
+        let length = source.read(&mut block).unwrap();
+        if length == 0 {
+            break;
+        }
+        hashes.update(&block[..length]);
+        target.write_all(&block[..length]).unwrap();
+    }
+    target.sync_all().unwrap();
+    std::hint::black_box(hashes.finish());
+    began.elapsed().as_secs_f64()
+}
+
+async fn images(table: &mut Table, place: &Place, connection: &mut Connection, mib: usize) {
+    let bytes: Vec<u8> = (0..(mib << 20) / 8)
+        .scan(1_u64, |x, _| {
+            *x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            Some(x.to_le_bytes())
+        })
+        .flatten()
+        .collect();
+    let bytes = Bytes::from(bytes);
+    #[allow(clippy::cast_precision_loss, reason = "sizes of a few hundred MB")]
+    let mb = bytes.len() as f64 / 1e6;
+    let (source, copy) = (place.state.join("source.raw"), place.state.join("copy.raw"));
+    std::fs::write(&source, &bytes).unwrap();
+    let (mut copies, mut ups, mut downs) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..3 {
+        copies.push(mb / plain_copy(&source, &copy));
+        let id = new_image(connection, "bench").await;
+        let began = Instant::now();
+        connection.upload(&id, bytes.clone()).await.unwrap().expect(204);
+        ups.push(mb / began.elapsed().as_secs_f64());
+        let began = Instant::now();
+        let path = format!("/image/v2/images/{id}/file");
+        let mut body = connection.begin(Method::GET, &path, &[], Bytes::new()).await.unwrap().into_body();
+        let mut received = 0;
+        while let Some(frame) = body.frame().await {
+            received += frame.unwrap().data_ref().map_or(0, Bytes::len);
+        }
+        assert_eq!(received, bytes.len());
+        downs.push(mb / began.elapsed().as_secs_f64());
+        connection.delete(&format!("/image/v2/images/{id}")).await.unwrap().expect(204);
+    }
+    for path in [source, copy] {
+        std::fs::remove_file(path).unwrap();
+    }
+    let (copied, up, down) = (median(copies), median(ups), median(downs));
+    table.row("plain file copy with MD5 and SHA-512, fsync", copied, "MB/s", Budget::None, None);
+    table.row("image upload", up, "MB/s", Budget::None, Some(146.0));
+    table.row("  as a share of the plain copy", 100.0 * up / copied, "%", Budget::AtLeast(70.0), None);
+    table.row("image download", down, "MB/s", Budget::None, None);
+    table.row("  as a share of the plain copy", 100.0 * down / copied, "%", Budget::AtLeast(70.0), None);
+}
+
+async fn status_counts(connection: &mut Connection) -> (usize, usize) {
+    let (mut active, mut all, mut marker) = (0, 0, String::new());
+    loop {
+        let path = format!("/compute/v2.1/servers/detail?limit=1000{marker}");
+        let page = connection.get(&path).await.unwrap().expect(200);
+        let page = page["servers"].as_array().unwrap();
+        all += page.len();
+        active += page.iter().filter(|server| server["status"] == "ACTIVE").count();
+        let failed = page.iter().find(|server| server["status"] == "ERROR");
+        assert!(failed.is_none(), "a server failed: {}", failed.unwrap()["fault"]);
+        let Some(last) = page.last() else { return (active, all) };
+        marker = format!("&marker={}", last["id"].as_str().unwrap());
+    }
+}
+
+async fn servers(table: &mut Table, program: &Program, connection: &mut Connection, count: usize) {
+    let image = new_image(connection, "small").await;
+    connection.upload(&image, vec![0; 1 << 16].into()).await.unwrap().expect(204);
+    let flavor = json!({"flavor": {"name": "bench", "ram": 1, "vcpus": 1, "disk": 1}});
+    let flavor = connection.post("/compute/v2.1/flavors", &flavor).await.unwrap().expect(200)["flavor"]["id"].clone();
+    // A thousand guests that take nothing have room on any machine.
+    let found = connection.get("/placement/resource_providers").await.unwrap().expect(200);
+    let provider = found["resource_providers"][0]["uuid"].as_str().unwrap();
+    let path = format!("/placement/resource_providers/{provider}/inventories");
+    let mut inventories = connection.get(&path).await.unwrap().expect(200);
+    for inventory in inventories["inventories"].as_object_mut().unwrap().values_mut() {
+        inventory["total"] = json!(10_000_000);
+        inventory["max_unit"] = json!(10_000_000);
+    }
+    let headers = [("content-type", "application/json")];
+    connection.send(Method::PUT, &path, &headers, inventories.to_string()).await.unwrap().expect(200);
+    // A network with room for all of them.
+    let network = json!({"network": {"name": "bench"}});
+    let network =
+        connection.post("/network/v2.0/networks", &network).await.unwrap().expect(201)["network"]["id"].clone();
+    let subnet = json!({"subnet": {"network_id": network, "ip_version": 4, "cidr": "10.64.0.0/16"}});
+    connection.post("/network/v2.0/subnets", &subnet).await.unwrap().expect(201);
+
+    let body = |name: String, many: usize| {
+        let mut server = json!({"name": name, "imageRef": image, "flavorRef": flavor, "networks": [{"uuid": network}]});
+        if many > 1 {
+            server["min_count"] = json!(many);
+        }
+        json!({ "server": server })
+    };
+    let (mut accepted, mut active) = (Vec::new(), Vec::new());
+    for number in 0..60 {
+        let began = Instant::now();
+        let made = connection.post("/compute/v2.1/servers", &body(format!("one-{number}"), 1)).await.unwrap();
+        accepted.push(ms(began));
+        let made: Value = made.expect(202);
+        let path = format!("/compute/v2.1/servers/{}", made["server"]["id"].as_str().unwrap());
+        loop {
+            let server = connection.get(&path).await.unwrap().expect(200);
+            match server["server"]["status"].as_str() {
+                Some("BUILD") => {}
+                Some("ACTIVE") => break,
+                _ => panic!("{server}"),
+            }
+        }
+        active.push(ms(began));
+    }
+    // The first one converts the image.
+    let (accepted, active) = (&accepted[1..], &active[1..]);
+    table.row("POST /servers accepted (durable), p50", percentile(accepted, 50), "ms", Budget::AtMost(10.0), None);
+    table.row("POST /servers accepted (durable), p99", percentile(accepted, 99), "ms", Budget::None, None);
+    let what = "POST /servers to ACTIVE, fake driver, p50";
+    table.row(what, percentile(active, 50), "ms", Budget::AtMost(30.0), Some(1189.0));
+    table.row("POST /servers to ACTIVE, fake driver, p99", percentile(active, 99), "ms", Budget::None, None);
+
+    let began = Instant::now();
+    let mut made = 60;
+    while made < count {
+        let many = (count - made).min(50);
+        connection.post("/compute/v2.1/servers", &body(format!("many-{made}"), many)).await.unwrap().expect(202);
+        made += many;
+    }
+    wait_for("all servers to be ACTIVE", DEADLINE, async || {
+        let (active, all) = status_counts(connection).await;
+        if active == made && all == made { Ok(()) } else { Err(format!("{active} of {all} are")) }
+    })
+    .await;
+    #[allow(clippy::cast_precision_loss, reason = "a few thousand")]
+    let each = ms(began) / (made - 60).max(1) as f64;
+    table.row(format!("creating {} more servers, each", made - 60), each, "ms", Budget::None, None);
+    let (took, _) = time_get(connection, "/compute/v2.1/servers/detail?limit=100", 25).await;
+    table.row("100 servers with details", took, "ms", Budget::None, Some(440.0));
+    let (took, size) = time_get(connection, &format!("/compute/v2.1/servers/detail?limit={made}"), 15).await;
+    let what = format!("{made} servers with details ({} KiB)", size >> 10);
+    table.row(what, took, "ms", Budget::AtMost(30.0), None);
+    let (took, size) = time_get(connection, "/network/v2.0/ports", 15).await;
+    table.row(format!("{made} ports ({} KiB)", size >> 10), took, "ms", Budget::AtMost(12.0), None);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let what = format!("resident with {made} servers known");
+    table.row(what, program.resident_mib(), "MiB", Budget::AtMost(64.0), None);
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = arguments();
+    let state = tempfile::Builder::new().prefix("solostack-bench-").tempdir().unwrap();
+    let binary = std::env::var_os("SOLOSTACK_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_solostack").into());
+    let place = Place { binary: binary.into(), state: state.path().to_owned(), driver: "fake", config: CONFIG };
+    let mut table = Table::default();
+    let program = at_rest(&mut table, &place).await;
+    let mut connection = program.login(&place).await.unwrap();
+    requests(&mut table, &place, &program, &mut connection).await;
+    users(&mut table, &mut connection, arguments.users).await;
+    images(&mut table, &place, &mut connection, arguments.image_mib).await;
+    servers(&mut table, &program, &mut connection, arguments.servers).await;
+    program.stop().await;
+    let program = place.start().await;
+    let what = format!("restart with {} servers to ready", arguments.servers);
+    table.row(what, program.took.as_secs_f64(), "s", Budget::AtMost(0.4), Some(40.0));
+    program.stop().await;
+
+    let missed: Vec<&Row> = table.rows.iter().filter(|row| row.excess() > 1.0).collect();
+    for row in &missed {
+        println!("missed: {}: {:.2} {}, {:.1} times over", row.what.trim(), row.measured, row.unit, row.excess());
+    }
+    let gross = missed.iter().any(|row| row.excess() > GROSS);
+    if gross { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
