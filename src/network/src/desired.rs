@@ -58,6 +58,8 @@ pub(crate) struct RouterPlan {
 pub(crate) struct Desired {
     pub networks: BTreeMap<Id, NetworkPlan>,
     pub routers: BTreeMap<Id, RouterPlan>,
+    /// Ports of routers that are switched off: connected as far as they shall be.
+    pub idle_ports: Vec<String>,
 }
 
 /// An id of ours as the host takes it. All are UUIDs that we made.
@@ -77,7 +79,8 @@ pub(crate) fn load(tx: &Tx<'_>, options: &Options) -> Result<Desired> {
     let networks = networks::store::all(tx)?;
     let parts = parts(tx, None)?;
     let by_id: HashMap<&str, &Network> = networks.iter().map(|network| (network.id.as_str(), network)).collect();
-    Ok(Desired { networks: plans(tx, options, &networks, &parts)?, routers: routers(tx, &by_id, &parts)? })
+    let (routers, idle_ports) = routers(tx, &by_id, &parts)?;
+    Ok(Desired { networks: plans(tx, options, &networks, &parts)?, routers, idle_ports })
 }
 
 /// The plan of one network; None when it needs nothing in the kernel.
@@ -367,7 +370,11 @@ impl Rules {
     }
 }
 
-fn routers(tx: &Tx<'_>, networks: &HashMap<&str, &Network>, parts: &Parts) -> Result<BTreeMap<Id, RouterPlan>> {
+fn routers(
+    tx: &Tx<'_>,
+    networks: &HashMap<&str, &Network>,
+    parts: &Parts,
+) -> Result<(BTreeMap<Id, RouterPlan>, Vec<String>)> {
     let subnets: HashMap<&str, &Subnet> =
         parts.subnets.values().flatten().map(|subnet| (subnet.id.as_str(), subnet)).collect();
     let mut by_router: HashMap<&str, Vec<&Port>> = HashMap::new();
@@ -390,9 +397,13 @@ fn routers(tx: &Tx<'_>, networks: &HashMap<&str, &Network>, parts: &Parts) -> Re
             .collect()
     };
     let mut plans = BTreeMap::new();
+    let mut idle_ports = Vec::new();
     for router in routers::store::all(tx)? {
         let own = by_router.remove(router.id.as_str()).unwrap_or_default();
         // A router that is switched off, or connected to nothing, is not there.
+        if !router.admin_state_up {
+            idle_ports.extend(own.iter().filter(|port| !port.plugged).map(|port| port.id.clone()));
+        }
         if !router.admin_state_up || own.is_empty() {
             continue;
         }
@@ -456,7 +467,7 @@ fn routers(tx: &Tx<'_>, networks: &HashMap<&str, &Network>, parts: &Parts) -> Re
             },
         );
     }
-    Ok(plans)
+    Ok((plans, idle_ports))
 }
 
 fn advertised(subnet: &Subnet) -> Option<Advertised> {

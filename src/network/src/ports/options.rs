@@ -209,6 +209,8 @@ mod tests {
         assert_eq!((option.code, option.value), (67, OptionValue::Text("pxelinux.0".into())));
         let option = read_one("server-ip-address", "123.123.123.45").unwrap();
         assert_eq!(option.value, OptionValue::Addresses(vec!["123.123.123.45".parse().unwrap()]));
+        let option = read_one("server-ip-address", "2001:db8::1").unwrap();
+        assert_eq!(option.ip_version, 6, "an address tells its version");
         assert_eq!(read_one("26", "1400").unwrap().value, OptionValue::U16(1400));
         assert_eq!(read_one("224", "anything").unwrap().code, 224);
     }
@@ -216,10 +218,7 @@ mod tests {
     #[test]
     fn an_ipv6_address_makes_the_option_one_of_dhcpv6_unless_the_version_is_said() {
         let option = read_one("server-ip-address", "2015::badd").unwrap();
-        assert_eq!(
-            (option.ip_version, option.value),
-            (6, OptionValue::Addresses(vec!["2015::badd".parse().unwrap()]))
-        );
+        assert_eq!((option.ip_version, option.value), (6, OptionValue::Addresses(vec!["2015::badd".parse().unwrap()])));
         let said = json!({"extra_dhcp_opts": [{"opt_name": "dns-server", "opt_value": "2015::1", "ip_version": 4}]});
         assert!(read(&mut Attributes::bare(said).unwrap()).is_err());
     }
@@ -234,7 +233,7 @@ mod tests {
             ("mtu", "seventy"),
             ("mtu", "70000"),
             ("router", "1.2.3.4,evil"),
-            ("router", "2001:db8::1"),
+            ("router", "2001:db8::1,1.2.3.4"),
             ("0", "x"),
             ("255", "x"),
             ("bootfile-name", ""),

@@ -32,8 +32,8 @@ async fn server(cloud: &Cloud, server_id: &'static str, network: &Value, groups:
 
 fn rules_of(cloud: &Cloud, port: &peer::PortInfo) -> hostnet::PortFirewall {
     let state = cloud.host.state();
-    let all = state.firewalls.values().flatten();
-    all.filter(|one| one.port_id.to_string() == port.id).next().cloned().unwrap()
+    let mut all = state.firewalls.values().flatten();
+    all.find(|one| one.port_id.to_string() == port.id).cloned().unwrap()
 }
 
 #[tokio::test]
@@ -218,6 +218,13 @@ async fn a_router_that_is_switched_off_is_not_there() {
     cloud.put("admin", &path, json!({"router": {"admin_state_up": false}})).await.is(200);
     cloud.reconcile().await;
     assert!(cloud.host.state().routers.is_empty());
+    let fresh = cloud.make("admin", "/routers", "router", json!({"admin_state_up": false})).await;
+    let (_, subnet) = cloud.network("admin", "10.8.0.0/24").await;
+    let interface = json!({"subnet_id": subnet["id"]});
+    let added = cloud.put("admin", &format!("/routers/{}/add_router_interface", id(&fresh)), interface).await.is(200);
+    cloud.reconcile().await;
+    let port = cloud.get("admin", &format!("/ports/{}", added["port_id"].as_str().unwrap())).await.is(200);
+    assert_eq!(port["port"]["status"], "ACTIVE", "there is nothing left to do for it");
     cloud.put("admin", &path, json!({"router": {"admin_state_up": true}})).await.is(200);
     cloud.reconcile().await;
     assert_eq!(cloud.host.state().routers.len(), 1);
