@@ -63,6 +63,13 @@ class Story:
         done = subprocess.run([client, "token", "issue", "-f", "value", "-c", "project_id"], env=clean, capture_output=True, text=True, timeout=120)
         expect("OS_CLOUD=solostack with the written clouds.yaml works", done.returncode == 0 and done.stdout.strip() == self.api.project_id, done.stderr[-800:])
 
+    def doctor_explains(self):
+        done = subprocess.run([self.cloud.binary, "doctor", "--state", self.cloud.state], capture_output=True, text=True, timeout=60)
+        words = [line.split()[1] for line in done.stdout.splitlines() if line.startswith(("ok ", "warn ", "FAIL "))]
+        expect("`doctor` looks at what the cloud needs", {"kvm", "qemu", "nftables", "dnsmasq"} <= set(words), done.stdout)
+        worst = 2 if "\nFAIL" in "\n" + done.stdout else 1 if "\nwarn" in "\n" + done.stdout else 0
+        expect("its exit status is what it found", done.returncode == worst, (done.returncode, done.stdout[-400:]))
+
     def what_is_there_at_first(self):
         services = {row["Type"] for row in self.openstack.json("catalog list")}
         expect("the catalogue lists the services", {"identity", "image", "compute", "network", "placement"} <= services, services)
@@ -314,7 +321,7 @@ class Story:
         expect("nothing is left at the end", (host.namespaces(), host.links(), host.rules()) == ([], [], []), (host.namespaces(), host.links()))
 
     STEPS = [
-        bring_up, a_shell_with_nothing_but_the_file, what_is_there_at_first, image_and_key, first_server, placement_knows,
+        bring_up, a_shell_with_nothing_but_the_file, doctor_explains, what_is_there_at_first, image_and_key, first_server, placement_knows,
         floating_address, the_console_tells, closed_until_opened, in_the_guest, reboot_and_power, supervisor_dies,
         too_large_a_server_says_why, delete_and_look_for_leftovers, many_come_and_go, down_leaves_nothing, up_again_after_down,
     ]  # fmt: skip

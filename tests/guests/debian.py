@@ -14,7 +14,7 @@ from packages import run
 HERE = pathlib.Path(__file__).resolve().parent
 SUITE = "trixie"
 PACKAGES = """
-linux-image-cloud-amd64 initramfs-tools systemd-sysv dbus udev kmod grub-pc-bin grub-efi-amd64-bin grub-efi-amd64-signed
+linux-image-cloud-amd64 initramfs-tools systemd-sysv dbus udev kmod linux-sysctl-defaults grub-pc-bin grub-efi-amd64-bin grub-efi-amd64-signed
 shim-signed-common shim-signed grub2-common
 cloud-init cloud-guest-utils fdisk e2fsprogs dosfstools openssh-server sudo netplan.io systemd-resolved systemd-timesyncd
 iproute2 iputils-ping curl ca-certificates less procps apt-utils python3 netcat-openbsd qemu-guest-agent
