@@ -83,8 +83,7 @@ test-clients: (guests "tiny")
 
 # Speed and memory against the budgets of docs/ARCHITECTURE.md
 bench *ARGS:
-    cargo build --release --locked
-    tests/bench/bench.py "{{ target }}/release/solostack" {{ ARGS }}
+    cargo bench --locked --package solostack --bench bench -- {{ ARGS }}
 
 # Build the test guests (tiny, debian) if their inputs changed; `just guests debian` takes minutes
 guests *WHICH="tiny":
