@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use md5::Digest as _;
 use rest::{Error, Result};
-use ssh_key::{Algorithm, LineEnding, PrivateKey, PublicKey, rand_core::OsRng};
+use ssh_key::{Algorithm, LineEnding, PrivateKey, rand_core::OsRng};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Keypair {
@@ -33,11 +33,41 @@ pub(crate) fn ssh_fingerprint(public_key: &str) -> Result<String> {
     if line.contains(['\n', '\r', '\0']) {
         return Err(refused());
     }
-    // The rest of the line is a comment, of any words; the parser at hand takes one word only.
+    // The rest of the line is a comment, of any words.
     let mut words = line.split_whitespace();
-    let (Some(algorithm), Some(blob)) = (words.next(), words.next()) else { return Err(refused()) };
-    let key = PublicKey::from_openssh(&format!("{algorithm} {blob}")).map_err(|_| refused())?;
-    Ok(colons(&md5::Md5::digest(key.to_bytes().map_err(|_| refused())?)))
+    let (Some(algorithm), Some(packed)) = (words.next(), words.next()) else { return Err(refused()) };
+    let blob = base64::engine::general_purpose::STANDARD.decode(packed).map_err(|_| refused())?;
+    let is_key = ALGORITHMS.iter().any(|(name, fields)| {
+        *name == algorithm
+            && wire_strings(&blob).is_some_and(|all| all.len() == fields + 1 && all[0] == name.as_bytes())
+    });
+    if is_key { Ok(colons(&md5::Md5::digest(&blob))) } else { Err(refused()) }
+}
+
+/// Kinds of keys that sshd knows, and how many fields each has after its name. Guests judge keys, Compute only has to tell
+/// a key from what is none: a curve that this program cannot compute with is a good key all the same.
+const ALGORITHMS: &[(&str, usize)] = &[
+    ("ssh-ed25519", 1),
+    ("ssh-rsa", 2),
+    ("ssh-dss", 4),
+    ("ecdsa-sha2-nistp256", 2),
+    ("ecdsa-sha2-nistp384", 2),
+    ("ecdsa-sha2-nistp521", 2),
+    ("sk-ssh-ed25519@openssh.com", 2),
+    ("sk-ecdsa-sha2-nistp256@openssh.com", 3),
+];
+
+/// The strings of a key's blob (RFC 4251, section 5), none of them empty; None when they do not fill it exactly.
+fn wire_strings(mut blob: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut strings = Vec::new();
+    while !blob.is_empty() {
+        let (length, rest) = blob.split_first_chunk::<4>()?;
+        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+        let (string, rest) = rest.split_at_checked(length).filter(|_| length > 0)?;
+        strings.push(string);
+        blob = rest;
+    }
+    Some(strings)
 }
 
 /// SHA-1 of the certificate's DER as `aa:bb:..`.
@@ -71,6 +101,15 @@ mod tests {
         assert!(public.ends_with(" me and my machine"));
         assert!(public.starts_with("ssh-ed25519 ") && private.starts_with("-----BEGIN OPENSSH PRIVATE KEY-----"));
         assert_eq!(ssh_fingerprint(&public).unwrap().len(), 47);
+    }
+
+    #[test]
+    fn keys_of_curves_that_this_program_cannot_compute_with_are_keys() {
+        let key = "ecdsa-sha2-nistp384 AAAAE2VjZHNhLXNoYTItbmlzdHAzODQAAAAIbmlzdHAzODQAAABhBMywJpZkokCpfQ1Nk1ETKsIXZD3y\
+                   lqMAhughqI3UgshvCfJym6hEz776uxU/fBQUhZhRnhhX4n8nNM11sY0wnjWh+MgaFxCCg8e+Y2GajJ/vu3d8t0mrhOXUUZwzt74PEA==";
+        assert_eq!(ssh_fingerprint(key).unwrap().len(), 47);
+        assert_eq!(ssh_fingerprint(key).unwrap(), ssh_fingerprint(&format!("{key} me and my machine")).unwrap());
+        assert!(ssh_fingerprint(&key.replace("nistp384 ", "nistp256 ")).is_err(), "the name must be the blob's");
     }
 
     #[test]
