@@ -185,10 +185,12 @@ async fn servers(connection: &mut Connection) -> Vec<Value> {
         let marker = all.last().map(|last| format!("&marker={}", text(&last["id"]))).unwrap_or_default();
         let path = format!("/compute/v2.1/servers/detail?all_tenants=1&limit=1000{marker}");
         let page = list(connection, &path, "servers").await;
-        if page.is_empty() {
+        // The marker of a page may be deleted meanwhile: without need, no further page is asked for.
+        let last = page.len() < 1000;
+        all.extend(page);
+        if last {
             return all;
         }
-        all.extend(page);
     }
 }
 
@@ -575,7 +577,7 @@ fn processes(word: &str) -> Vec<String> {
     found
 }
 
-/// What servers have on the machine: processes, taps, and rules that name a tap.
+/// What servers have on the machine: processes, taps, and rules that name one tap (not all of them).
 fn machine() -> Vec<String> {
     let mut left = processes("qemu-system");
     left.extend(processes("solostack vm "));
@@ -583,7 +585,12 @@ fn machine() -> Vec<String> {
         let taps = output("ip", &["-n", &namespace, "-o", "link", "show", "type", "tun"]);
         left.extend(taps.lines().map(|tap| format!("{namespace}: {tap}")));
         let rules = output("ip", &["netns", "exec", &namespace, "nft", "list", "ruleset"]);
-        left.extend(rules.lines().filter(|rule| rule.contains("\"tap")).map(|rule| format!("{namespace}: {rule}")));
+        left.extend(
+            rules
+                .lines()
+                .filter(|rule| rule.replace("\"tap*\"", "").contains("\"tap"))
+                .map(|rule| format!("{namespace}: {rule}")),
+        );
     }
     left
 }
