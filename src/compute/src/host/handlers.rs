@@ -331,7 +331,10 @@ pub(crate) async fn hypervisor(
         return Err(Error::bad_request(format!("Invalid uuid {id}")));
     }
     let host = host(&app).await?;
-    if host.id(&ctx) != json!(id) && host.id(&ctx).to_string() != id {
+    // A number before 2.53, a UUID since.
+    let own = host.id(&ctx);
+    let own = own.as_str().map_or_else(|| own.to_string(), str::to_owned);
+    if own != id {
         return Err(Error::new(Kind::NotFound, format!("Hypervisor with ID '{id}' could not be found.")));
     }
     let view = host.detail(&app, &ctx);

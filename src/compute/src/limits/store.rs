@@ -5,8 +5,10 @@ use rest::Result;
 
 use crate::Quotas;
 
+type Field = fn(&mut Quotas) -> &mut i64;
+
 /// The names in quota sets, and where each lives in [`Quotas`].
-pub(crate) const RESOURCES: &[(&str, fn(&mut Quotas) -> &mut i64)] = &[
+pub(crate) const RESOURCES: &[(&str, Field)] = &[
     ("instances", |quotas| &mut quotas.instances),
     ("cores", |quotas| &mut quotas.cores),
     ("ram", |quotas| &mut quotas.ram_mib),

@@ -269,8 +269,11 @@ pub(crate) fn insert_nic(tx: &Tx<'_>, id: &str, port_id: &str, position: usize, 
     Ok(())
 }
 
+/// A port id with its device tag.
+pub(crate) type TaggedPort = (String, Option<String>);
+
 /// Port ids with their device tags, in the order of each server's interfaces.
-pub(crate) fn nics_of(tx: &Tx<'_>, ids: &[&str]) -> Result<HashMap<String, Vec<(String, Option<String>)>>> {
+pub(crate) fn nics_of(tx: &Tx<'_>, ids: &[&str]) -> Result<HashMap<String, Vec<TaggedPort>>> {
     let mut all: HashMap<String, Vec<(String, Option<String>)>> = HashMap::with_capacity(ids.len());
     let rows: Vec<(String, String, Option<String>)> = tx.list(
         "SELECT server_id, port_id, tag FROM compute_server_nic
