@@ -136,6 +136,44 @@ async fn hostile_bodies_to_identity_are_refused_in_its_own_words() {
 }
 
 #[tokio::test]
+async fn hostile_arguments_of_every_action_are_refused() {
+    let world = World::new().await;
+    let id = world.there("compute", "servers");
+    let mut arguments = poisons();
+    for field in ["type", "length", "state", "name", "host", "adminPass"] {
+        arguments.extend(poisons().into_iter().map(|poison| json!({ field: poison })));
+    }
+    let path = format!("/compute/v2.1/servers/{id}/action");
+    let kind = [("content-type", "application/json")];
+    let mut wrong = Vec::new();
+    for action in [
+        "os-start",
+        "os-stop",
+        "reboot",
+        "os-getConsoleOutput",
+        "lock",
+        "unlock",
+        "os-resetState",
+        "addSecurityGroup",
+        "removeSecurityGroup",
+        "resize",
+        "rebuild",
+        "createImage",
+        "evacuate",
+        "",
+        "\u{1f4a5}",
+    ] {
+        for argument in &arguments {
+            let body = json!({ action: argument }).to_string();
+            if let Err(problem) = world.cloud.as_(Admin).try_raw(Method::POST, &path, &kind, body).await {
+                wrong.push(format!("{problem}\n  to {action}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} answers are wrong:\n{}", wrong.len(), wrong[..wrong.len().min(20)].join("\n"));
+}
+
+#[tokio::test]
 async fn bodies_that_are_too_large_or_of_another_type_are_refused_everywhere() {
     let world = World::new().await;
     for service in ["compute", "network", "image", "placement", "identity"] {

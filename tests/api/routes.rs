@@ -43,6 +43,10 @@ const ANSWERS_ABOUT_NOTHING: &[&str] = &[
     "GET /v3/users/{user_id}/access_rules/{access_rule_id}",
 ];
 
+/// Foreign and absent may be told apart here, as upstream does: what a role or a domain is called is no tenant's secret,
+/// and ids cannot be guessed.
+const TOLD_APART: &[&str] = &["GET /v3/roles/{role_id}", "GET /v3/domains/{domain_id}"];
+
 pub fn table(cloud: &TestCloud, service: &str) -> Vec<(ServiceInfo, RouteInfo)> {
     let mut table: Vec<(ServiceInfo, RouteInfo)> = cloud
         .inner()
@@ -263,6 +267,7 @@ async fn tenants(service: &'static str) {
         }
         let absent = ask(&world, Other, &info, &route, About::Absent, None).await;
         let shared = there.status.is_success() && !marks.iter().any(|mark| text.contains(mark.as_str()));
+        let shared = shared || TOLD_APART.contains(&line(&route).as_str());
         if !shared && there.status != absent.status {
             wrong.push(format!("foreign and absent differ:\n  {there}\n  {absent}"));
         }
