@@ -70,7 +70,7 @@ test-api *FILTER:
 # kill -9 at random moments, restart, nothing lost and nothing left. CYCLES (100) and SEED choose how long and which
 test-crash CYCLES="100" SEED="":
     SOLOSTACK_CRASH_CYCLES={{ CYCLES }} SOLOSTACK_CRASH_SEED={{ SEED }} \
-      cargo nextest run --locked --profile slow --package solostack --test crash --success-output immediate
+      cargo nextest run --locked --profile slow --workspace --test crash -E 'package(solostack)' --success-output immediate
 
 # The test guests alone, booted without a cloud: console, ssh, config drive, power button
 test-guests: (guests "tiny")
@@ -79,7 +79,7 @@ test-guests: (guests "tiny")
 
 # The real openstack client and a real guest against the real program, from image create to delete
 test-clients: (guests "tiny")
-    cargo nextest run --locked --profile slow --package solostack --test clients --success-output immediate
+    cargo nextest run --locked --profile slow --workspace --test clients -E 'package(solostack)' --success-output immediate
 
 # Speed and memory against the budgets of docs/ARCHITECTURE.md
 bench *ARGS:
