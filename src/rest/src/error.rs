@@ -91,10 +91,7 @@ impl Error {
         let mut names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
         names.sort_unstable();
         names.dedup();
-        let error = Self::new(
-            Kind::MethodNotAllowed,
-            format!("The method {method} is not allowed for this resource."),
-        );
+        let error = Self::new(Kind::MethodNotAllowed, format!("The method {method} is not allowed for this resource."));
         match HeaderValue::from_str(&names.join(", ")) {
             Ok(value) => error.with_header(http::header::ALLOW, value),
             Err(_) => error,

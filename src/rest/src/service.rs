@@ -60,9 +60,7 @@ impl Service {
             let refuse = async move |method: Method| Error::method_not_allowed(&method, &allowed).into_response();
             router = router.route(path, handlers.fallback(refuse));
         }
-        let router = router
-            .fallback(async || Error::no_such_route().into_response())
-            .with_state(state);
+        let router = router.fallback(async || Error::no_such_route().into_response()).with_state(state);
         Self { info, routes: infos, rules: rules.into_values().collect(), router }
     }
 }
