@@ -43,9 +43,14 @@ const ANSWERS_ABOUT_NOTHING: &[&str] = &[
     "GET /v3/users/{user_id}/access_rules/{access_rule_id}",
 ];
 
-/// Foreign and absent may be told apart here, as upstream does: what a role or a domain is called is no tenant's secret,
-/// and ids cannot be guessed.
-const TOLD_APART: &[&str] = &["GET /v3/roles/{role_id}", "GET /v3/domains/{domain_id}"];
+/// Foreign and absent may be told apart here, as upstream does: their ids are random and cannot be guessed.
+const TOLD_APART: &[&str] = &[
+    "GET /v3/roles/{role_id}",
+    "GET /v3/domains/{domain_id}",
+    "GET /v3/OS-TRUST/trusts/{trust_id}",
+    "GET /v3/OS-TRUST/trusts/{trust_id}/roles",
+    "GET /v3/OS-TRUST/trusts/{trust_id}/roles/{role_id}",
+];
 
 pub fn table(cloud: &TestCloud, service: &str) -> Vec<(ServiceInfo, RouteInfo)> {
     let mut table: Vec<(ServiceInfo, RouteInfo)> = cloud
