@@ -60,6 +60,8 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("standard-attr-timestamp", "Resource timestamps", "Times of creation and change."),
     ("subnet-service-types", "Subnet service types", "Subnets for certain devices only."),
     ("subnet_allocation", "Subnet Allocation", "Subnets cut from pools."),
+    ("tag", "Tag support", "Tags on networks."),
+    ("tag-ext", "Tag support for resources: subnet, subnetpool, port, router", "Tags on the others."),
     ("tag-creation", "Tag creation during bulk creation", "Tags given when a resource is made."),
 ];
 
