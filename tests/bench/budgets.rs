@@ -472,7 +472,7 @@ async fn main() -> ExitCode {
     let program = place.start().await;
     let what = format!("restart with {} servers to ready", arguments.servers);
     table.row(what, program.took.as_secs_f64(), "s", Budget::AtMost(0.4), Some(40.0));
-    program.stop().await;
+    program.kill().await;
 
     let missed: Vec<&Row> = table.rows.iter().filter(|row| row.excess() > 1.0).collect();
     for row in &missed {

@@ -295,7 +295,12 @@ async fn run(cloud: &mut TestCloud, story: Story, die_at: Option<u64>, expected:
         let end = end_state(cloud, story, &id).await;
         let well = match expected {
             Some(expected) => end == *expected,
-            None => end["row"] == story.expected() && end["foreign taps"].as_u64().unwrap_or(0) == 0,
+            // At rest, too: rules follow ports a moment later.
+            None => {
+                let count = |what: &str| end[what].as_u64().map_or(0, |n| usize::try_from(n).unwrap());
+                let ports = end["ports"].as_array().map_or(0, Vec::len);
+                end["row"] == story.expected() && count("firewalls") == ports && count("foreign taps") == 0
+            }
         };
         let wanted = expected.map(ToString::to_string).unwrap_or_default();
         if well { Ok(end) } else { Err(format!("\n  it ended as {end}\n  and not as   {wanted}")) }
