@@ -83,15 +83,22 @@ pub(crate) async fn index(
         .await
 }
 
+/// Whose it is decides, not whom the path names.
+fn find(tx: &Tx<'_>, ctx: &Ctx, rule: rest::Rule, user_id: &str, id: &str) -> Result<ApplicationCredential> {
+    let found = store::find(tx, id)?;
+    let owner = found.as_ref().map_or(user_id, |found| &found.user_id);
+    ctx.allow(rule, &target(&[("user_id", owner)]))?;
+    found.ok_or_else(|| not_found("application credential", id))
+}
+
 pub(crate) async fn show(
     State(app): State<App>,
     ctx: Ctx,
     Path((user_id, id)): Path<(String, String)>,
 ) -> Result<Reply> {
-    ctx.allow(rules::GET, &target(&[("user_id", &user_id)]))?;
     app.db
         .read(move |tx| {
-            let found = store::find(tx, &user_id, &id)?.ok_or_else(|| not_found("application credential", &id))?;
+            let found = find(tx, &ctx, rules::GET, &user_id, &id)?;
             Ok(Reply::ok(&json!({"application_credential": view(tx, &ctx, &found)?})))
         })
         .await
@@ -102,11 +109,10 @@ pub(crate) async fn delete(
     ctx: Ctx,
     Path((user_id, id)): Path<(String, String)>,
 ) -> Result<Reply> {
-    ctx.allow(rules::DELETE, &target(&[("user_id", &user_id)]))?;
-    not_restricted(&ctx)?;
     app.db
         .write(move |tx| {
-            store::find(tx, &user_id, &id)?.ok_or_else(|| not_found("application credential", &id))?;
+            find(tx, &ctx, rules::DELETE, &user_id, &id)?;
+            not_restricted(&ctx)?;
             store::delete(tx, &id)?;
             Ok(Reply::no_content())
         })

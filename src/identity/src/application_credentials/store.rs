@@ -45,12 +45,8 @@ pub(crate) static LIST: ListSpec = ListSpec {
     limit_max: 0,
 };
 
-pub(crate) fn find(tx: &Tx<'_>, user_id: &str, id: &str) -> db::Result<Option<ApplicationCredential>> {
-    tx.find(
-        &format!("SELECT {COLUMNS} FROM identity_application_credential c WHERE c.user_id = ? AND c.id = ?"),
-        [user_id, id],
-        credential,
-    )
+pub(crate) fn find(tx: &Tx<'_>, id: &str) -> db::Result<Option<ApplicationCredential>> {
+    tx.find(&format!("SELECT {COLUMNS} FROM identity_application_credential c WHERE c.id = ?"), [id], credential)
 }
 
 pub(crate) fn insert(

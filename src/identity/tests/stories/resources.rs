@@ -570,6 +570,13 @@ async fn an_application_credential_hands_on_some_roles_and_dies_with_them() {
     let pair = json!({"tenant_id": p});
     cloud.send("POST", &format!("/v3/users/{u}/credentials/OS-EC2"), &token, pair).await.expect(403);
 
+    // Naming oneself in the path makes nobody its owner.
+    let v = cloud.user("v", "default").await;
+    cloud.grant(&format!("projects/{p}/users/{v}"), "member").await;
+    let other = cloud.login("v", "v", project(&p)).await;
+    for owner in [&u, &v] {
+        cloud.get(&format!("/v3/users/{owner}/application_credentials/{c}"), &other).await.expect(403);
+    }
     let listed = cloud.get(&path, &own).await.expect(200);
     assert_eq!(names(&listed["application_credentials"]), ["c"]);
     assert!(!listed.to_string().contains(secret));
@@ -669,7 +676,7 @@ async fn credentials_are_kept_encrypted_and_belong_to_one_user() {
     cloud.get(&format!("{pairs}/{access}"), &own).await.expect(200);
     cloud.get(&format!("{pairs}/{access}"), &other).await.expect(403);
     cloud.get(&format!("/v3/users/{v}/credentials/OS-EC2/{access}"), &other).await.expect(404);
-    cloud.send("POST", &pairs, &own, json!({"tenant_id": cloud.admin_project})).await.expect(404);
+    cloud.send("POST", &pairs, &own, json!({"tenant_id": "nothing"})).await.expect(404);
     let listed = cloud.get(&pairs, &own).await.expect(200);
     assert_eq!(listed["credentials"].as_array().unwrap().len(), 1);
     cloud.send("DELETE", &format!("{pairs}/{access}"), &own, Value::Null).await.expect(204);
