@@ -2,6 +2,8 @@
 //! interpreter that `just setup` made, and shows what it printed. Needs root, the guest `tiny` (`just guests`) and QEMU.
 //! What is missing makes a test fail with a word on how to get it, never pass.
 
+#![allow(clippy::expect_used, reason = "a test says what it expected by failing")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -1,5 +1,7 @@
 //! The promises of `Db`, on a real file.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},

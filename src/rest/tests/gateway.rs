@@ -1,5 +1,7 @@
 //! A toy service behind the real gateway: what every service can rely on.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{collections::HashMap, sync::Arc};
 
 use axum::{Router, body::Body as AxumBody, extract::Path};

@@ -1,5 +1,7 @@
 //! Death before and after every outside effect and every commit: the end is always the one of the undisturbed run.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::{
     collections::BTreeSet,
     path::Path,
