@@ -144,7 +144,7 @@ pub(crate) fn map(row: &Row<'_>) -> rusqlite::Result<Port> {
         dns_name: row.get(12)?,
         vnic_type: row.get(13)?,
         host_id: row.get(14)?,
-        profile: stored(row.get_ref(15)?.as_str()?),
+        profile: profile(row.get_ref(15)?.as_str()?),
         made_for: row.get(16)?,
         plugged: row.get(17)?,
         problem: row.get(18)?,
@@ -152,6 +152,10 @@ pub(crate) fn map(row: &Row<'_>) -> rusqlite::Result<Port> {
         created_at: row.get(20)?,
         updated_at: row.get(21)?,
     })
+}
+
+fn profile(text: &str) -> serde_json::Map<String, serde_json::Value> {
+    if text == "{}" { serde_json::Map::new() } else { stored(text) }
 }
 
 /// A JSON list; nearly all are empty, and lists of ports are long.

@@ -112,23 +112,24 @@ pub(crate) fn render<'a>(tx: &Tx<'_>, ctx: &Ctx, ports: &'a [Port], domain: &str
     let networks = around(tx, ports)?;
     let mut sights = Sights::new();
     let mut views = Vec::with_capacity(ports.len());
+    let mut last: Option<(&str, &str, Sight)> = None;
     for port in ports {
         let Some(network) = networks.get(&port.network_id) else { continue };
-        let owner = Owner {
-            project_id: port.project_id.clone(),
-            network_project_id: Some(network.project_id.clone()),
-            shared: network.shared,
-            external: network.external,
+        // Neighbours in a list mostly share project and network: what was decided for the last one holds.
+        let known = last.filter(|(project, id, _)| *project == port.project_id && *id == port.network_id);
+        let sight = match known {
+            Some((_, _, sight)) => sight,
+            None => {
+                let owner = Owner {
+                    project_id: port.project_id.clone(),
+                    network_project_id: Some(network.project_id.clone()),
+                    shared: network.shared,
+                    external: network.external,
+                };
+                sights.of(owner, |target| sight(ctx, target))?
+            }
         };
-        let sight = sights.of(owner, |target| {
-            Ok(Sight {
-                is_visible: ctx.may(policy::GET_ONE, target)?,
-                profile: ctx.may(policy::GET_PROFILE, target)?,
-                host: ctx.may(policy::GET_HOST, target)?,
-                vif_type: ctx.may(policy::GET_VIF_TYPE, target)?,
-                vif_details: ctx.may(policy::GET_VIF_DETAILS, target)?,
-            })
-        })?;
+        last = Some((&port.project_id, &port.network_id, sight));
         if !sight.is_visible {
             continue;
         }
@@ -169,6 +170,16 @@ pub(crate) fn render<'a>(tx: &Tx<'_>, ctx: &Ctx, ports: &'a [Port], domain: &str
         });
     }
     Ok(views)
+}
+
+fn sight(ctx: &Ctx, target: &::policy::Target) -> Result<Sight> {
+    Ok(Sight {
+        is_visible: ctx.may(policy::GET_ONE, target)?,
+        profile: ctx.may(policy::GET_PROFILE, target)?,
+        host: ctx.may(policy::GET_HOST, target)?,
+        vif_type: ctx.may(policy::GET_VIF_TYPE, target)?,
+        vif_details: ctx.may(policy::GET_VIF_DETAILS, target)?,
+    })
 }
 
 fn assignment(port: &Port, fixed: &FixedIp, domain: &str) -> Assignment {
