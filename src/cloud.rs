@@ -325,7 +325,8 @@ fn compute_options(config: &Config, chosen: &Chosen, root: bool) -> compute::Opt
     let quota = &config.quota;
     compute::Options {
         host_name: capacity::host_name(),
-        host_address: crate::listen::public_host(config),
+        // An address even where the public host is a name.
+        host_address: crate::listen::public_host(&Config { public_host: None, ..config.clone() }),
         availability_zone: "nova".into(),
         quotas: compute::Quotas {
             instances: quota.instances,
