@@ -243,7 +243,9 @@ async fn at_rest(table: &mut Table, place: &Place) -> Program {
     table.row(what, median(starts), "s", Budget::AtMost(0.4), Some(40.0));
     let program = place.start().await;
     let mut connection = program.login(place).await.unwrap();
-    for path in ["/image/v2/images", "/compute/v2.1/servers/detail", "/network/v2.0/ports", "/placement/resource_providers"] {
+    for path in
+        ["/image/v2/images", "/compute/v2.1/servers/detail", "/network/v2.0/ports", "/placement/resource_providers"]
+    {
         connection.get(path).await.unwrap().expect(200);
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
