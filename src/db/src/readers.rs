@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use crate::{Error, Result, Tx, tx};
 
 /// More idle connections than this are closed: each keeps a page cache.
-const IDLE_MAX: usize = 3;
+const IDLE_MAX: usize = 8;
 
 #[derive(Debug)]
 pub(crate) struct Readers {
