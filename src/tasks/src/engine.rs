@@ -51,8 +51,7 @@ impl<O: Operation> Runner for OperationRunner<O> {
         Box::pin(async move {
             let Ok(state) = serde_json::from_str::<O>(&task.row.state) else {
                 let reason = format!("this version cannot read the state of the running operation {}", O::KIND);
-                let known = rows::is_json(&task.row.state);
-                tracing::error!(resource = task.row.resource, kind = O::KIND, known, "{reason}");
+                tracing::error!(resource = task.row.resource, kind = O::KIND, "{reason}");
                 let record = O::unreadable(&app, &task.row.resource, &reason);
                 return (None, Ran::Fail { message: reason, record });
             };

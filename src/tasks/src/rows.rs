@@ -1,7 +1,6 @@
 //! The rows of running operations.
 
 use db::{Row, Tx, params, rusqlite};
-use serde_json::Value;
 
 use crate::{Operation, Outcome};
 
@@ -183,10 +182,4 @@ pub(crate) fn update(
 
 pub(crate) fn remove(tx: &Tx<'_>, row: &TaskRow) -> db::Result<bool> {
     Ok(tx.execute("DELETE FROM tasks_task WHERE generation = ?1", [row.generation])? == 1)
-}
-
-/// Whether `state` can be parsed at all; the engine's last resort for unknown kinds.
-#[must_use]
-pub(crate) fn is_json(state: &str) -> bool {
-    serde_json::from_str::<Value>(state).is_ok()
 }

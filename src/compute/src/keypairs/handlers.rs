@@ -106,7 +106,7 @@ pub(crate) async fn create(
             // Counted per user, bounded by the project that the user works in.
             let max = limits::store::of_project(tx, &project_id, &defaults)?.key_pairs;
             if max >= 0 && store::count(tx, &keypair.user_id)? >= max {
-                return Err(limits::exceeded_one("Quota exceeded, too many key pairs."));
+                return Err(Error::over_quota("Quota exceeded, too many key pairs."));
             }
             store::insert(tx, &keypair)
         })

@@ -47,10 +47,6 @@ pub(crate) fn room(quotas: &Quotas, used: (i64, i64, i64), each: (i64, i64), min
     )))
 }
 
-pub(crate) fn exceeded_one(text: &'static str) -> Error {
-    Error::over_quota(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

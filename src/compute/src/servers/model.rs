@@ -145,16 +145,8 @@ pub(crate) fn states_of_status(status: &str) -> Option<&'static [&'static str]> 
 
 /// A DNS label from a server's name, as Nova makes one.
 pub(crate) fn hostname(name: &str, id: &str) -> String {
-    let mut label: String = name
-        .chars()
-        .filter_map(|c| match c {
-            'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '.' => Some(c.to_ascii_lowercase()),
-            ' ' | '_' => Some('-'),
-            _ => None,
-        })
-        .collect();
-    label.truncate(63);
-    let label = label.trim_matches(['-', '.']).replace('.', "-");
+    // Network's, so that the guest's own name is the one that DNS knows.
+    let label = network::peer::host_name(name);
     if label.is_empty() { format!("server-{}", &id[..8]) } else { label }
 }
 
