@@ -9,13 +9,17 @@
 //!
 //! Nothing here sees the database, HTTP or another server.
 
+pub mod bus;
 mod console;
 mod control;
+pub mod interrupts;
 mod machine;
+pub mod memory;
 pub mod probe;
 mod qemu;
 mod qmp;
 mod sys;
+pub mod virtio;
 pub mod vm_process;
 mod walls;
 
