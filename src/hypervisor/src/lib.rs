@@ -19,6 +19,7 @@ pub mod probe;
 mod qemu;
 mod qmp;
 mod sys;
+pub mod threads;
 pub mod virtio;
 pub mod vm_process;
 mod walls;

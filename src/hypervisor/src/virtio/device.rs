@@ -12,6 +12,8 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::memory::SharedRam;
 
 /// How a device gets the guest's attention. The transport maps it to MSI-X vectors, or to INTx where the driver uses none.
+/// Called from the devices' threads while another thread may be waiting for them in `reset` or `pause` with the transport
+/// locked: an implementation must not take that lock.
 pub trait Interrupt: Send + Sync {
     /// A used buffer: interrupt of queue `index`. The caller has asked `Queue::needs_notification` already.
     fn signal_queue(&self, index: u16);

@@ -1,3 +1,9 @@
 //! Virtio devices (Virtual I/O Device version 1.2), and their PCI transport.
 
 pub mod device;
+pub mod blk;
+pub mod rate_limiter;
+pub mod ring;
+pub mod rng;
+pub mod scatter;
+pub mod worker;
