@@ -234,7 +234,7 @@ class Story:
 
     # -- what does not fit ------------------------------------------------------------------------------------------
     def too_large_a_server_says_why(self):
-        self.openstack("flavor create --ram 100000000 --disk 1 --vcpus 1 huge")
+        self.openstack("flavor create --ram 100000000 --disk 2 --vcpus 1 huge")
         with_error = None
         try:
             self.openstack("server create --image guest --flavor huge --network private --wait never", seconds=120)

@@ -20,7 +20,7 @@ LINUX_ROOT = "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709"
 # All that a stock grub.cfg and the search for it need, so that neither depends on module files on the disk.
 COMMON_MODULES = """
 part_gpt ext2 normal configfile search search_fs_uuid linux gzio echo test ls cat sleep serial terminal loadenv true halt
-reboot
+reboot smbios
 """.split()
 BIOS_MODULES = ["biosdisk", *COMMON_MODULES]
 EFI_MODULES = ["fat", "efi_gop", "all_video", *COMMON_MODULES]

@@ -1,11 +1,15 @@
-"""Debian packages as raw material for guests: which mirror apt uses, how to fetch a closure, how to unpack it.
+"""Debian packages as raw material for guests: which mirror apt uses, how to fetch a closure, how to unpack it, what needs what.
 
 Nothing here names a mirror: whatever the host's apt is configured with is what guests are built from.
 """
 
 import os
 import pathlib
+import struct
 import subprocess
+
+
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
 def run(*argv, **kwargs):
@@ -37,38 +41,62 @@ def mirrors():
     return sorted(found.items())
 
 
-def fetch_closure(names, into):
-    """Download packages and all they depend on, as if nothing were installed, into the folder; returns the .deb files."""
-    into = pathlib.Path(into)
-    (into / "partial").mkdir(parents=True, exist_ok=True)
-    nothing_installed = into / "no-status"
-    nothing_installed.write_text("")
-    options = [
-        "-o", f"Dir::State::status={nothing_installed}", "-o", f"Dir::Cache::archives={into}/", "-o", "Debug::NoLocking=1",
-        "-o", "APT::Sandbox::User=root", "-o", "APT::Get::AllowUnauthenticated=false",
-    ]  # fmt: skip
-    run("apt-get", "-qq", "-y", "--no-install-recommends", "--download-only", *options, "install", *names,
-        stdin=subprocess.DEVNULL, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})  # fmt: skip
-    return sorted(into.glob("*.deb"))
+class Archive:
+    """One release of the Debian archive, with lists of its own: what the host's apt knows and has installed stays as it is.
 
+    The first architecture is the native one; of others, packages are named `package:architecture`.
+    """
 
-def fetch_one(name, into):
-    """Download one package without what it depends on; returns its .deb file."""
-    into = pathlib.Path(into)
-    into.mkdir(parents=True, exist_ok=True)
-    before = set(into.glob("*.deb"))
-    run("apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", name, cwd=into)
-    (fetched,) = set(into.glob("*.deb")) - before
-    return fetched
+    def __init__(self, folder, release, architectures):
+        self.folder = pathlib.Path(folder)
+        for name in ("state/lists/partial", "cache/partial"):
+            (self.folder / name).mkdir(parents=True)
+        sources, nothing_installed = self.folder / "sources.list", self.folder / "state/status"
+        nothing_installed.write_text("")
+        sources.write_text(f"deb [signed-by={KEYRING}] {dict(mirrors())['Debian']} {release} main\n")
+        settings = {
+            "Dir::State": self.folder / "state",
+            "Dir::State::status": nothing_installed,
+            "Dir::Cache": self.folder / "cache",
+            "Dir::Cache::archives": f"{self.folder}/cache/",
+            "Dir::Etc::sourcelist": sources,
+            "Dir::Etc::sourceparts": "/dev/null",
+            "Dir::Etc::preferences": "/dev/null",
+            "Dir::Etc::preferencesparts": "/dev/null",
+            "Acquire::Languages": "none",
+            "APT::Architecture": architectures[0],
+            "APT::Get::AllowUnauthenticated": "false",
+            "APT::Sandbox::User": "root",
+            "Debug::NoLocking": "1",
+        }
+        self.options = [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
+        self.options += [word for name in architectures for word in ("-o", f"APT::Architectures::={name}")]
+        self.apt_get("update")
 
+    def apt_get(self, *words, **kwargs):
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        return run("apt-get", "-qq", *self.options, *words, stdin=subprocess.DEVNULL, env=environment, **kwargs)
 
-def newest_cloud_kernel():
-    """The package that linux-image-cloud-amd64 stands for today."""
-    for line in output("apt-cache", "depends", "linux-image-cloud-amd64").splitlines():
-        words = line.split()
-        if words[:1] == ["Depends:"] and words[1].startswith("linux-image-"):
-            return words[1]
-    raise SystemExit("guests: apt knows no linux-image-cloud-amd64; run `apt-get update` first")
+    def closure(self, names):
+        """Download packages and all they depend on, as if nothing were installed; returns the .deb files."""
+        self.apt_get("-y", "--no-install-recommends", "--download-only", "install", *names)
+        return sorted((self.folder / "cache").glob("*.deb"))
+
+    def one(self, name):
+        """Download one package without what it depends on; returns its .deb file."""
+        into = self.folder / name.replace(":", "_")
+        into.mkdir()
+        self.apt_get("download", name, cwd=into)
+        (fetched,) = into.glob("*.deb")
+        return fetched
+
+    def newest_kernel(self, flavour):
+        """The package that linux-image-<flavour> stands for today."""
+        for line in output("apt-cache", *self.options, "depends", f"linux-image-{flavour}").splitlines():
+            words = line.split()
+            if words[:1] == ["Depends:"] and words[1].startswith("linux-image-"):
+                return words[1]
+        raise SystemExit(f"guests: the archive has no linux-image-{flavour}")
 
 
 def merged_usr(root):
@@ -85,15 +113,42 @@ def unpack(deb, root):
         raise SystemExit(f"guests: cannot unpack {deb}")
 
 
-def libraries(root, program):
-    """What a program needs to run inside `root`, as paths inside it, by its own loader."""
-    text = output("chroot", root, "/lib64/ld-linux-x86-64.so.2", "--list", program)
-    found = []
-    for line in text.splitlines():
-        words = line.split()
-        if "=>" in words and words[2:3] == ["not"]:
-            raise SystemExit(f"guests: {program} lacks {words[0]}")
-        path = words[2] if "=>" in words else words[0]
-        if path.startswith("/"):
-            found.append(path)
+def needed(file):
+    """The interpreter and the libraries that an ELF file names, read from it: it may be of a machine that this is not."""
+    if file[:4] != b"\x7fELF" or file[5] != 1:
+        raise SystemExit("guests: a program is no little-endian ELF file")
+    wide = file[4] == 2
+    (table,) = struct.unpack_from("<Q" if wide else "<I", file, 32 if wide else 28)
+    size, count = struct.unpack_from("<HH", file, 54 if wide else 42)
+    loads, dynamic, names = [], b"", []
+    for at in range(table, table + size * count, size):
+        if wide:
+            kind, _, offset, address, _, length = struct.unpack_from("<IIQQQQ", file, at)
+        else:
+            kind, offset, address, _, length = struct.unpack_from("<IIIII", file, at)
+        if kind == 1:
+            loads.append((address, offset, length))
+        elif kind == 2:
+            dynamic = file[offset : offset + length]
+        elif kind == 3:
+            names.append(file[offset : offset + length].rstrip(b"\0").decode())
+    entries = [e for e in struct.iter_unpack("<qQ" if wide else "<iI", dynamic) if e[0]]
+    for strings in (value for tag, value in entries if tag == 5):
+        (base,) = (strings - address + offset for address, offset, length in loads if address <= strings < address + length)
+        names += [file[base + value : file.index(b"\0", base + value)].decode() for tag, value in entries if tag == 1]
+    return names
+
+
+def libraries(root, program, folders):
+    """What a program needs to run inside `root`, and what that needs, as paths inside it."""
+    found, ahead = [], [program]
+    while ahead:
+        for name in needed((root / ahead.pop().lstrip("/")).read_bytes()):
+            places = [name] if name.startswith("/") else [f"{folder}/{name}" for folder in folders]
+            path = next((place for place in places if (root / place.lstrip("/")).exists()), None)
+            if path is None:
+                raise SystemExit(f"guests: {program} lacks {name}")
+            if path not in found:
+                found.append(path)
+                ahead.append(path)
     return found

@@ -1,4 +1,9 @@
-"""The guest `tiny`: Debian's cloud kernel, busybox and dropbear on a partitioned disk with GRUB. Boots in 64 MiB."""
+"""The guest `tiny`: Debian's cloud kernel, busybox and dropbear on a partitioned disk with GRUB. Boots in 64 MiB.
+
+No 64-bit kernel of Debian's fits into 64 MiB (README.md has the figures), so there is a 32-bit one beside the cloud kernel,
+which GRUB falls back to when the first finds no room. The userland is a 32-bit one, which runs on both. All of it is Debian
+12's, whatever the host runs: it is the last release with a 32-bit kernel.
+"""
 
 import gzip
 import os
@@ -11,6 +16,11 @@ import packages
 from packages import output, run
 
 HERE = pathlib.Path(__file__).resolve().parent
+RELEASE = "bookworm"
+TRIPLET = "i386-linux-gnu"
+# The default first, then the one for small machines.
+KERNELS = ["cloud-amd64:amd64", "686-pae:i386"]
+LIBRARY_FOLDERS = [f"/usr/lib/{TRIPLET}", "/usr/lib", "/usr/libexec/sudo"]
 PACKAGES = "busybox-static dropbear-bin bash iputils-ping curl jq sudo util-linux e2fsprogs dosfstools libpam-modules".split()
 
 # Real tools where busybox has none or one that differs in what scripts read; everything else is a busybox applet.
@@ -20,7 +30,7 @@ bin/bash bin/ping bin/curl bin/jq bin/sudo bin/dropbearkey bin/lsblk sbin/dropbe
 sbin/mke2fs sbin/e2fsck sbin/resize2fs sbin/tune2fs sbin/mkfs.fat sbin/mkfs
 """.split()
 # Opened at run time by name, so no loader lists them.
-PLUGINS = ["lib/x86_64-linux-gnu/security/pam_permit.so", "libexec/sudo/sudoers.so", "lib/sudo/sudoers.so"]
+PLUGINS = [f"lib/{TRIPLET}/security/pam_permit.so", "libexec/sudo/sudoers.so", "lib/sudo/sudoers.so"]
 LINKS = {
     "sbin/mkfs.ext2": "mke2fs",
     "sbin/mkfs.ext3": "mke2fs",
@@ -78,8 +88,7 @@ def uncompressed(source, target):
     return target
 
 
-def initramfs(work, stage, base, modules, target):
-    tree = work / "initramfs"
+def initramfs(tree, stage, base, modules, target):
     for name in ("bin", "dev", "proc", "sys", "root", "modules"):
         (tree / name).mkdir(parents=True)
     shutil.copy2(stage / "usr/bin/busybox", tree / "bin/busybox")
@@ -96,20 +105,19 @@ def initramfs(work, stage, base, modules, target):
 
 
 def build(out, uuid):
-    """Make out/tiny.qcow2, and the kernel and initramfs beside it; returns what went in."""
+    """Make out/tiny.qcow2, and the kernels and initramfs archives beside it; returns what went in."""
     work = out / "work"
-    stage, kernel, root = work / "stage", work / "kernel", work / "root"
-    for folder in (stage, kernel, root):
+    stage, root, native = work / "stage", work / "root", work / "native"
+    for folder in (stage, root, native):
         folder.mkdir(parents=True)
-    packages.merged_usr(stage)
-    packages.merged_usr(kernel)
-    packages.merged_usr(root)
-    for deb in packages.fetch_closure(PACKAGES, work / "debs"):
+        packages.merged_usr(folder)
+    archive = packages.Archive(work / "archive", RELEASE, ["i386", "amd64"])
+    for deb in archive.closure(PACKAGES):
         packages.unpack(deb, stage)
-    packages.unpack(packages.fetch_one(packages.newest_cloud_kernel(), work / "kernel-debs"), kernel)
-    (version,) = [p.name for p in (kernel / "usr/lib/modules").iterdir()]
+    # The same busybox for this host, which may not run the other: it is asked what applets there are.
+    packages.unpack(archive.one("busybox-static:amd64"), native)
 
-    # Programs, and the libraries that their own loader finds for them.
+    # Programs, and the libraries that they name.
     inside = set()
     for program in PROGRAMS + PLUGINS:
         path = stage / "usr" / program
@@ -118,7 +126,7 @@ def build(out, uuid):
                 continue
             raise SystemExit(f"guests: no package brings /usr/{program}")
         inside.add(f"/usr/{program}")
-        inside.update(packages.libraries(stage, f"/usr/{program}"))
+        inside.update(packages.libraries(stage, f"/usr/{program}", LIBRARY_FOLDERS))
     inside.update(f"/usr/libexec/sudo/{p.name}" for p in (stage / "usr/libexec/sudo").glob("*.so*"))
     inside.add("/usr/bin/busybox")
     for path in sorted(inside):
@@ -129,7 +137,7 @@ def build(out, uuid):
         target.chmod(stat.S_IMODE(source.stat().st_mode))
     # Applets, where no real program took the name. All of them are in /usr/bin, which is all that a login over ssh has in its
     # PATH, and those that init and scripts look for in /sbin are there too.
-    for applet in output(stage / "usr/bin/busybox", "--list-full").split():
+    for applet in output(native / "usr/bin/busybox", "--list-full").split():
         name = pathlib.PurePath(applet).name
         taken = any((root / "usr" / d / name).exists() for d in ("bin", "sbin"))
         if not taken and name not in ("dpkg", "dpkg-deb", "rpm", "rpm2cpio", "busybox"):
@@ -156,21 +164,30 @@ def build(out, uuid):
     for path in (root / "etc").rglob("*"):
         os.chown(path, 0, 0, follow_symlinks=False)
 
-    base, depends, by_name = kernel_files(kernel, version)
     listed = [w for w in (HERE / "tiny/rootfs/etc/modules").read_text().splitlines() if w and not w.startswith("#")]
-    for module in in_load_order(ROOT_DISK_MODULES + listed + EXTRA_MODULES, depends, by_name):
-        uncompressed(base / module, root / "usr/lib/modules" / version / module)
-    for name in ("modules.order", "modules.builtin", "modules.builtin.modinfo"):
-        shutil.copyfile(base / name, root / "usr/lib/modules" / version / name)
-    run("depmod", "-b", root, version)
-
-    vmlinuz, initrd = out / "tiny.vmlinuz", out / "tiny.initrd.img"
-    shutil.copyfile(kernel / "boot" / f"vmlinuz-{version}", vmlinuz)
-    initramfs(work, stage, base, in_load_order(ROOT_DISK_MODULES + ["crc32c_generic", "crc32c_intel"], depends, by_name), initrd)
-    shutil.copyfile(vmlinuz, root / f"boot/vmlinuz-{version}")
-    shutil.copyfile(initrd, root / f"boot/initrd.img-{version}")
-    config = (HERE / "tiny/grub.cfg").read_text().replace("@UUID@", uuid).replace("@KERNEL@", version)
+    config = (HERE / "tiny/grub.cfg").read_text().replace("@UUID@", uuid)
+    versions = []
+    for flavour, kernel in zip(KERNELS, (out / "tiny.vmlinuz", out / "tiny.small.vmlinuz")):
+        tree = work / flavour
+        tree.mkdir()
+        packages.merged_usr(tree)
+        packages.unpack(archive.one(archive.newest_kernel(flavour)), tree)
+        (version,) = [p.name for p in (tree / "usr/lib/modules").iterdir()]
+        base, depends, by_name = kernel_files(tree, version)
+        for module in in_load_order(ROOT_DISK_MODULES + listed + EXTRA_MODULES, depends, by_name):
+            uncompressed(base / module, root / "usr/lib/modules" / version / module)
+        for name in ("modules.order", "modules.builtin", "modules.builtin.modinfo"):
+            shutil.copyfile(base / name, root / "usr/lib/modules" / version / name)
+        run("depmod", "-b", root, version)
+        initrd = kernel.with_suffix(".initrd.img")
+        shutil.copyfile(tree / "boot" / f"vmlinuz-{version}", kernel)
+        modules = in_load_order(ROOT_DISK_MODULES + ["crc32c_generic", "crc32c_intel"], depends, by_name)
+        initramfs(work / f"initramfs-{flavour}", stage, base, modules, initrd)
+        shutil.copyfile(kernel, root / f"boot/vmlinuz-{version}")
+        shutil.copyfile(initrd, root / f"boot/initrd.img-{version}")
+        config = config.replace(f"@KERNEL{len(versions)}@", version)
+        versions.append(version)
     (root / "boot/grub/grub.cfg").write_text(config)
     disk.assemble(root, out / "tiny.qcow2", size_mib=256, esp_mib=4, bios_mib=1, label="tiny-root", uuid=uuid)
     shutil.rmtree(work)
-    return {"kernel": version, "user": "tiny", "min_ram_mib": 96, "min_disk_mib": 256}
+    return {"kernel": versions[0], "small_kernel": versions[1], "release": RELEASE, "user": "tiny", "min_ram_mib": 64, "min_disk_mib": 256}
