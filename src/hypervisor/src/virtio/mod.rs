@@ -7,3 +7,6 @@ pub mod ring;
 pub mod rng;
 pub mod scatter;
 pub mod worker;
+pub mod net;
+pub mod tap;
+pub mod vhost;

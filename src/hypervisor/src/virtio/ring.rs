@@ -227,6 +227,16 @@ impl Ring {
         self.queue.set_next_avail(position);
     }
 
+    /// Somebody else served the ring in between: the next request is number `next_avail`, and what it handed back is in
+    /// the used ring.
+    pub fn moved_on(&mut self, ram: &GuestRam, next_avail: u16) {
+        self.queue.set_next_avail(next_avail);
+        match self.queue.used_idx(ram, Ordering::Acquire) {
+            Ok(index) => self.queue.set_next_used(index.0),
+            Err(error) => self.fail(&format!("queue {}: {error}", self.index)),
+        }
+    }
+
     /// Whether a request waits.
     pub fn has_more(&mut self, ram: &GuestRam) -> bool {
         !self.broken
