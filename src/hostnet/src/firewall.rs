@@ -14,21 +14,23 @@
 //!
 //! What must stay true:
 //! - A tap that is not named in the rules is closed in both directions.
-//! - Ports with the same rules share chains, and equal remote groups share sets: the text grows with what differs.
+//! - Ports with the same rules share a chain, and a group is one set per family that all rules name: the text grows with
+//!   the ports and with the members, not with their product.
 //! - [`allows`] (used to end flows that lost their permission) says the same as the generated rules.
 //! - Conntrack's `tcp_loose` is off in these namespaces: the middle of an unknown TCP flow is invalid, never new. Without
 //!   that, a flow whose rule was removed would resurrect in the other direction by the server's next packet.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use crate::conntrack::{Conntrack, Flow};
 use crate::{
-    Error, Ethertype, FirewallChange, Id, Inner, METADATA_ADDRESS, PortFirewall, Protocol, Remote, Result, Rule,
-    namespace, netfilter, network, tap_name,
+    Error, Ethertype, FirewallChange, Id, Inner, METADATA_ADDRESS, NetworkFirewall, PortFirewall, Protocol, Remote,
+    Result, Rule, namespace, netfilter, network, tap_name,
 };
 
 pub(crate) const TABLE: &str = "solostack";
@@ -37,14 +39,45 @@ pub(crate) const TABLE: &str = "solostack";
 pub(crate) struct Compiled {
     pub text: String,
     ports: Vec<PortFirewall>,
+    groups: Groups,
     refused: Vec<(Id, String)>,
+}
+
+/// The members of the groups, ready to be written and asked: by family, sorted, none inside another.
+type Groups = BTreeMap<Id, Members>;
+
+#[derive(Default)]
+struct Members {
+    v4: Vec<IpNet>,
+    v6: Vec<IpNet>,
+}
+
+impl Members {
+    fn of(nets: &[IpNet]) -> Self {
+        let (v4, v6) = outermost(nets.iter().copied()).into_iter().partition(|net| net.addr().is_ipv4());
+        Self { v4, v6 }
+    }
+
+    fn of_family(&self, ethertype: Ethertype) -> &[IpNet] {
+        match ethertype {
+            Ethertype::Ipv4 => &self.v4,
+            Ethertype::Ipv6 => &self.v6,
+        }
+    }
+
+    fn contains(&self, address: IpAddr) -> bool {
+        let nets = if address.is_ipv4() { &self.v4 } else { &self.v6 };
+        // None is inside another, so only the last that begins at or before the address can have it.
+        let after = nets.partition_point(|net| net.network() <= address);
+        after > 0 && nets[after - 1].contains(&address)
+    }
 }
 
 pub(crate) fn apply(host: &Inner, network_id: Id, rules: Compiled) -> Result<FirewallChange> {
     let name = namespace::network(network_id);
     namespace::enter(namespace::get(&name)?)?;
     let changed = netfilter::apply(host, &name, &rules.text)?;
-    let ended_flows = if changed { end_flows(&rules.ports)? } else { 0 };
+    let ended_flows = if changed { end_flows(&rules.ports, &rules.groups)? } else { 0 };
     Ok(FirewallChange { changed, ended_flows, refused: rules.refused })
 }
 
@@ -66,11 +99,12 @@ fn flaw(rule: &Rule) -> Option<&'static str> {
     }
 }
 
-pub(crate) fn compile(network_id: Id, ports: &[PortFirewall]) -> Result<Compiled> {
+pub(crate) fn compile(network_id: Id, firewall: &NetworkFirewall) -> Result<Compiled> {
     let mut names = BTreeSet::new();
     let mut refused = Vec::new();
-    let mut kept = Vec::with_capacity(ports.len());
-    for port in ports {
+    let mut kept = Vec::with_capacity(firewall.ports.len());
+    let mut tidied = Tidied::default();
+    for port in &firewall.ports {
         if !names.insert(tap_name(port.port_id)) {
             return Err(Error::Invalid(format!("two ports share the interface name of port {}", port.port_id)));
         }
@@ -86,28 +120,52 @@ pub(crate) fn compile(network_id: Id, ports: &[PortFirewall]) -> Result<Compiled
             refused.push((port.port_id, "an allowed address has a multicast MAC address".to_owned()));
         }
         for rules in [&mut port.ingress, &mut port.egress] {
-            rules.retain(|rule| {
-                let flaw = flaw(rule);
-                refused.extend(flaw.map(|flaw| (port.port_id, flaw.to_owned())));
-                flaw.is_none()
-            });
-            rules.sort();
-            rules.dedup();
+            let (tidy, flaws) = tidied.of(rules);
+            refused.extend(flaws.iter().map(|flaw| (port.port_id, (*flaw).to_owned())));
+            *rules = tidy;
         }
         kept.push(port);
     }
     kept.sort_by_key(|port| port.port_id);
-    let text = Writer::default().write(network_id, &kept);
-    Ok(Compiled { text, ports: kept, refused })
+    let groups: Groups = firewall.groups.iter().map(|(id, nets)| (*id, Members::of(nets))).collect();
+    let text = Writer::new(&groups).write(network_id, &kept);
+    Ok(Compiled { text, ports: kept, groups, refused })
 }
 
+/// Rules without those that can never match, sorted, each once. Rules that ports share are looked at once and stay shared.
 #[derive(Default)]
-struct Writer {
+struct Tidied(HashMap<*const Rule, (Arc<[Rule]>, Vec<&'static str>)>);
+
+impl Tidied {
+    /// Where the rules are tells which they are: the caller holds all of them until the end.
+    fn of(&mut self, rules: &Arc<[Rule]>) -> (Arc<[Rule]>, &[&'static str]) {
+        if rules.is_empty() {
+            return (Arc::clone(rules), &[]);
+        }
+        let (tidy, flaws) = self.0.entry(rules.as_ptr()).or_insert_with(|| {
+            let mut flaws = Vec::new();
+            let mut tidy: Vec<Rule> = rules.to_vec();
+            tidy.retain(|rule| {
+                let flaw = flaw(rule);
+                flaws.extend(flaw);
+                flaw.is_none()
+            });
+            tidy.sort_unstable();
+            tidy.dedup();
+            let same = tidy == **rules;
+            (if same { Arc::clone(rules) } else { tidy.into() }, flaws)
+        });
+        (Arc::clone(tidy), flaws)
+    }
+}
+
+struct Writer<'a> {
+    groups: &'a Groups,
     /// Chains of rules by what is in them: direction and body.
-    chains: BTreeMap<(Direction, Vec<Rule>), String>,
+    chains: BTreeMap<(Direction, Arc<[Rule]>), String>,
     chain_text: String,
-    /// Remote sets by content.
-    sets: BTreeMap<Vec<IpNet>, String>,
+    /// The sets of groups that are written already.
+    sets: BTreeSet<(Id, Ethertype)>,
     set_text: String,
 }
 
@@ -137,7 +195,17 @@ struct Guards {
     ingress: Vec<String>,
 }
 
-impl Writer {
+impl<'a> Writer<'a> {
+    fn new(groups: &'a Groups) -> Self {
+        Self {
+            groups,
+            chains: BTreeMap::new(),
+            chain_text: String::new(),
+            sets: BTreeSet::new(),
+            set_text: String::new(),
+        }
+    }
+
     fn write(mut self, network_id: Id, ports: &[PortFirewall]) -> String {
         let mut guards = Guards::default();
         for port in ports {
@@ -334,8 +402,9 @@ table inet {TABLE} {{
     }
 
     /// The chain that returns what these rules allow and drops the rest.
-    fn chain(&mut self, direction: Direction, rules: &[Rule]) -> String {
-        if let Some(name) = self.chains.get(&(direction, rules.to_vec())) {
+    fn chain(&mut self, direction: Direction, rules: &Arc<[Rule]>) -> String {
+        let key = (direction, Arc::clone(rules));
+        if let Some(name) = self.chains.get(&key) {
             return name.clone();
         }
         let number = self.chains.len();
@@ -352,14 +421,14 @@ table inet {TABLE} {{
             ),
         };
         let mut text = format!("  chain {name} {{\n    {always}\n");
-        for rule in rules {
+        for rule in rules.iter() {
             if let Some(condition) = self.condition(direction, rule) {
                 let _ = writeln!(text, "    {condition} return");
             }
         }
         text.push_str("    drop\n  }\n");
         self.chain_text.push_str(&text);
-        self.chains.insert((direction, rules.to_vec()), name.clone());
+        self.chains.insert(key, name.clone());
         name
     }
 
@@ -380,8 +449,8 @@ table inet {TABLE} {{
             Remote::Net(net) => {
                 let _ = write!(text, " {family} {side} {}", element(*net));
             }
-            Remote::Set(members) => {
-                let set = self.remote_set(rule.ethertype, members)?;
+            Remote::Group(group) => {
+                let set = self.group_set(*group, rule.ethertype)?;
                 let _ = write!(text, " {family} {side} @{set}");
             }
         }
@@ -419,22 +488,23 @@ table inet {TABLE} {{
         Some(text)
     }
 
-    fn remote_set(&mut self, ethertype: Ethertype, members: &[IpNet]) -> Option<String> {
-        let is_v4 = ethertype == Ethertype::Ipv4;
-        let members = outermost(members.iter().copied().filter(|net| net.addr().is_ipv4() == is_v4));
+    /// The name of a group's set, which is written when it is first named; None when nobody is in it.
+    fn group_set(&mut self, group: Id, ethertype: Ethertype) -> Option<String> {
+        let members = self.groups.get(&group)?.of_family(ethertype);
         if members.is_empty() {
             return None;
         }
-        if let Some(name) = self.sets.get(&members) {
-            return Some(name.clone());
+        let (number, kind) = match ethertype {
+            Ethertype::Ipv4 => (4, "ipv4_addr"),
+            Ethertype::Ipv6 => (6, "ipv6_addr"),
+        };
+        let name = format!("sg{number}-{group}");
+        if self.sets.insert((group, ethertype)) {
+            let is_exact = members.iter().all(|net| net.prefix_len() == net.max_prefix_len());
+            let flags = if is_exact { "" } else { " flags interval;" };
+            let texts: Vec<String> = members.iter().map(|net| element(*net)).collect();
+            set(&mut self.set_text, &name, kind, flags, &texts);
         }
-        let name = format!("remote_{}", self.sets.len());
-        let kind = if is_v4 { "ipv4_addr" } else { "ipv6_addr" };
-        let flags =
-            if members.iter().all(|net| net.prefix_len() == net.max_prefix_len()) { "" } else { " flags interval;" };
-        let texts: Vec<String> = members.iter().map(|net| element(*net)).collect();
-        set(&mut self.set_text, &name, kind, flags, &texts);
-        self.sets.insert(members, name.clone());
         Some(name)
     }
 }
@@ -485,7 +555,7 @@ fn outermost(nets: impl IntoIterator<Item = IpNet>) -> Vec<IpNet> {
 
 /// Ends the flows that the rules no longer allow, judged as the flow's first packet would be. Replies of an ended flow
 /// are dropped as invalid, its next packet is judged anew.
-fn end_flows(ports: &[PortFirewall]) -> Result<usize> {
+fn end_flows(ports: &[PortFirewall], groups: &Groups) -> Result<usize> {
     let mut owners: BTreeMap<IpAddr, Vec<&PortFirewall>> = BTreeMap::new();
     let mut nets: Vec<(IpNet, &PortFirewall)> = Vec::new();
     for port in ports {
@@ -516,7 +586,7 @@ fn end_flows(ports: &[PortFirewall]) -> Result<usize> {
                         Direction::Ingress => &port.ingress,
                         Direction::Egress => &port.egress,
                     };
-                    !port.port_security || rules.iter().any(|rule| allows(rule, &flow, remote))
+                    !port.port_security || rules.iter().any(|rule| allows(rule, groups, &flow, remote))
                 })
         };
         let is_allowed = allowed(flow.source, flow.destination, Direction::Egress)
@@ -542,14 +612,14 @@ fn always_allowed(flow: &Flow) -> bool {
 }
 
 /// Whether the rule allows the first packet of a flow whose other side is `remote`.
-fn allows(rule: &Rule, flow: &Flow, remote: IpAddr) -> bool {
+fn allows(rule: &Rule, groups: &Groups, flow: &Flow, remote: IpAddr) -> bool {
     if flow.source.is_ipv4() != (rule.ethertype == Ethertype::Ipv4) {
         return false;
     }
     let remote_matches = match &rule.remote {
         Remote::Any => true,
         Remote::Net(net) => net.contains(&remote),
-        Remote::Set(members) => members.iter().any(|net| net.contains(&remote)),
+        Remote::Group(group) => groups.get(group).is_some_and(|members| members.contains(remote)),
     };
     remote_matches
         && match rule.protocol {
@@ -580,24 +650,72 @@ mod tests {
         assert_eq!(outermost(nets(&["10.0.0.0/8", "0.0.0.0/0", "::/0", "fd00::/8"])), nets(&["0.0.0.0/0", "::/0"]));
     }
 
+    fn shared(ports: u16, members: u16) -> NetworkFirewall {
+        let group = Id::random();
+        let rule = |remote| Rule { ethertype: Ethertype::Ipv4, protocol: Protocol::TCP, remote };
+        let rules: Arc<[Rule]> = [rule(Remote::Group(group)), rule(Remote::Any)].into();
+        let address = |n: u16| IpNet::from(IpAddr::from([10, 0, n.to_be_bytes()[0], n.to_be_bytes()[1]]));
+        let mut firewall = NetworkFirewall::of((0..ports).map(|n| {
+            let mac = crate::Mac([2, 0, 0, 0, n.to_be_bytes()[0], n.to_be_bytes()[1]]);
+            PortFirewall {
+                port_id: Id::random(),
+                mac,
+                addresses: vec![crate::AllowedAddress { net: address(n), mac }],
+                port_security: true,
+                // Equal, but for every other port not the same.
+                ingress: if n % 2 == 0 { Arc::clone(&rules) } else { rules.to_vec().into() },
+                egress: [rule(Remote::Group(group))].into(),
+            }
+        }));
+        firewall.groups.insert(group, (0..members).map(address).collect());
+        firewall
+    }
+
     #[test]
     fn ports_with_equal_rules_share_them() {
-        let rule = |remote| Rule { ethertype: Ethertype::Ipv4, protocol: Protocol::TCP, remote };
-        let group = || Remote::Set((1..100u8).map(|n| IpNet::from(IpAddr::from([10, 0, 0, n]))).collect());
-        let ports: Vec<PortFirewall> = (1..100u8)
-            .map(|n| PortFirewall {
-                port_id: Id::random(),
-                mac: crate::Mac([2, 0, 0, 0, 0, n]),
-                addresses: vec![],
-                port_security: true,
-                ingress: vec![rule(group()), rule(Remote::Any)],
-                egress: vec![rule(group())],
-            })
-            .collect();
-        let text = compile(Id::random(), &ports).unwrap().text;
-        assert_eq!(text.matches("set remote_").count(), 1);
+        let text = compile(Id::random(), &shared(99, 99)).unwrap().text;
+        assert_eq!(text.matches("set sg4-").count(), 1);
+        assert_eq!(text.matches("set sg6-").count(), 0);
         assert_eq!(text.matches("chain ingress_").count(), 1);
         assert_eq!(text.matches("chain egress_").count(), 1);
+    }
+
+    #[test]
+    fn the_text_grows_with_ports_and_with_members_but_not_with_both_multiplied() {
+        let length = |ports, members| compile(Id::random(), &shared(ports, members)).unwrap().text.len();
+        let (fixed, ports, members, both) = (length(0, 0), length(400, 0), length(0, 400), length(400, 400));
+        assert_eq!(members, fixed, "a group that nobody names is not written");
+        assert!(both < ports + 400 * "10.0.255.255, ".len() + 1000, "{fixed} {ports} {both}");
+        assert!(length(800, 800) < 2 * both + 1000);
+    }
+
+    #[test]
+    fn a_group_of_which_nothing_is_known_allows_nobody() {
+        let mut firewall = shared(2, 2);
+        firewall.groups.clear();
+        let compiled = compile(Id::random(), &firewall).unwrap();
+        assert!(!compiled.text.contains("sg4-") && compiled.refused.is_empty());
+        assert_eq!(compiled.text.matches(" meta l4proto 6 return").count(), 1, "the rule for anybody is left");
+    }
+
+    #[test]
+    fn a_member_is_told_from_its_neighbours() {
+        let nets: Vec<IpNet> = ["10.0.0.8/30", "10.0.0.9/32", "10.0.0.20/32", "fd00::/64", "0.0.0.0/32"]
+            .map(|net| net.parse().unwrap())
+            .into();
+        let members = Members::of(&nets);
+        let contains = |text: &str| members.contains(text.parse().unwrap());
+        for inside in
+            ["0.0.0.0", "10.0.0.8", "10.0.0.9", "10.0.0.11", "10.0.0.20", "fd00::", "fd00::ffff:ffff:ffff:ffff"]
+        {
+            assert!(contains(inside), "{inside}");
+        }
+        for outside in
+            ["0.0.0.1", "10.0.0.7", "10.0.0.12", "10.0.0.19", "10.0.0.21", "::", "fd00:0:0:1::", "255.255.255.255"]
+        {
+            assert!(!contains(outside), "{outside}");
+        }
+        assert!(!Members::default().contains("10.0.0.1".parse().unwrap()));
     }
 
     #[test]
@@ -610,10 +728,10 @@ mod tests {
             mac: crate::Mac([2, 0, 0, 0, 0, 1]),
             addresses: vec![],
             port_security: true,
-            ingress: vec![],
-            egress: vec![],
+            ingress: [].into(),
+            egress: [].into(),
         };
-        assert!(compile(Id::random(), &[port(a), port(b)]).is_err());
-        assert!(compile(Id::random(), &[port(a), port(c)]).is_ok());
+        assert!(compile(Id::random(), &NetworkFirewall::of([port(a), port(b)])).is_err());
+        assert!(compile(Id::random(), &NetworkFirewall::of([port(a), port(c)])).is_ok());
     }
 }

@@ -137,8 +137,8 @@ impl Host {
 
     /// Replaces all rules of the network in one transaction; ports that are not named are closed. On error the old
     /// rules stay and the error says why. Established flows that are no longer allowed are ended.
-    pub async fn apply_firewall(&self, network_id: Id, ports: &[PortFirewall]) -> Result<FirewallChange> {
-        let rules = firewall::compile(network_id, ports)?;
+    pub async fn apply_firewall(&self, network_id: Id, firewall: &NetworkFirewall) -> Result<FirewallChange> {
+        let rules = firewall::compile(network_id, firewall)?;
         self.run(namespace::network(network_id), "applying a firewall", move |host| {
             firewall::apply(host, network_id, rules)
         })

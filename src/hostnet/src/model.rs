@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -139,7 +140,7 @@ impl fmt::Debug for Mac {
 }
 
 /// A network: a namespace `net-<id>` with the bridge `br0`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct NetworkSpec {
     pub id: Id,
     pub mtu: u32,
@@ -150,7 +151,7 @@ pub struct NetworkSpec {
 
 /// An external network in `nat` mode. Its namespace and bridge are those of [`NetworkSpec`] with the same id (call
 /// `ensure_network` first); this adds a link to the host, the host's address on it, and masquerading to the outside.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ExternalSpec {
     pub id: Id,
     pub mtu: u32,
@@ -188,7 +189,7 @@ pub struct Advertised {
 }
 
 /// Neutron's `ipv6_address_mode` / `ipv6_ra_mode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AddressMode {
     Slaac,
@@ -223,8 +224,34 @@ pub struct StaticRoute {
     pub next_hop: IpAddr,
 }
 
-/// Everything that one port may send and receive.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// All rules of a network. Ports name groups, whose members are here once: what this takes grows with the ports and
+/// with the members, never with both multiplied.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct NetworkFirewall {
+    pub ports: Vec<PortFirewall>,
+    /// The members of the groups that rules name, of both families: one set per group and family in the kernel, however
+    /// many rules name it. A group that is not here has no members.
+    pub groups: BTreeMap<Id, Arc<[IpNet]>>,
+}
+
+impl NetworkFirewall {
+    /// Rules that name no group.
+    pub fn of(ports: impl IntoIterator<Item = PortFirewall>) -> Self {
+        Self { ports: ports.into_iter().collect(), groups: BTreeMap::new() }
+    }
+}
+
+impl<'a> IntoIterator for &'a NetworkFirewall {
+    type Item = &'a PortFirewall;
+    type IntoIter = std::slice::Iter<'a, PortFirewall>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.ports.iter()
+    }
+}
+
+/// Everything that one port may send and receive. Ports with the same rules may share them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PortFirewall {
     pub port_id: Id,
     pub mac: Mac,
@@ -233,8 +260,8 @@ pub struct PortFirewall {
     pub addresses: Vec<AllowedAddress>,
     /// Off: no filtering and no anti-spoofing (except towards the metadata service).
     pub port_security: bool,
-    pub ingress: Vec<Rule>,
-    pub egress: Vec<Rule>,
+    pub ingress: Arc<[Rule]>,
+    pub egress: Arc<[Rule]>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -245,7 +272,7 @@ pub struct AllowedAddress {
 }
 
 /// Allows the packets that match all of it. There are no denying rules; what no rule allows is dropped.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Rule {
     pub ethertype: Ethertype,
     pub protocol: Protocol,
@@ -293,13 +320,14 @@ impl Protocol {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Remote {
     Any,
     Net(IpNet),
-    /// The addresses of a remote group or an address group. Empty: nobody. Those of the other family are ignored.
-    Set(Vec<IpNet>),
+    /// The members of a group, which [`NetworkFirewall::groups`] lists. None: nobody. Those of the other family are
+    /// ignored.
+    Group(Id),
 }
 
 /// What applying a firewall did.
@@ -315,7 +343,7 @@ pub struct FirewallChange {
 }
 
 /// DHCP and DNS of one network.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DhcpSpec {
     pub network_id: Id,
     /// Only subnets with DHCP enabled. None: the server is stopped.
@@ -330,7 +358,7 @@ pub struct DhcpSpec {
     pub lease_seconds: u32,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DhcpSubnet {
     pub cidr: IpNet,
     /// The address of the DHCP port: the server listens there, and metadata is reached through it.
@@ -344,7 +372,7 @@ pub struct DhcpSubnet {
     pub mode: Option<AddressMode>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DhcpHost {
     pub port_id: Id,
     pub mac: Mac,
@@ -356,7 +384,7 @@ pub struct DhcpHost {
 
 /// A typed extra option of one port. There is no free text that could reach the server's configuration: everything is
 /// written as numbers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DhcpOption {
     /// 6 for DHCPv6.
     pub ip_version: u8,
@@ -364,7 +392,7 @@ pub struct DhcpOption {
     pub value: OptionValue,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OptionValue {
     Addresses(Vec<IpAddr>),

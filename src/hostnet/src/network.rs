@@ -11,7 +11,9 @@ use ipnet::IpNet;
 use nix::libc;
 
 use crate::netlink::{Netlink, Route};
-use crate::{Error, Id, Inner, METADATA_ADDRESS, Mac, NetworkSpec, Result, dhcp, firewall, namespace, netfilter};
+use crate::{
+    Error, Id, Inner, METADATA_ADDRESS, Mac, NetworkFirewall, NetworkSpec, Result, dhcp, firewall, namespace, netfilter,
+};
 
 pub(crate) const BRIDGE: &str = "br0";
 /// On-link routes lose against those that the kernel makes for addresses.
@@ -98,7 +100,7 @@ pub(crate) fn ensure(host: &Inner, spec: &NetworkSpec) -> Result<()> {
     }
     if !has_firewall()? {
         netfilter::forget(host, &name);
-        netfilter::apply(host, &name, &firewall::compile(spec.id, &[])?.text)?;
+        netfilter::apply(host, &name, &firewall::compile(spec.id, &NetworkFirewall::default())?.text)?;
     }
     let bridge = match netlink.find(BRIDGE)? {
         Some(bridge) => bridge,

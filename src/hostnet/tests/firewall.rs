@@ -6,7 +6,7 @@ mod support;
 
 use std::net::IpAddr;
 
-use hostnet::{Ethertype, Protocol, Remote, Rule};
+use hostnet::{Ethertype, Id, Protocol, Remote, Rule};
 use support::{Cloud, accept, from, passes, port, rule, wait_for};
 
 #[test]
@@ -73,20 +73,22 @@ fn remote_groups_networks_and_icmp_kinds_are_told_apart() {
     let guest_b = cloud.guest_at(network, &b, None);
     let _listener = guest_b.listen(80);
     let guest_c = cloud.guest_at(network, &c, None);
-    let group = |members: &[&str]| Remote::Set(members.iter().map(|net| net.parse().unwrap()).collect());
+    let (some, empty, unknown) = (Id::random(), Id::random(), Id::random());
 
-    cloud.apply(
+    cloud.apply_with(
         network,
         &[
             a.with(vec![]),
             b.with(vec![
                 // Overlapping members must not make the whole network's rules fail.
-                from(group(&["10.0.0.11/32", "10.0.0.8/30", "10.0.0.10/32", "fd00::/64"]), Protocol::TCP),
+                from(Remote::Group(some), Protocol::TCP),
                 from(Remote::Net("10.0.0.13/32".parse().unwrap()), Protocol::Icmp { kind: Some(8), code: Some(0) }),
-                from(group(&[]), Protocol::Any),
+                from(Remote::Group(empty), Protocol::Any),
+                from(Remote::Group(unknown), Protocol::Any),
             ]),
             c.with(vec![rule(Protocol::Icmp { kind: Some(13), code: None })]),
         ],
+        [(some, ["10.0.0.11/32", "10.0.0.8/30", "10.0.0.10/32", "fd00::/64"].as_slice()), (empty, &[])],
     );
 
     guest_a.connect_soon("10.0.0.12:80");
@@ -105,7 +107,7 @@ fn egress_is_closed_too_except_for_the_cloud_itself() {
     let guest_b = cloud.guest_at(network, &b, None);
     let _listeners = [guest_b.listen(80), guest_b.listen(81)];
     let mut sender = a.with(vec![]);
-    sender.egress = vec![rule(Protocol::tcp(80, 80))];
+    sender.egress = [rule(Protocol::tcp(80, 80))].into();
     cloud.apply(network, &[sender, b.with(vec![rule(Protocol::Any)])]);
 
     guest_a.connect_soon("10.0.0.12:80");
@@ -194,11 +196,9 @@ fn a_member_that_leaves_a_group_loses_its_flows_and_the_others_keep_theirs() {
     let guest_b = cloud.guest_at(network, &b, None);
     let guest_c = cloud.guest_at(network, &c, None);
     let listener = guest_b.listen(80);
-    let rules = |members: &[&str]| {
-        let members = members.iter().map(|net| net.parse().unwrap()).collect();
-        [a.with(vec![]), b.with(vec![from(Remote::Set(members), Protocol::Any)]), c.with(vec![])]
-    };
-    cloud.apply(network, &rules(&["10.0.0.11/32", "10.0.0.13/32"]));
+    let group = Id::random();
+    let rules = [a.with(vec![]), b.with(vec![from(Remote::Group(group), Protocol::Any)]), c.with(vec![])];
+    cloud.apply_with(network, &rules, [(group, ["10.0.0.11/32", "10.0.0.13/32"].as_slice())]);
     let leaving = (guest_a.connect_soon("10.0.0.12:80"), accept(&listener));
     let staying = (guest_c.connect_soon("10.0.0.12:80"), accept(&listener));
     // A flow of datagrams, answered and so established.
@@ -210,7 +210,7 @@ fn a_member_that_leaves_a_group_loses_its_flows_and_the_others_keep_theirs() {
     server.send_to(b"hello", peer).unwrap();
     client.recv_from(&mut buffer).unwrap();
 
-    let change = cloud.apply(network, &rules(&["10.0.0.13/32"]));
+    let change = cloud.apply_with(network, &rules, [(group, ["10.0.0.13/32"].as_slice())]);
 
     assert_eq!(change.ended_flows, 2, "{change:?}");
     assert!(!passes(&leaving.0, &leaving.1));
@@ -270,6 +270,7 @@ fn the_kernel_takes_whatever_a_user_may_write() {
         all.collect::<Vec<_>>()
     };
     let mut ports = Vec::new();
+    let mut groups = Vec::new();
     // Each pair on a port of its own (or the widest would swallow the others), and all of them on one.
     let all = port(255, "10.0.0.255");
     let mut everything = all.with(vec![]);
@@ -278,33 +279,38 @@ fn the_kernel_takes_whatever_a_user_may_write() {
         let own = port(number as u8, "10.0.0.1");
         let remote = if pair.net.addr().is_ipv4() { Ethertype::Ipv4 } else { Ethertype::Ipv6 };
         let rule = Rule { ethertype: remote, protocol: Protocol::Any, remote: Remote::Net(pair.net) };
-        let group = Rule { remote: Remote::Set(vec![pair.net]), ..rule.clone() };
-        let mut rules = own.with(vec![rule, group]);
+        let id = Id::random();
+        groups.push((id, pair.net.to_string()));
+        let mut rules = own.with(vec![rule, Rule { remote: Remote::Group(id), ..rule }]);
         rules.addresses = vec![hostnet::AllowedAddress { net: pair.net, mac: own.mac }];
         ports.push(rules);
     }
     let mut odd = port(254, "10.0.0.254").unsecured();
     odd.addresses = nets(odd.mac);
     ports.push(odd);
+    let (mut ingress, mut egress) = (everything.ingress.to_vec(), everything.egress.to_vec());
     for ethertype in [Ethertype::Ipv4, Ethertype::Ipv6] {
         for number in 0..=255 {
             let with = |protocol| Rule { ethertype, protocol, remote: Remote::Any };
-            everything.ingress.push(with(Protocol::Number(number)));
-            everything.egress.push(with(Protocol::Icmp { kind: Some(number), code: Some(number) }));
+            ingress.push(with(Protocol::Number(number)));
+            egress.push(with(Protocol::Icmp { kind: Some(number), code: Some(number) }));
         }
         for number in [6, 17, 33, 132, 136] {
             for (min, max) in [(0, 0), (0, 65535), (1, 65535), (65535, 65535), (5, 6)] {
                 let protocol = Protocol::Ports { number, min, max };
-                everything.ingress.push(Rule { ethertype, protocol, remote: Remote::Any });
+                ingress.push(Rule { ethertype, protocol, remote: Remote::Any });
             }
         }
     }
+    (everything.ingress, everything.egress) = (ingress.into(), egress.into());
     ports.push(everything);
+    let members: Vec<_> = groups.iter().map(|(id, net)| (*id, [net.as_str()])).collect();
+    let apply = || cloud.apply_with(network, &ports, members.iter().map(|(id, nets)| (*id, nets.as_slice())));
 
-    let change = cloud.apply(network, &ports);
+    let change = apply();
 
     assert!(change.changed && change.refused.is_empty(), "{change:?}");
-    assert!(!cloud.apply(network, &ports).changed);
+    assert!(!apply().changed);
 }
 
 #[test]

@@ -240,7 +240,7 @@ fn allowed_address_pairs_widen_what_may_be_sent_and_no_more() {
 
 #[test]
 fn frames_for_others_are_not_shown_to_a_guest() {
-    let scene = Scene::new(|rules| rules.ingress = vec![support::rule(hostnet::Protocol::Any)]);
+    let scene = Scene::new(|rules| rules.ingress = [support::rule(hostnet::Protocol::Any)].into());
     // An unknown unicast address floods to all ports of the bridge.
     let packet = |to: Mac, data: &[u8]| {
         let from = scene.observer.mac;

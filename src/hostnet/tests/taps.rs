@@ -111,7 +111,7 @@ fn many_networks_come_and_go_at_once() {
             work.spawn(async move {
                 host.ensure_network(&network_spec(id, &["10.0.0.0/24"])).await.unwrap();
                 let (a, b) = (port(1, "10.0.0.11"), port(2, "10.0.0.12"));
-                let rules = [a.with(vec![]), b.with(vec![])];
+                let rules = hostnet::NetworkFirewall::of([a.with(vec![]), b.with(vec![])]);
                 let (firewall, first, second) = tokio::join!(
                     host.apply_firewall(id, &rules),
                     host.ensure_tap(id, a.id, a.mac, 1500),

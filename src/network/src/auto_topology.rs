@@ -110,7 +110,7 @@ pub(crate) async fn delete(State(app): State<App>, ctx: Ctx, Path(project): Path
                 routers::interfaces::remove_port(tx, &router, &port)?;
             }
             routers::handlers::delete_one(tx, &app, router)?;
-            let is_used = ports::store::all(tx, Some(&network))?.iter().any(|port| port.device_owner != ports::DHCP);
+            let is_used = ports::store::of_network(tx, &network)?.iter().any(|port| port.device_owner != ports::DHCP);
             if is_used {
                 let text = format!("Unable to complete operation on network {network}. There are one or more ports still in use on the network.");
                 return Err(errors::conflict("NetworkInUse", text));

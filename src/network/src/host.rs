@@ -11,7 +11,7 @@ use std::{
 };
 
 use hostnet::{
-    DhcpSpec, Error, ExternalSpec, FirewallChange, Id, Mac, NetworkSpec, Observed, ObservedNamespace, PortFirewall,
+    DhcpSpec, Error, ExternalSpec, FirewallChange, Id, Mac, NetworkFirewall, NetworkSpec, Observed, ObservedNamespace,
     Result, RouterSpec,
 };
 
@@ -46,7 +46,7 @@ pub struct FakeState {
     pub externals: BTreeMap<Id, ExternalSpec>,
     pub routers: BTreeMap<Id, RouterSpec>,
     pub dhcp: BTreeMap<Id, DhcpSpec>,
-    pub firewalls: BTreeMap<Id, Vec<PortFirewall>>,
+    pub firewalls: BTreeMap<Id, NetworkFirewall>,
     pub taps: BTreeSet<(Id, Id)>,
 }
 
@@ -207,9 +207,9 @@ impl HostSide {
         }
     }
 
-    pub(crate) async fn apply_firewall(&self, network_id: Id, ports: &[PortFirewall]) -> Result<FirewallChange> {
+    pub(crate) async fn apply_firewall(&self, network_id: Id, firewall: &NetworkFirewall) -> Result<FirewallChange> {
         match self {
-            Self::Kernel(host) => host.apply_firewall(network_id, ports).await,
+            Self::Kernel(host) => host.apply_firewall(network_id, firewall).await,
             Self::Fake(fake) => {
                 let mut state = fake.lock();
                 if !state.networks.contains_key(&network_id) {
@@ -222,7 +222,7 @@ impl HostSide {
                         stderr: "told to fail".to_owned(),
                     });
                 }
-                let changed = state.firewalls.insert(network_id, ports.to_vec()).as_deref() != Some(ports);
+                let changed = state.firewalls.insert(network_id, firewall.clone()).as_ref() != Some(firewall);
                 Ok(FirewallChange { changed, ..FirewallChange::default() })
             }
         }

@@ -113,7 +113,7 @@ impl App {
         let app = self.clone();
         let round = move || {
             let app = app.clone();
-            async move { app.reconcile().await }
+            async move { reconcile::next_round(&app).await.map_err(Into::into) }
         };
         vec![tasks::Reconciler::new("network", Duration::from_secs(15), vec![self.db.changes("network")], round)]
     }

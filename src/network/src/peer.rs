@@ -144,7 +144,7 @@ impl From<hostnet::Error> for PlugError {
 
 impl From<Error> for PlugError {
     fn from(error: Error) -> Self {
-        Failure::Rows(error).into()
+        Failure::from(error).into()
     }
 }
 

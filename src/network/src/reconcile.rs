@@ -3,14 +3,19 @@
 //! goes.
 //!
 //! What must stay true:
-//! - One lane per network: a round and a `plug` never work on the same namespace at once.
+//! - One lane per network: a round and a `plug` never work on the same namespace at once. Whoever comes while a pass runs
+//!   waits for the next one, which serves all that came: of one network there is one pass at work and one to come.
+//! - A plan is read, applied and dropped; only its outline is kept.
 //! - A plan counts as applied only when all of it was. What failed is tried again.
 //! - Before anything is removed its row is looked for again, inside its lane: a network made after this round read the
 //!   rows is not a leftover.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -20,7 +25,7 @@ use hostnet::Id;
 
 use crate::{
     App, MetadataHandler,
-    desired::{self, NetworkPlan, RouterPlan},
+    desired::{self, NetworkPlan, Outline, RouterPlan},
     metadata,
     query::id_list,
 };
@@ -29,17 +34,55 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// Namespaces worked on at once.
 const LANES: usize = 4;
+/// Between rounds that follow each other, this many times the length of the former: writes that come one by one do not
+/// each pay for a look at everything.
+const REST: u32 = 4;
+/// At most: a change reaches running servers within a second.
+const REST_MAX: Duration = Duration::from_millis(500);
 
 /// What is known of the kernel, shared by all clones of [`App`]. Nothing here outlives the process, and nothing needs to.
 #[derive(Default)]
 pub(crate) struct State {
-    networks: Mutex<HashMap<Id, NetworkPlan>>,
+    networks: Mutex<HashMap<Id, Applied>>,
     routers: Mutex<HashMap<Id, RouterPlan>>,
-    lanes: Mutex<HashMap<Id, Arc<tokio::sync::Mutex<()>>>>,
+    lanes: Mutex<HashMap<Id, Arc<Lane>>>,
     listeners: Mutex<HashMap<Id, tokio::task::JoinHandle<()>>>,
     looked_at: Mutex<Option<Instant>>,
-    round: tokio::sync::Mutex<()>,
+    round: tokio::sync::Mutex<Rounds>,
+    /// Moves before something in the kernel is changed, and when it is known not to be as it was left.
+    doubts: AtomicU64,
     handler: Arc<RwLock<Option<MetadataHandler>>>,
+}
+
+/// What was last applied of a network.
+struct Applied {
+    outline: Outline,
+    /// The generation of the rows, as it was before they were read: while it stays there is nothing to read.
+    generation: u64,
+}
+
+/// What is known of rounds.
+#[derive(Default)]
+struct Rounds {
+    /// Generation and doubts before the last round, if all of it succeeded.
+    settled: Option<(u64, u64)>,
+    /// When the last round ended, and how long it took.
+    last: Option<(Instant, Duration)>,
+}
+
+/// Whoever works on a network holds `pass`.
+#[derive(Default)]
+struct Lane {
+    /// How many have asked for a pass so far.
+    asked: AtomicU64,
+    pass: tokio::sync::Mutex<Pass>,
+}
+
+/// The last pass: who had asked when it began, and what became of it.
+#[derive(Default)]
+struct Pass {
+    serves: u64,
+    failure: Option<Failure>,
 }
 
 impl std::fmt::Debug for State {
@@ -65,7 +108,7 @@ impl State {
         *self.handler.write().unwrap_or_else(PoisonError::into_inner) = Some(handler);
     }
 
-    fn lane(&self, id: Id) -> Arc<tokio::sync::Mutex<()>> {
+    fn lane(&self, id: Id) -> Arc<Lane> {
         let mut lanes = locked(&self.lanes);
         // Lanes that nobody is in are made anew when needed.
         if lanes.len() > 256 {
@@ -75,18 +118,21 @@ impl State {
     }
 }
 
-/// Why the kernel is not as the rows say.
+/// Why the kernel is not as the rows say; told to all who waited for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure(Arc<Cause>);
+
 #[derive(Debug)]
-pub(crate) enum Failure {
+enum Cause {
     Host(hostnet::Error),
     Rows(rest::Error),
 }
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Host(error) => error.fmt(f),
-            Self::Rows(error) => write!(f, "{} {}", error.public(), error.causes()),
+        match &*self.0 {
+            Cause::Host(error) => error.fmt(f),
+            Cause::Rows(error) => write!(f, "{} {}", error.public(), error.causes()),
         }
     }
 }
@@ -95,13 +141,13 @@ impl std::error::Error for Failure {}
 
 impl From<hostnet::Error> for Failure {
     fn from(error: hostnet::Error) -> Self {
-        Self::Host(error)
+        Self(Arc::new(Cause::Host(error)))
     }
 }
 
 impl From<rest::Error> for Failure {
     fn from(error: rest::Error) -> Self {
-        Self::Rows(error)
+        Self(Arc::new(Cause::Rows(error)))
     }
 }
 
@@ -124,11 +170,35 @@ impl First {
     }
 }
 
+/// Waits until it is time for another round, and makes it.
+pub(crate) async fn next_round(app: &App) -> Outcome {
+    let last = app.state.round.lock().await.last;
+    if let Some((ended, took)) = last {
+        tokio::time::sleep_until((ended + (took * REST).min(REST_MAX)).into()).await;
+    }
+    round(app).await
+}
+
 pub(crate) async fn round(app: &App) -> Outcome {
     // Rounds are called one after the other; tests and `plug` may call in between.
-    let _alone = app.state.round.lock().await;
-    let mut first = First::default();
+    let mut rounds = app.state.round.lock().await;
+    let start = Instant::now();
+    let before = (app.db.generation("network").get(), app.state.doubts.load(Ordering::Acquire));
     let seen = look(app).await?;
+    if seen.is_none() && rounds.settled == Some(before) {
+        return Ok(());
+    }
+    rounds.settled = None;
+    let outcome = whole_round(app, seen.unwrap_or_default()).await;
+    if outcome.is_ok() {
+        rounds.settled = Some(before);
+    }
+    rounds.last = Some((Instant::now(), start.elapsed()));
+    outcome
+}
+
+async fn whole_round(app: &App, seen: Seen) -> Outcome {
+    let mut first = First::default();
     let options = Arc::clone(&app.options);
     let wanted = app.db.read(move |tx| desired::load(tx, &options)).await?;
 
@@ -143,7 +213,9 @@ pub(crate) async fn round(app: &App) -> Outcome {
 
     let changed: Vec<Id> = {
         let applied = locked(&app.state.networks);
-        wanted.networks.iter().filter(|(id, plan)| applied.get(*id) != Some(*plan)).map(|(id, _)| *id).collect()
+        let differs =
+            |(id, outline): &(&Id, &Outline)| applied.get(*id).is_none_or(|applied| applied.outline != **outline);
+        wanted.networks.iter().filter(differs).map(|(id, _)| *id).collect()
     };
     let outcomes: Vec<(Id, Outcome)> = stream::iter(changed)
         .map(|id| async move { (id, sync_network(app, id).await) })
@@ -167,8 +239,6 @@ pub(crate) async fn round(app: &App) -> Outcome {
     for (id, outcome) in outcomes {
         first.note("applying a router", id, outcome);
     }
-    mark_ports_of_routers_that_are_off(app).await?;
-
     mark_idle(app, &wanted.idle_ports).await?;
 
     let gone: BTreeSet<Id> = {
@@ -180,8 +250,9 @@ pub(crate) async fn round(app: &App) -> Outcome {
         first.note("removing a network", id, sync_network(app, id).await);
     }
     for (network_id, taps) in seen.networks {
-        if let Some(plan) = wanted.networks.get(&network_id) {
-            first.note("removing leftover taps", network_id, remove_stray_taps(app, network_id, plan, &taps).await);
+        if let Some(outline) = wanted.networks.get(&network_id) {
+            let stray = stray_taps(&outline.taps, &taps);
+            first.note("removing leftover taps", network_id, remove_stray_taps(app, network_id, &stray).await);
         }
     }
     first.0.map_or(Ok(()), Err)
@@ -196,16 +267,16 @@ struct Seen {
 }
 
 /// Looks at the kernel, when it is time to, and forgets what was applied but is not there any more.
-async fn look(app: &App) -> Outcome<Seen> {
+async fn look(app: &App) -> Outcome<Option<Seen>> {
     let is_due = locked(&app.state.looked_at).is_none_or(|at| at.elapsed() >= LOOK_EVERY);
     if !is_due {
-        return Ok(Seen::default());
+        return Ok(None);
     }
     let observed = app.host.observe().await?;
     let with_dhcp: HashSet<Id> = observed.dnsmasq.iter().map(|(id, _)| *id).collect();
-    locked(&app.state.networks).retain(|id, plan| {
+    locked(&app.state.networks).retain(|id, applied| {
         let is_whole = observed.networks.get(id).is_some_and(|namespace| !namespace.tables.is_empty())
-            && (plan.dhcp.subnets.is_empty() || with_dhcp.contains(id));
+            && (!applied.outline.has_dhcp || with_dhcp.contains(id));
         if !is_whole {
             tracing::warn!(network.id = %id, "a network is not as it was left, applying it again");
         }
@@ -213,15 +284,16 @@ async fn look(app: &App) -> Outcome<Seen> {
     });
     locked(&app.state.routers).retain(|id, _| observed.routers.contains_key(id));
     *locked(&app.state.looked_at) = Some(Instant::now());
-    Ok(Seen {
+    Ok(Some(Seen {
         networks: observed.networks.into_iter().map(|(id, namespace)| (id, namespace.taps)).collect(),
         routers: observed.routers.into_keys().collect(),
-    })
+    }))
 }
 
 /// Takes back what is believed of a network, so that all of it is applied again.
 pub(crate) fn forget(app: &App, id: Id) {
     locked(&app.state.networks).remove(&id);
+    app.state.doubts.fetch_add(1, Ordering::AcqRel);
 }
 
 /// Makes the next round look at the kernel.
@@ -229,30 +301,43 @@ pub(crate) fn look_soon(app: &App) {
     *locked(&app.state.looked_at) = None;
 }
 
-/// Brings one network to what its rows say now.
+/// Brings one network to what its rows say now, by a pass that begins after this call does. Many who call at once share it.
 pub(crate) async fn sync_network(app: &App, id: Id) -> Outcome {
     let lane = app.state.lane(id);
-    let _mine = lane.lock().await;
-    let options = Arc::clone(&app.options);
-    let text = id.to_string();
-    let plan = app.db.read(move |tx| desired::load_network(tx, &options, &text)).await?;
-    let Some(plan) = plan else { return remove_network(app, id).await };
-    let old = locked(&app.state.networks).get(&id).cloned();
-    if old.as_ref() == Some(&plan) {
+    let mine = lane.asked.fetch_add(1, Ordering::AcqRel) + 1;
+    let mut last = lane.pass.lock().await;
+    if last.serves < mine {
+        let serves = lane.asked.load(Ordering::Acquire);
+        // If this call is given up within the pass, the next in the lane makes its own.
+        let outcome = pass(app, id).await;
+        *last = Pass { serves, failure: outcome.err() };
+    }
+    last.failure.clone().map_or(Ok(()), Err)
+}
+
+/// Reads and applies what one network wants. Called inside its lane.
+async fn pass(app: &App, id: Id) -> Outcome {
+    let generation = app.db.generation("network").get();
+    if locked(&app.state.networks).get(&id).is_some_and(|applied| applied.generation == generation) {
         return Ok(());
     }
-    let outcome = apply_network(app, id, &plan, old.as_ref()).await;
-    mark_network(app, id, &plan, &outcome).await?;
-    match outcome {
-        Ok(()) => {
-            locked(&app.state.networks).insert(id, plan);
-            Ok(())
-        }
-        Err(Partial { error, .. }) => {
-            locked(&app.state.networks).remove(&id);
-            Err(error)
-        }
+    let options = Arc::clone(&app.options);
+    let text = id.to_string();
+    let read = app.db.read(move |tx| {
+        let plan = desired::load_network(tx, &options, &text)?;
+        Ok::<_, rest::Error>(plan.map(|plan| (plan.outline(), plan)))
+    });
+    let Some((outline, plan)) = read.await? else { return remove_network(app, id).await };
+    // Nothing is believed of a network that is worked on, also when the work is given up half done.
+    let old = locked(&app.state.networks).remove(&id).map(|applied| applied.outline);
+    if old.as_ref() != Some(&outline) {
+        app.state.doubts.fetch_add(1, Ordering::AcqRel);
+        let outcome = apply_network(app, id, &plan, &outline, old.as_ref()).await;
+        mark_network(app, id, &plan, &outcome).await?;
+        outcome.map_err(|partial| partial.error)?;
     }
+    locked(&app.state.networks).insert(id, Applied { outline, generation });
+    Ok(())
 }
 
 /// A network that is not as it should be: the first failure, and whether rules and the rest are in force.
@@ -268,13 +353,18 @@ impl From<hostnet::Error> for Partial {
     }
 }
 
-async fn apply_network(app: &App, id: Id, plan: &NetworkPlan, old: Option<&NetworkPlan>) -> Result<(), Partial> {
-    let changes = |same: fn(&NetworkPlan, &NetworkPlan) -> bool| old.is_none_or(|old| !same(old, plan));
-    if changes(|old, new| old.spec == new.spec) {
+async fn apply_network(
+    app: &App,
+    id: Id,
+    plan: &NetworkPlan,
+    outline: &Outline,
+    old: Option<&Outline>,
+) -> Result<(), Partial> {
+    if old.is_none_or(|old| old.spec != outline.spec) {
         app.host.ensure_network(&plan.spec).await?;
     }
     // First the rules: nothing else may keep a closed port open or an opened one closed.
-    let firewall = if changes(|old, new| old.firewall == new.firewall) {
+    let firewall = if old.is_none_or(|old| old.firewall != outline.firewall) {
         app.host.apply_firewall(id, &plan.firewall).await.map(|change| {
             for (port, reason) in change.refused {
                 tracing::warn!(port.id = %port, reason, "a rule that can never match was left out");
@@ -283,7 +373,7 @@ async fn apply_network(app: &App, id: Id, plan: &NetworkPlan, old: Option<&Netwo
     } else {
         Ok(())
     };
-    let other = apply_rest(app, id, plan, old).await;
+    let other = apply_rest(app, id, plan, outline, old).await;
     let text = |outcome: &hostnet::Result<()>| outcome.as_ref().err().map(ToString::to_string);
     let (firewall_text, other_text) = (text(&firewall), text(&other));
     firewall.and(other).map_err(|error| Partial { error: error.into(), firewall: firewall_text, other: other_text })
@@ -291,64 +381,65 @@ async fn apply_network(app: &App, id: Id, plan: &NetworkPlan, old: Option<&Netwo
 
 /// What else a network has. Each part is tried, whatever became of the others: guests without metadata still get their
 /// addresses.
-async fn apply_rest(app: &App, id: Id, plan: &NetworkPlan, old: Option<&NetworkPlan>) -> hostnet::Result<()> {
+async fn apply_rest(
+    app: &App,
+    id: Id,
+    plan: &NetworkPlan,
+    outline: &Outline,
+    old: Option<&Outline>,
+) -> hostnet::Result<()> {
     // Ports of the former plan that are gone take their taps with them.
     let mut taps = Ok(());
-    for port in old.into_iter().flat_map(|old| old.taps.difference(&plan.taps)) {
+    let former = old.into_iter().flat_map(|old| &old.taps);
+    for port in former.filter(|port| outline.taps.binary_search(port).is_err()) {
         taps = taps.and(app.host.remove_tap(id, *port).await);
     }
     let metadata = listen(app, id).await;
-    let external = match (&plan.external, old.and_then(|old| old.external.as_ref())) {
-        (Some(spec), before) if before != Some(spec) => app.host.apply_external(spec).await,
-        (None, Some(_)) => app.host.remove_external(id).await,
-        (None, None) if old.is_none() => app.host.remove_external(id).await,
+    let external = match &plan.external {
+        Some(spec) if old.is_none_or(|old| old.external != outline.external) => app.host.apply_external(spec).await,
+        None if old.is_none_or(|old| old.external.is_some()) => app.host.remove_external(id).await,
         _ => Ok(()),
     };
-    let dhcp = if old.is_none_or(|old| old.dhcp != plan.dhcp) { app.host.apply_dhcp(&plan.dhcp).await } else { Ok(()) };
+    let dhcp =
+        if old.is_none_or(|old| old.dhcp != outline.dhcp) { app.host.apply_dhcp(&plan.dhcp).await } else { Ok(()) };
     taps.and(metadata).and(external).and(dhcp)
 }
 
-/// Rows learn what became of the network: its DHCP port is up, or why something is not.
+/// Rows learn what became of the network: its DHCP port is up, or why something is not. They are not written when they
+/// said so before, so that a failure that stays wakes nobody.
 async fn mark_network(app: &App, id: Id, plan: &NetworkPlan, outcome: &Result<(), Partial>) -> Outcome {
     let (problem, port_problem) = match outcome {
         Ok(()) => (None, None),
         Err(partial) => (partial.other.clone(), partial.firewall.clone()),
     };
-    let firewalled: Vec<String> = plan.firewall.iter().map(|port| port.port_id.to_string()).collect();
-    let dhcp_port = plan.dhcp_port.clone().filter(|_| !plan.dhcp.subnets.is_empty());
-    let network_id = id.to_string();
-    let check = (network_id.clone(), problem.clone(), firewalled.clone(), port_problem.clone(), dhcp_port.clone());
-    let differs = app
-        .db
-        .read(move |tx| {
-            let (network, problem, ports, port_problem, dhcp) = check;
-            Ok::<_, rest::Error>(
-                tx.exists("SELECT 1 FROM network_network WHERE id = ?1 AND (problem IS NULL) <> (?2 IS NULL)", params![network, problem])?
-                    || tx.exists(
-                        "SELECT 1 FROM network_port WHERE id IN (SELECT value FROM json_each(?1)) AND (problem IS NULL) <> (?2 IS NULL)",
-                        params![id_list(ports.iter().map(String::as_str)), port_problem],
-                    )?
-                    || (problem.is_none()
-                        && tx.exists("SELECT 1 FROM network_port WHERE id = ?1 AND NOT plugged", params![dhcp])?),
-            )
-        })
-        .await?;
-    if !differs {
+    let (told, count) = (plan.told, plan.firewall.ports.len());
+    let ports_differ = told.ports_with_problem != if port_problem.is_some() { count } else { 0 };
+    let dhcp_port =
+        plan.dhcp_port.filter(|_| !plan.dhcp.subnets.is_empty() && !told.is_dhcp_plugged && problem.is_none());
+    if !ports_differ && dhcp_port.is_none() && told.has_problem == problem.is_some() {
         return Ok(());
     }
+    let ports: Vec<String> =
+        plan.firewall.ports.iter().filter(|_| ports_differ).map(|port| port.port_id.to_string()).collect();
+    let network_id = id.to_string();
     app.db
         .write(move |tx| {
             tx.execute(
                 "UPDATE network_network SET problem = ?2 WHERE id = ?1 AND (problem IS NULL) <> (?2 IS NULL)",
                 params![network_id, problem],
             )?;
-            tx.execute(
-                "UPDATE network_port SET problem = ?2
-                 WHERE id IN (SELECT value FROM json_each(?1)) AND (problem IS NULL) <> (?2 IS NULL)",
-                params![id_list(firewalled.iter().map(String::as_str)), port_problem],
-            )?;
-            if problem.is_none() {
-                tx.execute("UPDATE network_port SET plugged = 1 WHERE id = ?1 AND NOT plugged", params![dhcp_port])?;
+            if ports_differ {
+                tx.execute(
+                    "UPDATE network_port SET problem = ?2
+                     WHERE id IN (SELECT value FROM json_each(?1)) AND (problem IS NULL) <> (?2 IS NULL)",
+                    params![id_list(ports.iter().map(String::as_str)), port_problem],
+                )?;
+            }
+            if let Some(port) = dhcp_port {
+                tx.execute(
+                    "UPDATE network_port SET plugged = 1 WHERE id = ?1 AND NOT plugged",
+                    params![port.to_string()],
+                )?;
             }
             Ok::<_, rest::Error>(())
         })
@@ -397,20 +488,24 @@ async fn listen(app: &App, id: Id) -> hostnet::Result<()> {
     Ok(())
 }
 
-/// Taps whose ports are not bound here any more: of ports deleted while this program was not running.
-async fn remove_stray_taps(app: &App, network_id: Id, plan: &NetworkPlan, taps: &[String]) -> Outcome {
-    let wanted: HashSet<String> = plan.taps.iter().map(|port| hostnet::tap_name(*port)).collect();
-    for tap in taps.iter().filter(|tap| !wanted.contains(*tap)) {
-        let Some(port) = port_of_tap(tap) else { continue };
-        let lane = app.state.lane(network_id);
-        let _mine = lane.lock().await;
-        let options = Arc::clone(&app.options);
-        let text = network_id.to_string();
-        let now = app.db.read(move |tx| desired::load_network(tx, &options, &text)).await?;
-        let is_wanted = now.is_some_and(|plan| plan.taps.iter().any(|port| hostnet::tap_name(*port) == *tap));
-        if !is_wanted {
-            app.host.remove_tap(network_id, port).await?;
-        }
+/// Those of the taps that no port of these has: of ports deleted while this program was not running.
+fn stray_taps(ports: &[Id], taps: &[String]) -> Vec<String> {
+    let wanted: HashSet<String> = ports.iter().map(|port| hostnet::tap_name(*port)).collect();
+    taps.iter().filter(|tap| !wanted.contains(*tap)).cloned().collect()
+}
+
+async fn remove_stray_taps(app: &App, network_id: Id, taps: &[String]) -> Outcome {
+    if taps.is_empty() {
+        return Ok(());
+    }
+    let lane = app.state.lane(network_id);
+    let _mine = lane.pass.lock().await;
+    let options = Arc::clone(&app.options);
+    let text = network_id.to_string();
+    let now = app.db.read(move |tx| desired::load_network(tx, &options, &text)).await?;
+    let ports = now.map(|plan| plan.taps).unwrap_or_default();
+    for port in stray_taps(&ports, taps).iter().filter_map(|tap| port_of_tap(tap)) {
+        app.host.remove_tap(network_id, port).await?;
     }
     Ok(())
 }
@@ -465,28 +560,6 @@ async fn mark_router(app: &App, id: Id, plan: &RouterPlan, problem: Option<Strin
             Ok::<_, rest::Error>(())
         })
         .await?;
-    Ok(())
-}
-
-/// A router that is switched off is not in the kernel, so nothing is left to be done for its ports: they are as wanted,
-/// and say so. Clients wait for that before they go on, whatever the router's own state is.
-async fn mark_ports_of_routers_that_are_off(app: &App) -> Outcome {
-    const WAITING: &str = "device_owner IN ('network:router_interface', 'network:router_gateway') AND NOT plugged
-        AND device_id IN (SELECT id FROM network_router WHERE NOT admin_state_up)";
-    let waiting = app
-        .db
-        .read(|tx| {
-            tx.exists(&format!("SELECT 1 FROM network_port WHERE {WAITING}"), params![]).map_err(rest::Error::from)
-        })
-        .await?;
-    if waiting {
-        app.db
-            .write(|tx| {
-                tx.execute(&format!("UPDATE network_port SET plugged = 1 WHERE {WAITING}"), params![])?;
-                Ok::<_, rest::Error>(())
-            })
-            .await?;
-    }
     Ok(())
 }
 

@@ -15,7 +15,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use hostnet::{AllowedAddress, Ethertype, Host, Id, Mac, NetworkSpec, PortFirewall, Protocol, Remote, Rule, tap_name};
+use hostnet::{
+    AllowedAddress, Ethertype, Host, Id, Mac, NetworkFirewall, NetworkSpec, PortFirewall, Protocol, Remote, Rule,
+    tap_name,
+};
 use nix::sched::{CloneFlags, setns, unshare};
 
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -51,7 +54,21 @@ impl Cloud {
     }
 
     pub fn apply(&self, network: Id, ports: &[PortFirewall]) -> hostnet::FirewallChange {
-        self.wait(self.host.apply_firewall(network, ports)).unwrap()
+        self.apply_with(network, ports, [])
+    }
+
+    /// The same with groups that rules name.
+    pub fn apply_with<'a>(
+        &self,
+        network: Id,
+        ports: &[PortFirewall],
+        groups: impl IntoIterator<Item = (Id, &'a [&'a str])>,
+    ) -> hostnet::FirewallChange {
+        let mut firewall = NetworkFirewall::of(ports.iter().cloned());
+        for (group, members) in groups {
+            firewall.groups.insert(group, members.iter().map(|net| net.parse().unwrap()).collect());
+        }
+        self.wait(self.host.apply_firewall(network, &firewall)).unwrap()
     }
 
     /// A guest with a network stack of its own, plugged in where its tap would be.
@@ -115,13 +132,13 @@ impl Port {
             mac: self.mac,
             addresses: vec![AllowedAddress { net: IpAddr::V4(self.ip).into(), mac: self.mac }],
             port_security: true,
-            ingress,
-            egress: vec![rule(Protocol::Any), rule6(Protocol::Any)],
+            ingress: ingress.into(),
+            egress: [rule(Protocol::Any), rule6(Protocol::Any)].into(),
         }
     }
 
     pub fn unsecured(&self) -> PortFirewall {
-        PortFirewall { port_security: false, egress: vec![], ..self.with(vec![]) }
+        PortFirewall { port_security: false, egress: [].into(), ..self.with(vec![]) }
     }
 }
 

@@ -228,7 +228,7 @@ fn subnet_of<'s>(network_id: &str, all: &'s [Subnet], id: Option<&str>, address:
 
 /// A new subnet whose addresses guests make themselves: all ports on the network have one from now on.
 pub(crate) fn add_automatic(tx: &Tx<'_>, subnet: &Subnet) -> Result<()> {
-    for port in store::all(tx, Some(&subnet.network_id))? {
+    for port in store::of_network(tx, &subnet.network_id)? {
         if super::is_service(&port.device_owner) {
             continue;
         }

@@ -15,6 +15,8 @@ pub(crate) mod policy;
 pub(crate) mod store;
 pub(crate) mod views;
 
+use std::net::IpAddr;
+
 pub(crate) const ROUTER_INTERFACE: &str = "network:router_interface";
 pub(crate) const ROUTER_GATEWAY: &str = "network:router_gateway";
 pub(crate) const FLOATING_IP: &str = "network:floatingip";
@@ -23,4 +25,13 @@ pub(crate) const DHCP: &str = "network:dhcp";
 /// Whether the port serves the network itself; those have no security groups and no tap.
 pub(crate) fn is_service(device_owner: &str) -> bool {
     device_owner.starts_with("network:")
+}
+
+/// What guests are told they are called: the name given, or one made of an address.
+pub(crate) fn hostname(dns_name: &str, address: IpAddr) -> String {
+    if dns_name.is_empty() {
+        format!("host-{}", address.to_string().replace([':', '.'], "-"))
+    } else {
+        dns_name.to_owned()
+    }
 }

@@ -53,13 +53,8 @@ impl Port {
         }
     }
 
-    /// What guests are told they are called: the name given, or one made of an address.
     pub(crate) fn hostname(&self, address: IpAddr) -> String {
-        if self.dns_name.is_empty() {
-            format!("host-{}", address.to_string().replace([':', '.'], "-"))
-        } else {
-            self.dns_name.clone()
-        }
+        super::hostname(&self.dns_name, address)
     }
 }
 
@@ -139,8 +134,8 @@ pub(crate) fn map(row: &Row<'_>) -> rusqlite::Result<Port> {
         device_id: row.get(7)?,
         device_owner: row.get(8)?,
         port_security_enabled: row.get(9)?,
-        pairs: list(row, 10)?,
-        dhcp_opts: list(row, 11)?,
+        pairs: json_list(row, 10)?,
+        dhcp_opts: json_list(row, 11)?,
         dns_name: row.get(12)?,
         vnic_type: row.get(13)?,
         host_id: row.get(14)?,
@@ -159,7 +154,7 @@ fn profile(text: &str) -> serde_json::Map<String, serde_json::Value> {
 }
 
 /// A JSON list; nearly all are empty, and lists of ports are long.
-fn list<T: serde::de::DeserializeOwned>(row: &Row<'_>, index: usize) -> rusqlite::Result<Vec<T>> {
+pub(crate) fn json_list<T: serde::de::DeserializeOwned>(row: &Row<'_>, index: usize) -> rusqlite::Result<Vec<T>> {
     let text = row.get_ref(index)?.as_str()?;
     Ok(if text == "[]" { Vec::new() } else { stored(text) })
 }
@@ -195,14 +190,10 @@ pub(crate) fn of_device(tx: &Tx<'_>, device_id: &str, device_owner: &str) -> Res
     Ok(tx.list(sql, params![device_id, device_owner], map)?)
 }
 
-/// All ports, or those of one network.
-pub(crate) fn all(tx: &Tx<'_>, network_id: Option<&str>) -> Result<Vec<Port>> {
-    static ALL: OnceLock<String> = OnceLock::new();
-    static SOME: OnceLock<String> = OnceLock::new();
-    Ok(match network_id {
-        None => tx.list(select(&ALL, "ORDER BY r.id"), [], map)?,
-        Some(id) => tx.list(select(&SOME, "WHERE r.network_id = ?1 ORDER BY r.id"), params![id], map)?,
-    })
+/// The ports of one network.
+pub(crate) fn of_network(tx: &Tx<'_>, network_id: &str) -> Result<Vec<Port>> {
+    static SQL: OnceLock<String> = OnceLock::new();
+    Ok(tx.list(select(&SQL, "WHERE r.network_id = ?1 ORDER BY r.id"), params![network_id], map)?)
 }
 
 pub(crate) fn ids_of_network(tx: &Tx<'_>, network_id: &str) -> Result<Vec<String>> {
@@ -345,16 +336,6 @@ pub(crate) fn fixed_ips_of(tx: &Tx<'_>, ids: &str) -> Result<HashMap<String, Vec
         "SELECT port_id, subnet_id, address FROM network_fixed_ip
          WHERE port_id IN (SELECT value FROM json_each(?1)) ORDER BY port_id, ordinal",
         params![ids],
-        fixed_ip,
-    )?))
-}
-
-/// Addresses by port, of everything or of one network.
-pub(crate) fn all_fixed_ips(tx: &Tx<'_>, network_id: Option<&str>) -> Result<HashMap<String, Vec<FixedIp>>> {
-    Ok(grouped(tx.list(
-        "SELECT port_id, subnet_id, address FROM network_fixed_ip WHERE ?1 IS NULL OR network_id = ?1
-         ORDER BY port_id, ordinal",
-        params![network_id],
         fixed_ip,
     )?))
 }

@@ -103,7 +103,7 @@ pub(crate) static LIST: ListSpec = ListSpec {
 
 /// A text column that we wrote, as what it stands for.
 pub(crate) fn parsed<T: std::str::FromStr>(row: &Row<'_>, index: usize) -> rusqlite::Result<T> {
-    let text: String = row.get(index)?;
+    let text = row.get_ref(index)?.as_str()?;
     text.parse().map_err(|_| {
         rusqlite::Error::FromSqlConversionFailure(
             index,

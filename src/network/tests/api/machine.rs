@@ -30,6 +30,15 @@ async fn server(cloud: &Cloud, server_id: &'static str, network: &Value, groups:
     port
 }
 
+/// The groups that a port's ingress rules name.
+fn named_groups(port: &hostnet::PortFirewall) -> Vec<hostnet::Id> {
+    let group = |rule: &hostnet::Rule| match rule.remote {
+        Remote::Group(group) => Some(group),
+        _ => None,
+    };
+    port.ingress.iter().filter_map(group).collect()
+}
+
 fn rules_of(cloud: &Cloud, port: &peer::PortInfo) -> hostnet::PortFirewall {
     let state = cloud.host.state();
     let mut all = state.firewalls.values().flatten();
@@ -91,16 +100,15 @@ async fn members_of_a_group_are_the_addresses_of_its_ports() {
     let first = server(&cloud, "s1", &network, &[]).await;
     server(&cloud, "s2", &other, &[]).await;
     cloud.reconcile().await;
-    let sets: Vec<_> = rules_of(&cloud, &first)
-        .ingress
-        .iter()
-        .filter_map(|rule| match &rule.remote {
-            Remote::Set(nets) => Some(nets.iter().map(ToString::to_string).collect::<Vec<_>>()),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(sets.len(), 2, "IPv4 and IPv6");
-    assert_eq!(sets[0], ["10.1.0.2/32", "10.2.0.2/32"]);
+    let named = named_groups(&rules_of(&cloud, &first));
+    assert_eq!(named.len(), 2, "IPv4 and IPv6");
+    assert_eq!(named[0], named[1]);
+    let members = || {
+        let state = cloud.host.state();
+        let walls = state.firewalls.values().filter(|wall| !wall.ports.is_empty());
+        walls.map(|wall| wall.groups[&named[0]].iter().map(ToString::to_string).collect()).collect::<Vec<Vec<_>>>()
+    };
+    assert_eq!(members(), vec![["10.1.0.2/32", "10.2.0.2/32"]; 2], "on both networks");
     cloud
         .db
         .write({
@@ -110,8 +118,7 @@ async fn members_of_a_group_are_the_addresses_of_its_ports() {
         .await
         .unwrap();
     cloud.reconcile().await;
-    let left = rules_of(&cloud, &first);
-    assert!(left.ingress.iter().all(|rule| !matches!(&rule.remote, Remote::Set(nets) if nets.len() > 1)));
+    assert_eq!(members(), [["10.1.0.2/32"]]);
 }
 
 #[tokio::test]
@@ -146,7 +153,7 @@ async fn closed_ports_and_networks_are_closed() {
     let path = format!("/ports/{}", port.id);
     cloud.put("alice", &path, json!({"port": {"admin_state_up": false}})).await.is(200);
     cloud.reconcile().await;
-    assert!(cloud.host.state().firewalls.values().all(Vec::is_empty));
+    assert!(cloud.host.state().firewalls.values().all(|wall| wall.ports.is_empty()));
     assert_eq!(cloud.get("alice", &path).await.is(200)["port"]["status"], "DOWN");
     cloud.put("alice", &path, json!({"port": {"admin_state_up": true}})).await.is(200);
     cloud
@@ -154,7 +161,7 @@ async fn closed_ports_and_networks_are_closed() {
         .await
         .is(200);
     cloud.reconcile().await;
-    assert!(cloud.host.state().firewalls.values().all(Vec::is_empty));
+    assert!(cloud.host.state().firewalls.values().all(|wall| wall.ports.is_empty()));
     assert!(cloud.host.state().dhcp.is_empty());
 }
 
@@ -247,4 +254,49 @@ async fn two_external_networks_with_one_range_do_not_fight_for_the_host() {
     let state = cloud.host.state();
     assert_eq!(state.externals.len(), 1);
     assert_ne!(state.externals.keys().next().unwrap().to_string(), id(&second));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_who_ask_at_once_are_all_served_with_what_they_wrote() {
+    let cloud = std::sync::Arc::new(Cloud::new());
+    let (network, _) = cloud.network("alice", "10.1.0.0/24").await;
+    let mut servers = tokio::task::JoinSet::new();
+    for number in 0..40 {
+        let (cloud, network) = (std::sync::Arc::clone(&cloud), network.clone());
+        servers.spawn(async move {
+            let id: &'static str = Box::leak(format!("s{number}").into_boxed_str());
+            let port = server(&cloud, id, &network, &[]).await;
+            let rules = rules_of(&cloud, &port);
+            let group = named_groups(&rules)[0];
+            let state = cloud.host.state();
+            let wall = state.firewalls.values().find(|wall| wall.ports.contains(&rules)).unwrap();
+            assert!(
+                wall.groups[&group].contains(&rules.addresses[0].net),
+                "a member of its own group once it is plugged"
+            );
+        });
+    }
+    while let Some(done) = servers.join_next().await {
+        done.unwrap();
+    }
+    cloud.reconcile().await;
+    let state = cloud.host.state();
+    let wall = state.firewalls.values().next().unwrap();
+    assert_eq!((wall.ports.len(), wall.groups.len()), (40, 1));
+    assert!(wall.groups.values().all(|members| members.len() == 40));
+    assert!(wall.ports.iter().all(|port| std::sync::Arc::ptr_eq(&port.ingress, &wall.ports[0].ingress)), "shared");
+}
+
+#[tokio::test]
+async fn what_another_took_from_the_machine_comes_back_with_the_next_plug() {
+    let cloud = Cloud::new();
+    let (network, _) = cloud.network("alice", "10.1.0.0/24").await;
+    let port = server(&cloud, "s1", &network, &[]).await;
+    cloud.reconcile().await;
+    cloud.reconcile().await;
+    let before = cloud.host.state();
+    cloud.host.reboot();
+    peer::plug(&cloud.app, &port.id).await.unwrap();
+    cloud.reconcile().await;
+    assert_eq!(cloud.host.state(), before);
 }

@@ -56,7 +56,7 @@ async fn a_server_s_port_is_made_plugged_and_released() {
     let state = cloud.host.state();
     assert_eq!(state.taps.len(), 1);
     let firewall = state.firewalls.values().next().unwrap();
-    assert_eq!(firewall.len(), 1, "the rules were there before the tap was handed out");
+    assert_eq!(firewall.ports.len(), 1, "the rules were there before the tap was handed out");
     assert!(state.dhcp.values().next().unwrap().hosts.iter().any(|host| host.hostname == "web-server-1"));
 
     peer::unplug(&cloud.app, &port.id).await.unwrap();

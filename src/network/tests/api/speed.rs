@@ -69,3 +69,85 @@ async fn an_address_of_a_nearly_full_range_is_found_quickly() {
     let none = json!({"port": {"network_id": network["id"]}});
     cloud.post("alice", "/ports", none).await.refused(409, "IpAddressGenerationFailure");
 }
+
+/// A line of this process's `status`: kibibytes.
+fn memory_kib(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// What a thousand servers of one network and one group cost, one after the other, beside a reconciler at work. Prints.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "measures, in a release build"]
+async fn a_thousand_servers_of_one_network_are_connected() {
+    const SERVERS: usize = 1000;
+    let options = network::Options { quotas: [("port".to_owned(), -1)].into(), ..network::Options::default() };
+    let cloud = Cloud::with(options);
+    let (network, _) = cloud.network("alice", "10.0.0.0/16").await;
+    let app = cloud.app.clone();
+    let mut changes = cloud.db.changes("network");
+    let rounds = tokio::spawn(async move {
+        let mut count = 0;
+        loop {
+            if tokio::time::timeout(std::time::Duration::from_secs(1), changes.changed()).await.is_err() {
+                return count;
+            }
+            app.reconcile().await.unwrap();
+            count += 1;
+        }
+    });
+    eprintln!("before: {} KiB resident", memory_kib("VmRSS"));
+    let start = Instant::now();
+    let (mut written, mut plugged) = (std::time::Duration::ZERO, std::time::Duration::ZERO);
+    let mut last = String::new();
+    for number in 0..SERVERS {
+        let app = cloud.app.clone();
+        let network_id = network["id"].as_str().unwrap().to_owned();
+        let step = Instant::now();
+        let port = cloud
+            .db
+            .write(move |tx| {
+                let id = format!("00000000-0000-4000-8000-{number:012}");
+                let request = network::peer::PortRequest {
+                    requester: network::peer::Requester { project_id: "project-a", is_admin: false },
+                    server_id: &id,
+                    server_name: &format!("server-{number}"),
+                    zone: "nova",
+                    wanted: &network::peer::Wanted::Network { network_id, fixed_ip: None },
+                    security_groups: &[],
+                };
+                network::peer::create_port(tx, &app, &request)
+            })
+            .await
+            .unwrap();
+        written += step.elapsed();
+        let step = Instant::now();
+        network::peer::plug(&cloud.app, &port.id).await.unwrap();
+        plugged += step.elapsed();
+        last = port.id;
+    }
+    eprintln!("{SERVERS} servers: {:?}, of which writing {written:?}, plugging {plugged:?}", start.elapsed());
+    eprintln!("rounds: {}", rounds.await.unwrap());
+    eprintln!("then: {} KiB resident, {} KiB at most", memory_kib("VmRSS"), memory_kib("VmHWM"));
+    let rounds = Instant::now();
+    for number in 0..20 {
+        // Something that every port's plan shares.
+        let name = json!({"network": {"mtu": 1400 + number}});
+        cloud.put("admin", &format!("/networks/{}", network["id"].as_str().unwrap()), name).await.is(200);
+        cloud.reconcile().await;
+    }
+    eprintln!("a round that changes the network: {:?}", rounds.elapsed() / 20);
+    let rounds = Instant::now();
+    for _ in 0..20 {
+        cloud.put("alice", &format!("/ports/{last}"), json!({"port": {"name": "x"}})).await.is(200);
+        cloud.reconcile().await;
+    }
+    eprintln!("a write and a round that has nothing to do: {:?}", rounds.elapsed() / 20);
+    let plugs = Instant::now();
+    for _ in 0..20 {
+        network::peer::plug(&cloud.app, &last).await.unwrap();
+    }
+    eprintln!("a plug of what is plugged: {:?}", plugs.elapsed() / 20);
+    eprintln!("at last: {} KiB resident, {} KiB at most", memory_kib("VmRSS"), memory_kib("VmHWM"));
+}
