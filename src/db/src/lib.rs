@@ -70,23 +70,23 @@ impl Db {
 
     /// Runs `f` on a snapshot. Writing inside fails.
     ///
+    /// It runs on the calling thread: readers wait for nobody in WAL mode, and handing a query of microseconds to another
+    /// thread costs more than the query. The runtime's worker threads are thereby also the bound on how many read at once.
+    ///
     /// # Errors
-    /// What `f` returned, or the database's own failure (converted).
+    /// What `f` returned, or the database's own failure (converted); [`Error::Panicked`] when `f` panicked.
     pub async fn read<T, E, F>(&self, f: F) -> std::result::Result<T, E>
     where
-        F: FnOnce(&Tx<'_>) -> std::result::Result<T, E> + Send + 'static,
-        T: Send + 'static,
-        E: From<Error> + Send + 'static,
+        F: FnOnce(&Tx<'_>) -> std::result::Result<T, E> + Send,
+        T: Send,
+        E: From<Error> + Send,
     {
-        let db = self.clone();
-        match tokio::task::spawn_blocking(move || db.read_blocking(f)).await {
-            Ok(result) => result,
-            Err(_) => Err(Error::Panicked.into()),
-        }
+        // Many reads in one request let others have a turn.
+        tokio::task::coop::consume_budget().await;
+        self.read_blocking(f)
     }
 
-    /// [`Db::read`] on the calling thread: for start-up, and for reads of a few rows where a thread hop costs more
-    /// than the query.
+    /// [`Db::read`] where nothing can be awaited.
     ///
     /// # Errors
     /// As [`Db::read`].
@@ -95,7 +95,9 @@ impl Db {
         F: FnOnce(&Tx<'_>) -> std::result::Result<T, E>,
         E: From<Error>,
     {
-        self.inner.readers.read(f)
+        // Unwinding drops the connection, and closures own what they touch: nothing half-changed is seen afterwards.
+        let reading = std::panic::AssertUnwindSafe(|| self.inner.readers.read(f));
+        std::panic::catch_unwind(reading).unwrap_or_else(|_| Err(Error::Panicked.into()))
     }
 
     /// The counter moved by every committed write to tables whose name starts with `<service>_`.

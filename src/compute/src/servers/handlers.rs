@@ -6,8 +6,8 @@ use axum::extract::{Path, State};
 use db::Value as Sql;
 use http::header;
 use rest::{Body, Ctx, Error, Kind, Params, Reply, Result, Rule, nullable, target};
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::{
     Server, create,
@@ -159,22 +159,27 @@ async fn list(app: App, ctx: Ctx, params: Params, detail: bool) -> Result<Reply>
             Ok((listing, interfaces, tags))
         })
         .await?;
-    let servers: Vec<Value> = listing
+    #[derive(Serialize)]
+    struct Answer<T> {
+        servers: Vec<T>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        servers_links: Option<Value>,
+    }
+    let servers_links =
+        listing.next_link(&ctx, &params, |server| &server.id).map(|next| json!([{"rel": "next", "href": next}]));
+    if !detail {
+        let servers = listing.rows.iter().map(|server| views::brief(&ctx, server)).collect();
+        return Ok(Reply::ok(&Answer { servers, servers_links }));
+    }
+    let servers = listing
         .rows
         .iter()
         .map(|server| {
-            if !detail {
-                return views::brief(&ctx, server);
-            }
-            let tags = tags.get(&server.id).map_or(&[][..], Vec::as_slice);
-            views::show(&ctx, &app.options, server, interfaces.of(&server.id), tags, sight)
+            let (interfaces, tags) = (interfaces.of(&server.id), tags.get(&server.id).map_or(&[][..], Vec::as_slice));
+            views::Show { ctx: &ctx, options: &app.options, server, interfaces, tags, sight }
         })
         .collect();
-    let mut body = json!({"servers": servers});
-    if let Some(next) = listing.next_link(&ctx, &params, |server| &server.id) {
-        body["servers_links"] = json!([{"rel": "next", "href": next}]);
-    }
-    Ok(Reply::ok(&body))
+    Ok(Reply::ok(&Answer { servers, servers_links }))
 }
 
 /// `tags`: all of them; `tags-any`: one of them; `not-tags`: not all of them; `not-tags-any`: none of them.
@@ -215,8 +220,9 @@ async fn one(app: &App, ctx: &Ctx, server: Server, own_fields: bool) -> Result<R
         app.db.read(move |tx| Ok::<_, Error>((network_info::of_servers(tx, &[&id])?, store::tags(tx, &id)?))).await?;
     let owner = target(&[("project_id", &server.project_id), ("user_id", &server.user_id)]);
     let sight = Sight { own_fields, ..sight(ctx, &owner)? };
-    let view = views::show(ctx, &app.options, &server, interfaces.of(&server.id), &tags, sight);
-    Ok(Reply::ok(&json!({"server": view})))
+    let interfaces = interfaces.of(&server.id);
+    let server = views::Show { ctx, options: &app.options, server: &server, interfaces, tags: &tags, sight };
+    Ok(Reply::ok(&BTreeMap::from([("server", server)])))
 }
 
 pub(crate) async fn create(State(app): State<App>, ctx: Ctx, Body(body): Body<CreateBody>) -> Result<Reply> {
@@ -378,14 +384,8 @@ pub(crate) async fn delete(State(app): State<App>, ctx: Ctx, Path(id): Path<Stri
 
 pub(crate) async fn ips(State(app): State<App>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {
     let server = visible(&app, &ctx, &id, policy::IPS).await?;
-    let mut networks = Map::new();
-    for interface in interfaces(&app, &server.id).await? {
-        let list = networks.entry(interface.network_name.clone()).or_insert_with(|| json!([]));
-        if let Value::Array(list) = list {
-            list.extend(views::addresses_of(&interface, false));
-        }
-    }
-    Ok(Reply::ok(&json!({"addresses": networks})))
+    let interfaces = interfaces(&app, &server.id).await?;
+    Ok(Reply::ok(&BTreeMap::from([("addresses", views::Addresses { interfaces: &interfaces, extended: false })])))
 }
 
 pub(crate) async fn ips_show(
@@ -395,7 +395,7 @@ pub(crate) async fn ips_show(
 ) -> Result<Reply> {
     let server = visible(&app, &ctx, &id, policy::IPS_SHOW).await?;
     let interfaces = interfaces(&app, &server.id).await?;
-    let addresses: Vec<Value> = interfaces
+    let addresses: Vec<_> = interfaces
         .iter()
         .filter(|interface| interface.network_name == label)
         .flat_map(|interface| views::addresses_of(interface, false))
@@ -403,7 +403,7 @@ pub(crate) async fn ips_show(
     if addresses.is_empty() {
         return Err(Error::new(Kind::NotFound, "Network not found"));
     }
-    Ok(Reply::ok(&json!({ label: addresses })))
+    Ok(Reply::ok(&BTreeMap::from([(label, addresses)])))
 }
 
 pub(crate) async fn security_groups(State(app): State<App>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {

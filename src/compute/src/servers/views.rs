@@ -1,7 +1,8 @@
 //! Server documents by microversion.
 
 use rest::Ctx;
-use serde_json::{Map, Value, json};
+use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha224};
 
 use super::Server;
@@ -17,109 +18,163 @@ pub(crate) struct Sight {
     pub own_fields: bool,
 }
 
-pub(crate) fn links(ctx: &Ctx, id: &str) -> Value {
-    json!([
-        {"rel": "self", "href": ctx.url(&format!("/v2.1/servers/{id}"))},
-        {"rel": "bookmark", "href": ctx.url(&format!("/servers/{id}"))},
-    ])
+/// `self` and `bookmark` of a server.
+pub(crate) struct Links<'a>(&'a Ctx, &'a str);
+
+pub(crate) fn links<'a>(ctx: &'a Ctx, id: &'a str) -> Links<'a> {
+    Links(ctx, id)
 }
 
-pub(crate) fn brief(ctx: &Ctx, server: &Server) -> Value {
-    json!({"id": server.id, "name": server.name, "links": links(ctx, &server.id)})
+impl Serialize for Links<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(ctx, id) = self;
+        [link("self", ctx.url(&format!("/v2.1/servers/{id}"))), link("bookmark", ctx.url(&format!("/servers/{id}")))]
+            .serialize(serializer)
+    }
 }
 
-pub(crate) fn show(
-    ctx: &Ctx,
-    options: &Options,
-    server: &Server,
-    interfaces: &[Interface],
-    tags: &[String],
-    sight: Sight,
-) -> Value {
-    let mut view = Map::with_capacity(48);
-    let mut put = |key: &str, value: Value| {
-        view.insert(key.to_owned(), value);
-    };
-    let status = server.status();
-    put("id", json!(server.id));
-    put("name", json!(server.name));
-    put("status", json!(status));
-    put("tenant_id", json!(server.project_id));
-    put("user_id", json!(server.user_id));
-    put("metadata", json!(server.metadata));
-    put("hostId", json!(if on_host(server) { host_id(options, &server.project_id) } else { String::new() }));
-    put(
-        "image",
+#[derive(Serialize)]
+struct Link {
+    rel: &'static str,
+    href: String,
+}
+
+fn link(rel: &'static str, href: String) -> Link {
+    Link { rel, href }
+}
+
+/// A thing that the server was made of: its id and where it is.
+#[derive(Serialize)]
+struct Linked<'a> {
+    id: &'a str,
+    links: [Link; 1],
+}
+
+fn linked<'a>(ctx: &Ctx, kind: &str, id: &'a str) -> Linked<'a> {
+    Linked { id, links: [link("bookmark", ctx.url(&format!("/{kind}/{id}")))] }
+}
+
+#[derive(Serialize)]
+pub(crate) struct Brief<'a> {
+    id: &'a str,
+    name: &'a str,
+    links: Links<'a>,
+}
+
+pub(crate) fn brief<'a>(ctx: &'a Ctx, server: &'a Server) -> Brief<'a> {
+    Brief { id: &server.id, name: &server.name, links: links(ctx, &server.id) }
+}
+
+/// A server in full. Written field by field into the answer: a list holds a thousand of them, and a tree of values for
+/// each would cost more than all the rest of the request.
+pub(crate) struct Show<'a> {
+    pub ctx: &'a Ctx,
+    pub options: &'a Options,
+    pub server: &'a Server,
+    pub interfaces: &'a [Interface],
+    pub tags: &'a [String],
+    pub sight: Sight,
+}
+
+impl Serialize for Show<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { ctx, options, server, interfaces, tags, sight } = *self;
+        let mut view = serializer.serialize_map(None)?;
+        let status = server.status();
+        view.serialize_entry("id", &server.id)?;
+        view.serialize_entry("name", &server.name)?;
+        view.serialize_entry("status", status)?;
+        view.serialize_entry("tenant_id", &server.project_id)?;
+        view.serialize_entry("user_id", &server.user_id)?;
+        view.serialize_entry("metadata", &server.metadata)?;
+        let host_id = if on_host(server) { host_id(options, &server.project_id) } else { String::new() };
+        view.serialize_entry("hostId", &host_id)?;
         match &server.image_id {
-            Some(id) => json!({"id": id, "links": [
-                {"rel": "bookmark", "href": ctx.url(&format!("/images/{id}"))}
-            ]}),
-            None => json!(""),
-        },
-    );
-    put("flavor", flavor(ctx, server));
-    put("created", json!(db::clock::seconds(&server.created_at)));
-    put("updated", json!(db::clock::seconds(&server.updated_at)));
-    put("addresses", addresses(interfaces, !sight.own_fields));
-    put("accessIPv4", json!(server.access_ipv4));
-    put("accessIPv6", json!(server.access_ipv6));
-    put("links", links(ctx, &server.id));
-    put("OS-DCF:diskConfig", json!(server.disk_config));
-    if matches!(status, "ACTIVE" | "BUILD") {
-        put("progress", json!(if status == "ACTIVE" { 100 } else { 0 }));
+            Some(id) => view.serialize_entry("image", &linked(ctx, "images", id))?,
+            None => view.serialize_entry("image", "")?,
+        }
+        if ctx.since(2, 47) {
+            view.serialize_entry("flavor", &embedded_flavor(server))?;
+        } else {
+            view.serialize_entry("flavor", &linked(ctx, "flavors", &server.flavor.id))?;
+        }
+        view.serialize_entry("created", &db::clock::seconds(&server.created_at))?;
+        view.serialize_entry("updated", &db::clock::seconds(&server.updated_at))?;
+        view.serialize_entry("addresses", &Addresses { interfaces, extended: !sight.own_fields })?;
+        view.serialize_entry("accessIPv4", &server.access_ipv4)?;
+        view.serialize_entry("accessIPv6", &server.access_ipv6)?;
+        view.serialize_entry("links", &links(ctx, &server.id))?;
+        view.serialize_entry("OS-DCF:diskConfig", &server.disk_config)?;
+        if matches!(status, "ACTIVE" | "BUILD") {
+            view.serialize_entry("progress", &if status == "ACTIVE" { 100 } else { 0 })?;
+        }
+        if status == "ERROR"
+            && let Some(fault) = &server.fault
+        {
+            let fault =
+                json!({"code": fault.code, "message": fault.message, "created": db::clock::seconds(&fault.created)});
+            view.serialize_entry("fault", &fault)?;
+        }
+        if !sight.own_fields {
+            self.host_fields(&mut view)?;
+        }
+        if ctx.since(2, 9) {
+            view.serialize_entry("locked", &server.locked())?;
+        }
+        if ctx.since(2, 16) && sight.host_status && !sight.own_fields {
+            view.serialize_entry("host_status", if on_host(server) { "UP" } else { "" })?;
+        }
+        if ctx.since(2, 19) {
+            view.serialize_entry("description", &server.description)?;
+        }
+        if ctx.since(2, 26) {
+            view.serialize_entry("tags", tags)?;
+        }
+        view.end()
     }
-    if status == "ERROR"
-        && let Some(fault) = &server.fault
-    {
-        put(
-            "fault",
-            json!({"code": fault.code, "message": fault.message, "created": db::clock::seconds(&fault.created)}),
-        );
-    }
-    if !sight.own_fields {
+}
+
+impl Show<'_> {
+    /// What an answer to PUT has not before 2.75.
+    fn host_fields<M: SerializeMap>(&self, view: &mut M) -> Result<(), M::Error> {
+        let Self { ctx, options, server, interfaces, sight, .. } = *self;
         let zone = if on_host(server) { options.availability_zone.as_str() } else { "" };
-        put("OS-EXT-AZ:availability_zone", json!(server.availability_zone.as_deref().unwrap_or(zone)));
-        put("config_drive", json!(if server.config_drive { "True" } else { "" }));
-        put("key_name", json!(server.key_name));
-        put("OS-SRV-USG:launched_at", json!(server.launched_at.as_deref().map(db::clock::naive)));
-        put("OS-SRV-USG:terminated_at", Value::Null);
+        view.serialize_entry("OS-EXT-AZ:availability_zone", server.availability_zone.as_deref().unwrap_or(zone))?;
+        view.serialize_entry("config_drive", if server.config_drive { "True" } else { "" })?;
+        view.serialize_entry("key_name", &server.key_name)?;
+        view.serialize_entry("OS-SRV-USG:launched_at", &server.launched_at.as_deref().map(db::clock::naive))?;
+        view.serialize_entry("OS-SRV-USG:terminated_at", &())?;
         let groups = security_groups(interfaces);
         if !groups.is_empty() {
-            put("security_groups", json!(groups.iter().map(|name| json!({"name": name})).collect::<Vec<_>>()));
+            view.serialize_entry("security_groups", &groups.iter().map(|name| Named { name }).collect::<Vec<_>>())?;
         }
-        put("OS-EXT-STS:task_state", json!(server.task_state));
-        put("OS-EXT-STS:vm_state", json!(server.vm_state.as_str()));
-        put("OS-EXT-STS:power_state", json!(server.power_state));
-        put("os-extended-volumes:volumes_attached", json!([]));
-        if sight.extended {
-            let host = on_host(server).then_some(&options.host_name);
-            put("OS-EXT-SRV-ATTR:host", json!(host));
-            put("OS-EXT-SRV-ATTR:hypervisor_hostname", json!(host));
-            put("OS-EXT-SRV-ATTR:instance_name", json!(server.instance_name()));
-            if ctx.since(2, 3) {
-                put("OS-EXT-SRV-ATTR:reservation_id", json!(server.reservation_id));
-                put("OS-EXT-SRV-ATTR:launch_index", json!(server.launch_index));
-                put("OS-EXT-SRV-ATTR:hostname", json!(server.hostname));
-                put("OS-EXT-SRV-ATTR:kernel_id", json!(""));
-                put("OS-EXT-SRV-ATTR:ramdisk_id", json!(""));
-                put("OS-EXT-SRV-ATTR:root_device_name", json!("/dev/vda"));
-                put("OS-EXT-SRV-ATTR:user_data", json!(server.user_data));
-            }
+        view.serialize_entry("OS-EXT-STS:task_state", &server.task_state)?;
+        view.serialize_entry("OS-EXT-STS:vm_state", server.vm_state.as_str())?;
+        view.serialize_entry("OS-EXT-STS:power_state", &server.power_state)?;
+        view.serialize_entry("os-extended-volumes:volumes_attached", &[(); 0])?;
+        if !sight.extended {
+            return Ok(());
         }
+        let host = on_host(server).then_some(&options.host_name);
+        view.serialize_entry("OS-EXT-SRV-ATTR:host", &host)?;
+        view.serialize_entry("OS-EXT-SRV-ATTR:hypervisor_hostname", &host)?;
+        view.serialize_entry("OS-EXT-SRV-ATTR:instance_name", &server.instance_name())?;
+        if ctx.since(2, 3) {
+            view.serialize_entry("OS-EXT-SRV-ATTR:reservation_id", &server.reservation_id)?;
+            view.serialize_entry("OS-EXT-SRV-ATTR:launch_index", &server.launch_index)?;
+            view.serialize_entry("OS-EXT-SRV-ATTR:hostname", &server.hostname)?;
+            view.serialize_entry("OS-EXT-SRV-ATTR:kernel_id", "")?;
+            view.serialize_entry("OS-EXT-SRV-ATTR:ramdisk_id", "")?;
+            view.serialize_entry("OS-EXT-SRV-ATTR:root_device_name", "/dev/vda")?;
+            view.serialize_entry("OS-EXT-SRV-ATTR:user_data", &server.user_data)?;
+        }
+        Ok(())
     }
-    if ctx.since(2, 9) {
-        put("locked", json!(server.locked()));
-    }
-    if ctx.since(2, 16) && sight.host_status && !sight.own_fields {
-        put("host_status", json!(if on_host(server) { "UP" } else { "" }));
-    }
-    if ctx.since(2, 19) {
-        put("description", json!(server.description));
-    }
-    if ctx.since(2, 26) {
-        put("tags", json!(tags));
-    }
-    Value::Object(view)
+}
+
+#[derive(Serialize)]
+struct Named<'a> {
+    name: &'a str,
 }
 
 /// Whether a host was ever chosen: a server that fitted nowhere has none.
@@ -133,53 +188,73 @@ fn host_id(options: &Options, project_id: &str) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn flavor(ctx: &Ctx, server: &Server) -> Value {
+/// The flavor as it was when the server was made (2.47).
+#[derive(Serialize)]
+struct EmbeddedFlavor<'a, E> {
+    vcpus: i64,
+    ram: i64,
+    disk: i64,
+    ephemeral: i64,
+    swap: i64,
+    original_name: &'a str,
+    extra_specs: &'a E,
+}
+
+fn embedded_flavor(server: &Server) -> impl Serialize {
     let flavor = &server.flavor;
-    if !ctx.since(2, 47) {
-        return json!({"id": flavor.id, "links": [
-            {"rel": "bookmark", "href": ctx.url(&format!("/flavors/{}", flavor.id))}
-        ]});
+    EmbeddedFlavor {
+        vcpus: flavor.vcpus,
+        ram: flavor.ram_mib,
+        disk: flavor.disk_gib,
+        ephemeral: flavor.ephemeral_gib,
+        swap: flavor.swap_mib,
+        original_name: &flavor.name,
+        extra_specs: &flavor.extra_specs,
     }
-    json!({
-        "vcpus": flavor.vcpus,
-        "ram": flavor.ram_mib,
-        "disk": flavor.disk_gib,
-        "ephemeral": flavor.ephemeral_gib,
-        "swap": flavor.swap_mib,
-        "original_name": flavor.name,
-        "extra_specs": flavor.extra_specs,
-    })
 }
 
-pub(crate) fn addresses(interfaces: &[Interface], extended: bool) -> Value {
-    let mut networks = Map::new();
-    for interface in interfaces {
-        let list = networks.entry(interface.network_name.clone()).or_insert_with(|| json!([]));
-        if let Value::Array(list) = list {
-            list.extend(addresses_of(interface, extended));
-        }
-    }
-    Value::Object(networks)
+/// Addresses by the name of their network. `extended`: with type and MAC, as inside a server; the `ips` resource has
+/// them not.
+pub(crate) struct Addresses<'a> {
+    pub interfaces: &'a [Interface],
+    pub extended: bool,
 }
 
-/// `extended`: with type and MAC, as inside a server; the `ips` resource has them not.
-pub(crate) fn addresses_of(interface: &Interface, extended: bool) -> Vec<Value> {
-    let mut list = Vec::new();
-    let mut push = |address: &str, kind: &str| {
-        let mut entry = json!({"version": if address.contains(':') { 6 } else { 4 }, "addr": address});
-        if extended {
-            entry["OS-EXT-IPS:type"] = json!(kind);
-            entry["OS-EXT-IPS-MAC:mac_addr"] = json!(interface.mac);
+impl Serialize for Addresses<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut networks: Vec<(&str, Vec<Address<'_>>)> = Vec::new();
+        for interface in self.interfaces {
+            let name = interface.network_name.as_str();
+            let addresses = addresses_of(interface, self.extended);
+            match networks.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, list)) => list.extend(addresses),
+                None => networks.push((name, addresses)),
+            }
         }
-        list.push(entry);
+        serializer.collect_map(networks)
+    }
+}
+
+#[derive(Serialize)]
+pub(crate) struct Address<'a> {
+    version: u8,
+    addr: &'a str,
+    #[serde(rename = "OS-EXT-IPS:type", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+    #[serde(rename = "OS-EXT-IPS-MAC:mac_addr", skip_serializing_if = "Option::is_none")]
+    mac: Option<&'a str>,
+}
+
+pub(crate) fn addresses_of(interface: &Interface, extended: bool) -> Vec<Address<'_>> {
+    let address = |addr, kind| Address {
+        version: if str::contains(addr, ':') { 6 } else { 4 },
+        addr,
+        kind: extended.then_some(kind),
+        mac: extended.then_some(interface.mac.as_str()),
     };
-    for fixed in &interface.fixed_ips {
-        push(&fixed.address, "fixed");
-    }
-    for floating in &interface.floating_ips {
-        push(floating, "floating");
-    }
-    list
+    let fixed = interface.fixed_ips.iter().map(|fixed| address(fixed.address.as_str(), "fixed"));
+    let floating = interface.floating_ips.iter().map(|floating| address(floating.as_str(), "floating"));
+    fixed.chain(floating).collect()
 }
 
 pub(crate) fn security_groups(interfaces: &[Interface]) -> Vec<&str> {
