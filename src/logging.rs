@@ -25,14 +25,15 @@ pub fn init(log: &Log) -> Result<(), String> {
 }
 
 /// Below `debug` the libraries speak at their own level; at `debug` and `trace` they would drown us, and HTTP and TLS
-/// libraries print header values and key material there.
+/// libraries print header values and key material there. What rustls warns of in messages is the client's doing (every
+/// tool that is given an IP address sends it as a host name), so an operator can do nothing about it.
 fn filter(log: &Log, directives: Option<&str>) -> Result<EnvFilter, String> {
     if let Some(directives) = directives.filter(|text| !text.is_empty()) {
         return EnvFilter::try_new(directives).map_err(|error| format!("{FILTER_VARIABLE} cannot be read: {error}"));
     }
     const LIBRARIES: [&str; 8] =
         ["hyper", "hyper_util", "h2", "rustls", "netlink_proto", "netlink_packet_route", "tower", "rtnetlink"];
-    let mut text = log.level.to_string();
+    let mut text = format!("{},rustls::msgs=error", log.level);
     if ["debug", "trace"].contains(&log.level) {
         for library in LIBRARIES {
             text.push_str(&format!(",{library}=info"));
@@ -51,7 +52,8 @@ mod tests {
         let text = filter(&log, None).unwrap().to_string();
         assert!(text.contains("rustls=info") && text.contains("hyper=info") && text.contains("trace"), "{text}");
         let log = Log { format: LogFormat::Text, level: "warn" };
-        assert_eq!(filter(&log, None).unwrap().to_string(), "warn");
+        let text = filter(&log, None).unwrap().to_string();
+        assert!(text.contains("warn") && text.contains("rustls::msgs=error") && !text.contains("hyper"), "{text}");
     }
 
     #[test]
