@@ -1,0 +1,79 @@
+//! The two ways out: into Linux, or back to the VMM with a reason. README.md is the contract.
+
+use core::arch::asm;
+
+use super::{
+    io::{inl, outb, outl, outw},
+    serial,
+};
+
+/// Reads as [`SOLO`] under our own VMM, as all ones elsewhere.
+const SIGNATURE: u16 = 0x0b00;
+const SOLO: u32 = 0x534f_4c4f;
+/// Takes one of the two words below. QEMU's back end has an isa-debug-exit here.
+const REQUEST: u16 = 0x0b04;
+const FALL_BACK: u32 = 0x4641_4c42;
+const STARTED: u32 = 0x424f_4f54;
+/// Takes the reason, byte by byte up to a newline, before the request. QEMU's back end has an isa-debugcon here.
+const REASON: u16 = 0x0b08;
+
+pub fn give_up(reason: &str) -> ! {
+    end(&[reason])
+}
+
+/// Without allocating: a text and some numbers.
+pub fn give_up_at(what: &str, numbers: &[u64]) -> ! {
+    let mut text = [b' '; 17 * 4];
+    let mut used = 0;
+    for number in numbers.iter().take(4) {
+        for digit in 0..16 {
+            let nibble = (number >> (60 - 4 * digit)) as usize & 15;
+            text[used + 1 + digit] = b"0123456789abcdef"[nibble];
+        }
+        used += 17;
+    }
+    let digits = core::str::from_utf8(&text[..used]).unwrap_or("");
+    end(&["stopped at ", what, digits])
+}
+
+fn end(reason: &[&str]) -> ! {
+    for part in reason {
+        for byte in part.bytes().take(512) {
+            outb(REASON, if matches!(byte, b' '..=b'~') { byte } else { b'?' });
+        }
+    }
+    outb(REASON, b'\n');
+    serial::parts(&[
+        "solo-fw: cannot start this disk itself: ",
+        reason.first().unwrap_or(&""),
+        reason.get(1).unwrap_or(&""),
+        reason.get(2).unwrap_or(&""),
+    ]);
+    // Does not return where anybody listens.
+    outl(REQUEST, FALL_BACK);
+    if inl(SIGNATURE) != SOLO {
+        // Plain QEMU: power off by q35's PM1a control register, so that it is seen at all.
+        outw(0x604, 0x2000);
+    }
+    loop {
+        // SAFETY: nothing is left to do; interrupts stay off.
+        unsafe { asm!("cli", "hlt", options(nomem, nostack)) }
+    }
+}
+
+#[repr(C, align(4096))]
+struct ZeroPage([u8; 4096]);
+
+static mut ZERO_PAGE: ZeroPage = ZeroPage([0; 4096]);
+
+/// Jumps. Paging, segments and the one-to-one map are as Linux's 64-bit entry wants them.
+pub fn start_linux(entry: u64, zero_page: &[u8; 4096]) -> ! {
+    let page = &raw mut ZERO_PAGE;
+    // SAFETY: ours alone; copied because the kernel reads it after this stack is gone.
+    unsafe { page.write(ZeroPage(*zero_page)) };
+    if inl(SIGNATURE) == SOLO {
+        outl(REQUEST, STARTED);
+    }
+    // SAFETY: the entry of a loaded kernel whose header was checked; nothing of ours is needed after this.
+    unsafe { asm!("cli", "cld", "jmp rax", in("rax") entry, in("rsi") page, options(noreturn)) }
+}
