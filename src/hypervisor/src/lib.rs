@@ -15,6 +15,7 @@ mod control;
 pub mod interrupts;
 mod machine;
 pub mod memory;
+pub mod pci;
 pub mod probe;
 mod qemu;
 mod qmp;

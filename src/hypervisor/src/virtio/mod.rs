@@ -8,5 +8,6 @@ pub mod rng;
 pub mod scatter;
 pub mod worker;
 pub mod net;
+pub mod pci;
 pub mod tap;
 pub mod vhost;
