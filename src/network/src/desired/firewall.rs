@@ -21,7 +21,7 @@ use crate::{
         model::{has_ports, is_icmp, protocol_number},
         store::{self as groups, GroupRule},
     },
-    subnets::store::parsed,
+    subnets::store::{parsed, parsed_if_any},
 };
 
 /// The rules of all groups that the ports have, and the members of the groups that those rules name.
@@ -45,7 +45,8 @@ struct Shared {
 }
 
 impl Rules {
-    pub(super) fn load(tx: &Tx<'_>, parts: &Parts) -> Result<Self> {
+    /// `network_id`: the only network that the parts are of; None when they are of all.
+    pub(super) fn load(tx: &Tx<'_>, parts: &Parts, network_id: Option<&str>) -> Result<Self> {
         let used: Vec<String> = parts.groups().iter().map(Id::to_string).collect();
         let mut by_group: HashMap<Id, GroupRules> = HashMap::new();
         let mut remotes: BTreeSet<String> = BTreeSet::new();
@@ -58,7 +59,7 @@ impl Rules {
                 remotes.extend(rule.remote_group_id);
             }
         }
-        let members = if remotes.is_empty() { HashMap::new() } else { members(tx, &remotes)? };
+        let members = if remotes.is_empty() { HashMap::new() } else { members(tx, &remotes, parts, network_id)? };
         Ok(Self { by_group, members, shared: HashMap::new() })
     }
 
@@ -101,27 +102,43 @@ impl Rules {
     }
 }
 
-/// Members are all ports of the group, wherever they are: their addresses arrive through routers too.
-fn members(tx: &Tx<'_>, groups: &BTreeSet<String>) -> Result<HashMap<Id, Arc<[IpNet]>>> {
-    let rows = tx.list(
-        "SELECT g.security_group_id, f.address, p.allowed_address_pairs FROM network_port_security_group g
-         JOIN network_port p ON p.id = g.port_id
-         LEFT JOIN network_fixed_ip f ON f.port_id = g.port_id
-         WHERE g.security_group_id IN (SELECT value FROM json_each(?1))",
-        params![id_list(groups.iter().map(String::as_str))],
-        |row| {
-            let address = match row.get_ref(1)? {
-                db::rusqlite::types::ValueRef::Null => None,
-                _ => Some(parsed::<IpAddr>(row, 1)?),
-            };
-            Ok((parsed::<Id>(row, 0)?, address, json_list::<AddressPair>(row, 2)?))
-        },
-    )?;
+/// Members are all ports of the group, wherever they are: their addresses arrive through routers too. Those that are read
+/// already are not read again.
+fn members(
+    tx: &Tx<'_>,
+    groups: &BTreeSet<String>,
+    parts: &Parts,
+    network_id: Option<&str>,
+) -> Result<HashMap<Id, Arc<[IpNet]>>> {
     let mut members: HashMap<Id, Vec<IpNet>> = HashMap::new();
-    for (group, address, pairs) in rows {
-        let nets = members.entry(group).or_default();
-        nets.extend(address.map(IpNet::from));
-        nets.extend(pairs.iter().filter_map(|pair| ip::parse_prefix(&pair.ip_address)));
+    for group in groups {
+        members.insert(super::id(group)?, Vec::new());
+    }
+    for port in &parts.ports {
+        for group in parts.groups_of(port.id) {
+            if let Some(nets) = members.get_mut(group) {
+                nets.extend(parts.fixed_ips_of(port.id).iter().map(|fixed| IpNet::from(fixed.address)));
+                nets.extend(port.pairs.iter().filter_map(|pair| ip::parse_prefix(&pair.ip_address)));
+            }
+        }
+    }
+    if let Some(network_id) = network_id {
+        let rows = tx.list(
+            "SELECT g.security_group_id, f.address, p.allowed_address_pairs FROM network_port_security_group g
+             JOIN network_port p ON p.id = g.port_id AND p.network_id <> ?2
+             LEFT JOIN network_fixed_ip f ON f.port_id = g.port_id
+             WHERE g.security_group_id IN (SELECT value FROM json_each(?1))",
+            params![id_list(groups.iter().map(String::as_str)), network_id],
+            |row| {
+                let address = parsed_if_any::<IpAddr>(row, 1)?;
+                Ok((parsed::<Id>(row, 0)?, address, json_list::<AddressPair>(row, 2)?))
+            },
+        )?;
+        for (group, address, pairs) in rows {
+            let nets = members.entry(group).or_default();
+            nets.extend(address.map(IpNet::from));
+            nets.extend(pairs.iter().filter_map(|pair| ip::parse_prefix(&pair.ip_address)));
+        }
     }
     let sorted = |mut nets: Vec<IpNet>| {
         nets.sort_unstable();

@@ -113,7 +113,7 @@ pub(crate) fn load(tx: &Tx<'_>, options: &Options) -> Result<Desired> {
         networks.insert(id(&network.id)?, network);
     }
     let parts = Parts::load(tx, None)?;
-    let mut rules = Rules::load(tx, &parts)?;
+    let mut rules = Rules::load(tx, &parts, None)?;
     let externals = externals(tx)?;
     let mut outlines = BTreeMap::new();
     for (network_id, network) in &networks {
@@ -130,7 +130,7 @@ pub(crate) fn load(tx: &Tx<'_>, options: &Options) -> Result<Desired> {
 pub(crate) fn load_network(tx: &Tx<'_>, options: &Options, network_id: &str) -> Result<Option<NetworkPlan>> {
     let Some(network) = networks::store::find(tx, network_id)? else { return Ok(None) };
     let parts = Parts::load(tx, Some(network_id))?;
-    let mut rules = Rules::load(tx, &parts)?;
+    let mut rules = Rules::load(tx, &parts, Some(network_id))?;
     let externals = if network.external { externals(tx)? } else { BTreeSet::new() };
     plan(options, id(network_id)?, &network, &externals, &mut rules, &parts)
 }

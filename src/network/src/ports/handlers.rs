@@ -63,9 +63,10 @@ pub(crate) async fn index(State(app): State<App>, ctx: Ctx, params: Params) -> R
     }
     app.db
         .read(move |tx| {
-            let listing = page.fetch(tx, store::map)?;
-            let views = views::render(tx, &ctx, &listing.rows, &app.options.dns_domain)?;
-            Ok(query.listing(&ctx, "ports", &listing, |row| &row.id, &views))
+            let listing = page.fetch(tx, store::map_listed)?;
+            let around = views::Surroundings::of(tx, listing.rows.iter().map(|row| &row.port))?;
+            let views = around.views(&ctx, &listing.rows, &app.options.dns_domain)?;
+            Ok(query.listing(&ctx, "ports", &listing, |row| &row.port.id, &views))
         })
         .await
 }
@@ -108,10 +109,11 @@ pub(crate) async fn show(State(app): State<App>, ctx: Ctx, Path(id): Path<String
     let query = Query::new(params);
     app.db
         .read(move |tx| {
-            let port = store::get(tx, &id)?;
-            let target = views::owner_of(tx, &port)?.target();
+            let row = store::listed(tx, &id)?;
+            let target = views::owner_of(tx, &row.port)?.target();
             ctx.allow_or(rules::GET_ONE, &target, || errors::port_not_found(&id))?;
-            let views = views::render(tx, &ctx, std::slice::from_ref(&port), &app.options.dns_domain)?;
+            let around = views::Surroundings::of(tx, std::iter::once(&row.port))?;
+            let views = around.views(&ctx, std::slice::from_ref(&row), &app.options.dns_domain)?;
             let view = views.first().ok_or_else(|| errors::port_not_found(&id))?;
             Ok(query.one("port", view))
         })
@@ -123,11 +125,13 @@ pub(crate) async fn create(State(app): State<App>, ctx: Ctx, RawJson(body): RawJ
     app.db
         .clone()
         .write(move |tx| {
-            let mut ports = Vec::with_capacity(bulk.items.len());
+            let mut rows = Vec::with_capacity(bulk.items.len());
             for item in bulk.items {
-                ports.push(create_one(tx, &app, &ctx, item)?);
+                let port = create_one(tx, &app, &ctx, item)?;
+                rows.push(store::listed(tx, &port.id)?);
             }
-            let views = views::render(tx, &ctx, &ports, &app.options.dns_domain)?;
+            let around = views::Surroundings::of(tx, rows.iter().map(|row| &row.port))?;
+            let views = around.views(&ctx, &rows, &app.options.dns_domain)?;
             Ok(query::created(bulk.is_list, "port", "ports", &views))
         })
         .await
@@ -456,15 +460,17 @@ pub(crate) async fn update(
     app.db
         .clone()
         .write(move |tx| {
-            let port = update_one(tx, &app, &ctx, &id, attributes)?;
-            let views = views::render(tx, &ctx, std::slice::from_ref(&port), &app.options.dns_domain)?;
+            update_one(tx, &app, &ctx, &id, attributes)?;
+            let row = store::listed(tx, &id)?;
+            let around = views::Surroundings::of(tx, std::iter::once(&row.port))?;
+            let views = around.views(&ctx, std::slice::from_ref(&row), &app.options.dns_domain)?;
             let view = views.first().ok_or_else(|| errors::port_not_found(&id))?;
             Ok(query::updated("port", view))
         })
         .await
 }
 
-fn update_one(tx: &Tx<'_>, app: &App, ctx: &Ctx, id: &str, mut attributes: Attributes) -> Result<Port> {
+fn update_one(tx: &Tx<'_>, app: &App, ctx: &Ctx, id: &str, mut attributes: Attributes) -> Result<()> {
     let mut port = store::get(tx, id)?;
     let network = networks::store::get(tx, &port.network_id)?;
     let mut target = views::owner(&port.project_id, &network).target();
@@ -569,7 +575,7 @@ fn update_one(tx: &Tx<'_>, app: &App, ctx: &Ctx, id: &str, mut attributes: Attri
     if let Some(tags) = tags {
         tags::set(tx, id, &tags)?;
     }
-    Ok(port)
+    Ok(())
 }
 
 fn update_device(

@@ -109,6 +109,12 @@ impl Cloud {
     }
 
     pub async fn send(&self, who: &str, method: &str, path: &str, body: &str) -> Answer {
+        let (status, bytes) = self.send_unread(who, method, path, body).await;
+        Answer { status, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) }
+    }
+
+    /// The answer as its bytes.
+    pub async fn send_unread(&self, who: &str, method: &str, path: &str, body: &str) -> (u16, bytes::Bytes) {
         let mut request =
             Request::builder().method(method).uri(format!("/network{path}")).header("host", "cloud.example");
         if !who.is_empty() {
@@ -117,8 +123,7 @@ impl Cloud {
         let arrival = Arrival { peer: "127.0.0.1:1".parse().unwrap(), scheme: "https", service: None };
         let response = self.gateway.handle(arrival, request.body(Body::from(body.to_owned())).unwrap()).await;
         let status = response.status().as_u16();
-        let bytes = response.into_body().collect().await.unwrap().to_bytes();
-        Answer { status, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) }
+        (status, response.into_body().collect().await.unwrap().to_bytes())
     }
 
     pub async fn get(&self, who: &str, path: &str) -> Answer {
