@@ -508,7 +508,7 @@ impl Disk {
         let end = start.and_then(|start| start.checked_add(length));
         let capacity = self.shared.sectors.load(Ordering::Acquire).saturating_mul(SECTOR);
         match (start, end) {
-            (Some(start), Some(end)) if length % SECTOR == 0 && end <= capacity => Ok(start),
+            (Some(start), Some(end)) if length.is_multiple_of(SECTOR) && end <= capacity => Ok(start),
             _ => Err(Failure::Refused),
         }
     }
@@ -577,7 +577,7 @@ impl Disk {
     fn ranges(&self, list: &mut Buffers<'_>, most: u32, longest: u32, zeroes: bool) -> Result<(), Failure> {
         self.writable()?;
         let count = list.len() / RANGE_LENGTH;
-        if count == 0 || list.len() % RANGE_LENGTH != 0 || count > most as usize {
+        if count == 0 || !list.len().is_multiple_of(RANGE_LENGTH) || count > most as usize {
             return Err(Failure::Refused);
         }
         // All is judged before anything is done.
@@ -638,7 +638,7 @@ impl Disk {
     }
 
     fn misaligned(&self, start: u64, slices: &[VolatileSlice<'_>]) -> bool {
-        let off = |value: u64| value % self.alignment != 0;
+        let off = |value: u64| !value.is_multiple_of(self.alignment);
         off(start) || slices.iter().any(|slice| off(slice.ptr_guard().as_ptr() as u64) || off(slice.len() as u64))
     }
 

@@ -11,3 +11,5 @@ pub mod net;
 pub mod pci;
 pub mod tap;
 pub mod vhost;
+#[cfg(test)]
+mod tests;
