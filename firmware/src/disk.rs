@@ -20,7 +20,7 @@ const WINDOW_BYTES: u64 = 128 << 10;
 const WINDOWS: usize = 24;
 /// Far above what any real boot takes (a few hundred, 5 MiB), low enough to be over within seconds.
 const CALLS: u32 = 400_000;
-const FETCHED_BYTES: u64 = 384 << 20;
+const FETCHED_BYTES: u64 = 768 << 20;
 
 struct Window {
     start: u64,

@@ -96,11 +96,13 @@ impl FileMap {
         if end > self.bytes {
             return Err(Error::Corrupt("read past the end of a file"));
         }
-        for extent in &self.extents {
+        // Extents ascend: start at the one that holds `offset`, end behind the range.
+        let first = self.extents.partition_point(|extent| extent.file + extent.bytes <= offset);
+        for extent in &self.extents[first..] {
             let from = offset.max(extent.file);
             let until = end.min(extent.file + extent.bytes);
             if from >= until {
-                continue;
+                break;
             }
             let part = &mut to[(from - offset) as usize..(until - offset) as usize];
             match extent.disk {

@@ -65,7 +65,7 @@ impl Free {
         let mut left = Vec::with_capacity(self.spans.len() + 1);
         for span in &self.spans {
             let before = Span { start: span.start, end: span.end.min(taken.start & !(PAGE - 1)) };
-            let after_start = taken.end.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX & !(PAGE - 1));
+            let after_start = taken.end.checked_next_multiple_of(PAGE).unwrap_or(!(PAGE - 1));
             let after = Span { start: span.start.max(after_start), end: span.end };
             if taken.start >= span.end || taken.end <= span.start {
                 left.push(*span);

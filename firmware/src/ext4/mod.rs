@@ -446,6 +446,9 @@ impl Ext4 {
 
     pub fn file_in_place(&self, path: &str) -> Result<FileMap> {
         let map = self.file(path)?;
+        if map.extents.len() > 8 {
+            return Err(Error::Unsupported("writing a file in many pieces"));
+        }
         let journalled = map.extents.iter().filter_map(|extent| extent.disk).any(|disk| {
             let block = (disk - self.start) / self.block_bytes;
             self.replaced.values().any(|&copy| copy == block)
