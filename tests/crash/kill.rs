@@ -472,7 +472,7 @@ fn any_seed() -> u64 {
     u64::from(now.subsec_nanos()) * 1_000 + u64::from(std::process::id()) % 1_000
 }
 
-fn place(state: &Path, driver: &'static str) -> Place {
+pub fn place(state: &Path, driver: &'static str) -> Place {
     let binary = std::env::var_os("SOLOSTACK_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_solostack").into());
     Place { binary: binary.into(), state: state.to_owned(), driver, config: CONFIG }
 }

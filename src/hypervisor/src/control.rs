@@ -3,6 +3,7 @@
 //! Bounds: [`MOST_CONNECTIONS`] at once; a line of at most 64 KiB; `hello` within [`PATIENCE`]; answers and events taken
 //! within [`PATIENCE`] each, with [`WAITING`] in between.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +13,10 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, broadcast, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
+use vmspec::SpecError;
+use vmspec::passing::Receiver;
 use vmspec::protocol::{
-    Answer, Call, Event, Message, OLDEST_PROTOCOL, PROTOCOL, Refusal, RefusalCode, Reply, Request, read_line, to_line,
+    Answer, Call, Event, EventKind, Message, OLDEST_PROTOCOL, PROTOCOL, Refusal, RefusalCode, Reply, Request, read_line, to_line,
 };
 
 use crate::machine::{Command, Machine, Outcome, refusal};
@@ -82,13 +85,14 @@ impl Drop for Subscription {
 }
 
 async fn read_requests(read_half: OwnedReadHalf, outgoing: mpsc::Sender<Message>, machine: Arc<Machine>) {
-    let mut reader = BufReader::new(read_half);
+    let mut reader = BufReader::new(Receiver::new(read_half));
     let mut buffer = Vec::new();
-    let mut greeted = false;
+    // The version in use, once both have said hello.
+    let mut protocol = None;
     let mut subscription = Subscription(None);
     loop {
         let line = read_line(&mut reader, &mut buffer);
-        let line = if greeted { Ok(line.await) } else { timeout(PATIENCE, line).await };
+        let line = if protocol.is_some() { Ok(line.await) } else { timeout(PATIENCE, line).await };
         let Ok(Ok(Some(line))) = line else { return };
         let (id, result) = match serde_json::from_slice::<Request>(&line) {
             Ok(Request { id, call: Call::Hello { newest, oldest } }) => {
@@ -96,24 +100,30 @@ async fn read_requests(read_half: OwnedReadHalf, outgoing: mpsc::Sender<Message>
                     let why = format!("this VM process speaks versions {OLDEST_PROTOCOL} to {PROTOCOL}");
                     (id, Err(refusal(RefusalCode::Version, why)))
                 } else {
-                    greeted = true;
                     let mut hello = machine.hello();
                     hello.protocol = PROTOCOL.min(newest);
+                    protocol = Some(hello.protocol);
                     (id, Ok(Answer::Hello(hello)))
                 }
             }
-            Ok(Request { id, .. }) if !greeted => (id, Err(refusal(RefusalCode::BadRequest, "say hello first"))),
+            Ok(Request { id, call }) if protocol.is_none_or(|protocol| protocol < call.since()) => {
+                let why = if protocol.is_none() { "say hello first" } else { "this came with a later version" };
+                (id, Err(refusal(RefusalCode::BadRequest, why)))
+            }
             Ok(Request { id, call: Call::Subscribe { after } }) => {
                 let (kept, news) = machine.subscribe(after);
                 drop(std::mem::replace(&mut subscription, Subscription(None)));
                 if !send(&outgoing, id, Ok(Answer::Done)) {
                     return;
                 }
-                let task = tokio::spawn(pass_on(kept, news, outgoing.clone()));
+                let task = tokio::spawn(pass_on(kept, news, outgoing.clone(), protocol.unwrap_or(PROTOCOL)));
                 subscription = Subscription(Some(task.abort_handle()));
                 continue;
             }
-            Ok(Request { id, call }) => (id, answer(&machine, call).await),
+            Ok(Request { id, call }) => match reader.get_mut().take(call.descriptors()) {
+                Some(descriptors) => (id, answer(&machine, call, descriptors).await),
+                None => (id, Err(refusal(RefusalCode::BadRequest, "descriptors are missing"))),
+            },
             Err(_) => (0, Err(refusal(RefusalCode::BadRequest, "this is not a request"))),
         };
         let broken = matches!(&result, Err(Refusal { code: RefusalCode::BadRequest | RefusalCode::Version, .. }));
@@ -124,7 +134,11 @@ async fn read_requests(read_half: OwnedReadHalf, outgoing: mpsc::Sender<Message>
     }
 }
 
-async fn answer(machine: &Machine, call: Call) -> Result<Answer, Refusal> {
+async fn answer(machine: &Machine, call: Call, descriptors: Vec<OwnedFd>) -> Result<Answer, Refusal> {
+    let invalid = |error: SpecError| refusal(RefusalCode::BadRequest, error.to_string());
+    let mut files = descriptors.into_iter();
+    // As many as the call says have been taken.
+    let mut file = || files.next().ok_or_else(|| refusal(RefusalCode::BadRequest, "descriptors are missing"));
     let command = match call {
         Call::Status => return Ok(Answer::Status(machine.status())),
         Call::PowerButton => Command::PowerButton,
@@ -136,12 +150,31 @@ async fn answer(machine: &Machine, call: Call) -> Result<Answer, Refusal> {
         Call::Pause => Command::Pause,
         Call::Resume => Command::Resume,
         Call::Statistics => Command::Statistics,
+        Call::Devices => Command::Devices,
+        Call::AttachDisk { disk } => {
+            disk.validate().map_err(invalid)?;
+            Command::AttachDisk(disk, file()?)
+        }
+        Call::DetachDisk { slot } => Command::DetachDisk { slot },
+        Call::AttachNic { nic } => {
+            nic.validate().map_err(invalid)?;
+            Command::AttachNic(nic, files.collect())
+        }
+        Call::DetachNic { slot } => Command::DetachNic { slot },
+        Call::ResizeDisk { slot, size_bytes } if size_bytes > 0 && size_bytes % 512 == 0 => {
+            Command::ResizeDisk { slot, size_bytes }
+        }
+        Call::ResizeDisk { .. } => {
+            return Err(refusal(RefusalCode::BadRequest, "a size is a positive multiple of 512"));
+        }
+        Call::Suspend => Command::Suspend { state: file()?, memory: file()? },
         // Handled before.
         Call::Hello { .. } | Call::Subscribe { .. } => return Err(refusal(RefusalCode::BadRequest, "out of place")),
     };
     Ok(match machine.order(command).await? {
         Outcome::Done => Answer::Done,
         Outcome::Statistics(statistics) => Answer::Statistics(statistics),
+        Outcome::Devices(devices) => Answer::Devices(devices),
     })
 }
 
@@ -150,8 +183,14 @@ fn send(outgoing: &mpsc::Sender<Message>, id: u64, result: Result<Answer, Refusa
     outgoing.try_send(Message::Reply(Reply { id, result })).is_ok()
 }
 
-async fn pass_on(kept: Vec<Event>, mut news: broadcast::Receiver<Event>, outgoing: mpsc::Sender<Message>) {
-    for event in kept {
+async fn pass_on(
+    kept: Vec<Event>,
+    mut news: broadcast::Receiver<Event>,
+    outgoing: mpsc::Sender<Message>,
+    protocol: u32,
+) {
+    let known = |event: &Event| protocol >= 2 || !matches!(event.kind, EventKind::DeviceRemoved(_));
+    for event in kept.into_iter().filter(known) {
         if outgoing.send(Message::Event(event)).await.is_err() {
             return;
         }
@@ -159,7 +198,7 @@ async fn pass_on(kept: Vec<Event>, mut news: broadcast::Receiver<Event>, outgoin
     // One that is too slow has missed something: ending here leaves a gap it can see in the numbers when it subscribes
     // again, and never a wrong order.
     while let Ok(event) = news.recv().await {
-        if outgoing.send(Message::Event(event)).await.is_err() {
+        if known(&event) && outgoing.send(Message::Event(event)).await.is_err() {
             return;
         }
     }

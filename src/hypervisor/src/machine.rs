@@ -1,14 +1,15 @@
 //! What a driver is told, and what it tells: the part between the control socket and whatever runs the guest.
 
 use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 use vmspec::protocol::{
-    Event, EventKind, Hello, Isolation, KEPT_EVENTS, PROTOCOL, Refusal, RefusalCode, Statistics, Status, VmState,
+    Devices, Event, EventKind, Hello, Isolation, KEPT_EVENTS, PROTOCOL, Refusal, RefusalCode, Statistics, Status, VmState,
 };
-use vmspec::{ExitCause, VmSpec};
+use vmspec::{Disk, ExitCause, Nic, VmSpec};
 
 /// A command to the machine, with the place for its answer.
 #[derive(Debug)]
@@ -26,12 +27,33 @@ pub enum Command {
     Pause,
     Resume,
     Statistics,
+    Devices,
+    /// With the open file.
+    AttachDisk(Disk, OwnedFd),
+    DetachDisk {
+        slot: u8,
+    },
+    /// With a tap for each queue.
+    AttachNic(Nic, Vec<OwnedFd>),
+    DetachNic {
+        slot: u8,
+    },
+    ResizeDisk {
+        slot: u8,
+        size_bytes: u64,
+    },
+    /// The machine ends with [`ExitCause::Suspended`] after all is written.
+    Suspend {
+        state: OwnedFd,
+        memory: OwnedFd,
+    },
 }
 
 #[derive(Debug)]
 pub enum Outcome {
     Done,
     Statistics(Statistics),
+    Devices(Devices),
 }
 
 /// How the machine ended.

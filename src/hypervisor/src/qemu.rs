@@ -27,7 +27,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use vmspec::console::BoundedLog;
-use vmspec::protocol::{DiskStatistics, EventKind, Refusal, RefusalCode, Statistics, VmState};
+use vmspec::protocol::{
+    Devices, DiskStatistics, EventKind, PluggedDisk, PluggedNic, Refusal, RefusalCode, Statistics, VmState,
+};
 use vmspec::{ExitCause, Firmware, VmSpec};
 
 use crate::machine::{Command, Ended, Machine, Order, Outcome, refusal};
@@ -483,6 +485,19 @@ impl Qemu {
                 Err(error) => Err(failed(error)),
             },
             Command::Statistics => self.statistics(machine).await.map(Outcome::Statistics).map_err(failed),
+            Command::Devices => Ok(Outcome::Devices(devices(&machine.spec))),
+            Command::ResizeDisk { slot, size_bytes } => {
+                let node = json!({ "node-name": format!("disk{slot}"), "size": size_bytes });
+                self.qmp.execute("block_resize", node).await.map(|_| Outcome::Done).map_err(failed)
+            }
+            Command::AttachDisk(..)
+            | Command::DetachDisk { .. }
+            | Command::AttachNic(..)
+            | Command::DetachNic { .. }
+            | Command::Suspend { .. } => {
+                let why = "QEMU without KVM cannot do this while the guest runs; stop the server, change it, start it";
+                Err(refusal(RefusalCode::Failed, why))
+            }
         };
         // Whoever asked may have gone.
         let _ = order.answer.send(result);
@@ -613,6 +628,18 @@ fn process_usage(processes: &File, pid: u32) -> Option<(u64, u64)> {
     // Fields 14, 15 and 24 of proc(5), counted from the third; times in ticks of 1/100 s, which Linux fixes for userspace.
     let (user, system, pages) = (number(11)?, number(12)?, number(21)?);
     Some(((user + system) * 10, pages * 4096))
+}
+
+/// What the machine was started with: nothing comes or goes here.
+fn devices(spec: &VmSpec) -> Devices {
+    let disk = |disk: &vmspec::Disk| PluggedDisk {
+        slot: disk.slot,
+        serial: disk.serial.clone(),
+        size_bytes: disk.size_bytes,
+        leaving: false,
+    };
+    let nic = |nic: &vmspec::Nic| PluggedNic { slot: nic.slot, port_id: nic.port_id, leaving: false };
+    Devices { disks: spec.disks.iter().map(disk).collect(), nics: spec.nics.iter().map(nic).collect() }
 }
 
 /// Whether this server boots by UEFI.

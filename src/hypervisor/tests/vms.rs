@@ -126,6 +126,7 @@ impl Bench {
             smbios: Smbios::openstack(server_id),
             firmware: Firmware::Bios,
             run_as: nix::unistd::Uid::effective().is_root().then_some(uid),
+            restore: None,
         }
     }
 

@@ -5,20 +5,23 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncWriteExt as _, BufReader};
+use tokio::io::BufReader;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::directory::{self, ServerDirectory};
+use crate::passing;
 use crate::protocol::{
-    Answer, Call, Event, Hello, Message, OLDEST_PROTOCOL, PROTOCOL, Refusal, Reply, Request, Statistics, Status,
-    read_line, to_line,
+    Answer, Call, Devices, Event, Hello, Message, OLDEST_PROTOCOL, PROTOCOL, Refusal, RefusalCode, Reply, Request,
+    Statistics, Status, read_line, to_line,
 };
+use crate::spec::{Disk, Nic};
 
 /// How long a VM process may be silent before it counts as unresponsive (DESIGN section 8).
 pub const SILENCE: Duration = Duration::from_secs(5);
@@ -185,6 +188,44 @@ impl Client {
         }
     }
 
+    /// Which disks and NICs the machine has now.
+    pub async fn devices(&self) -> Result<Devices, ClientError> {
+        match self.call(Call::Devices, SILENCE).await? {
+            Answer::Devices(devices) => Ok(devices),
+            other => Err(ClientError::Protocol(format!("devices was answered with {other:?}"))),
+        }
+    }
+
+    /// See [`Call::AttachDisk`].
+    pub async fn attach_disk(&self, disk: Disk, file: OwnedFd) -> Result<(), ClientError> {
+        self.done_with(Call::AttachDisk { disk: Disk { descriptor: 0, ..disk } }, &[file], SILENCE).await
+    }
+
+    /// See [`Call::DetachDisk`].
+    pub async fn detach_disk(&self, slot: u8) -> Result<(), ClientError> {
+        self.done(Call::DetachDisk { slot }).await
+    }
+
+    /// See [`Call::AttachNic`]; one tap for each of its queues.
+    pub async fn attach_nic(&self, nic: Nic, taps: &[OwnedFd]) -> Result<(), ClientError> {
+        self.done_with(Call::AttachNic { nic: Nic { descriptor: 0, ..nic } }, taps, SILENCE).await
+    }
+
+    /// See [`Call::DetachDisk`].
+    pub async fn detach_nic(&self, slot: u8) -> Result<(), ClientError> {
+        self.done(Call::DetachNic { slot }).await
+    }
+
+    /// See [`Call::ResizeDisk`].
+    pub async fn resize_disk(&self, slot: u8, size_bytes: u64) -> Result<(), ClientError> {
+        self.done(Call::ResizeDisk { slot, size_bytes }).await
+    }
+
+    /// See [`Call::Suspend`]. Writing the guest's memory takes as long as it takes: `deadline` is the caller's.
+    pub async fn suspend(&self, state: OwnedFd, memory: OwnedFd, deadline: Duration) -> Result<(), ClientError> {
+        self.done_with(Call::Suspend, &[state, memory], deadline).await
+    }
+
     /// Returns when the other side has closed the connection, or broken the protocol.
     pub async fn closed(&self) {
         let mut closed = self.closed.clone();
@@ -193,13 +234,30 @@ impl Client {
     }
 
     async fn done(&self, call: Call) -> Result<(), ClientError> {
-        match self.call(call, SILENCE).await? {
+        self.done_with(call, &[], SILENCE).await
+    }
+
+    async fn done_with(&self, call: Call, files: &[OwnedFd], deadline: Duration) -> Result<(), ClientError> {
+        match self.call_with(call, files, deadline).await? {
             Answer::Done => Ok(()),
             other => Err(ClientError::Protocol(format!("a command was answered with {other:?}"))),
         }
     }
 
     async fn call(&self, call: Call, deadline: Duration) -> Result<Answer, ClientError> {
+        self.call_with(call, &[], deadline).await
+    }
+
+    async fn call_with(&self, call: Call, files: &[OwnedFd], deadline: Duration) -> Result<Answer, ClientError> {
+        // Before hello the version is not known, and hello is of the first.
+        if call.since() > 1 && call.since() > self.hello.protocol {
+            let message =
+                "it was started by an older release, which cannot do this; stop and start the server".to_owned();
+            return Err(Refusal { code: RefusalCode::Version, message }.into());
+        }
+        if files.len() != call.descriptors() {
+            return Err(ClientError::Protocol(format!("{} descriptors do not fit the request", files.len())));
+        }
         let until = Instant::now() + deadline;
         let (sender, receiver) = oneshot::channel();
         let id = {
@@ -216,7 +274,10 @@ impl Client {
             to_line(&Request { id, call }).ok_or_else(|| ClientError::Protocol("request too long".to_owned()))?;
         let result = timeout_at(until, async {
             // A cancelled write may leave half a line behind. The timeout ends the whole connection then, below.
-            self.writer.lock().await.write_all(&line).await.map_err(|_| ClientError::Closed)?;
+            let writer = self.writer.lock().await;
+            let files: Vec<_> = files.iter().map(|file| file.as_fd()).collect();
+            passing::send((*writer).as_ref(), &line, &files).await.map_err(|_| ClientError::Closed)?;
+            drop(writer);
             Ok::<_, ClientError>(receiver.await.map_err(|_| ClientError::Closed)??)
         })
         .await;

@@ -36,6 +36,8 @@ pub enum ExitCause {
     GuestPanicked,
     /// `stop` came over the control socket, or the VM process got SIGTERM.
     Stopped,
+    /// The machine was written to files, to go on later.
+    Suspended,
     /// The supervisor killed the process from outside and left this record for it.
     Killed,
     /// The machine below the guest failed: QEMU crashed or broke its protocol.

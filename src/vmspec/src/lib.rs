@@ -1,6 +1,7 @@
 //! What a VM is, and the protocol between the supervisor and a VM process (DESIGN section 8).
 //!
 //! - [`spec`]: the versioned description of one VM, written to `spec.json` before its process is spawned.
+//! - [`passing`]: open files that go with a message.
 //! - [`protocol`]: the messages on `control.sock`, and the bounded reader of lines both sides use.
 //! - [`directory`]: the files of `<state>/servers/<id>/`: who writes them, when, and how they are read safely.
 //! - [`exit`]: the last word of a VM process.
@@ -16,12 +17,13 @@ pub mod client;
 pub mod console;
 pub mod directory;
 pub mod exit;
+pub mod passing;
 pub mod protocol;
 pub mod spec;
 
 pub use directory::{LockState, ServerDirectory};
 pub use exit::{ExitCause, ExitRecord};
-pub use spec::{Cpu, Disk, DiskKind, Driver, Firmware, Mac, Nic, Smbios, SpecError, VmSpec};
+pub use spec::{Cpu, Disk, DiskKind, Driver, Firmware, Mac, Nic, Restore, Smbios, SpecError, VmSpec};
 
 /// Milliseconds since the Unix epoch, the only form of time in files and messages of a VM.
 pub fn unix_ms() -> u64 {

@@ -5,8 +5,8 @@
 //! `hello`. After `subscribe`, [`Event`]s come in between. Events are numbered and the newest [`KEPT_EVENTS`] are kept, so
 //! a supervisor that comes back asks for what it missed.
 //!
-//! A request that carries file descriptors (hot-attach) will say how many, and send them as one SCM_RIGHTS message
-//! with the first byte of its line; that is why the socket is a stream with a bounded line and not datagrams.
+//! A request that carries file descriptors ([`Call::descriptors`]) sends them as one SCM_RIGHTS message with the first
+//! byte of its line ([`crate::passing`]); that is why the socket is a stream with a bounded line and not datagrams.
 //!
 //! Versions: either side names the newest and the oldest protocol it speaks; both use the newest they share, and a VM
 //! process of the previous release can always be spoken to.
@@ -16,10 +16,11 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _};
 use uuid::Uuid;
 
 use crate::exit::ExitCause;
-use crate::spec::Driver;
+use crate::spec::{Disk, Driver, Nic};
 
-pub const PROTOCOL: u32 = 1;
-/// The protocol of the previous release is always spoken; version 1 has no predecessor.
+/// Version 2 added devices that come and go, and suspend.
+pub const PROTOCOL: u32 = 2;
+/// The protocol of the previous release is always spoken.
 pub const OLDEST_PROTOCOL: u32 = 1;
 /// A longer line ends the connection.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
@@ -60,6 +61,62 @@ pub enum Call {
     Resume,
     Status,
     Statistics,
+    /// Which disks and NICs the machine has now. Since version 2.
+    Devices,
+    /// Plug a disk in; its `descriptor` is 0, the one that comes with the request. Done when the guest has been told; doing
+    /// it again with the same disk is done too. Since version 2.
+    AttachDisk {
+        disk: Disk,
+    },
+    /// Ask the guest to let go of a disk, and take it away when it has; a `DeviceRemoved` event follows. Answered when the
+    /// guest has been asked; a slot that is empty is done already. The guest may refuse by doing nothing. Since version 2.
+    DetachDisk {
+        slot: u8,
+    },
+    /// Plug a NIC in; its `descriptor` is 0, and as many come with the request as it has queues. Since version 2.
+    AttachNic {
+        nic: Nic,
+    },
+    /// As [`Call::DetachDisk`]. Since version 2.
+    DetachNic {
+        slot: u8,
+    },
+    /// Tell the guest that a disk has grown (or, if it must be, shrunk) to this size; the file has it already. Since
+    /// version 2.
+    ResizeDisk {
+        slot: u8,
+        size_bytes: u64,
+    },
+    /// Write the machine to the two files that come with the request (state, then memory: empty, open for reading and
+    /// writing), and end with [`ExitCause::Suspended`]. Answered when all is written and synced; a failure leaves the VM
+    /// paused. Since version 2.
+    Suspend,
+}
+
+impl Call {
+    /// How many descriptors come with this request.
+    pub fn descriptors(&self) -> usize {
+        match self {
+            Self::AttachDisk { .. } => 1,
+            Self::AttachNic { nic } => nic.queues as usize,
+            Self::Suspend => 2,
+            _ => 0,
+        }
+    }
+
+    /// The first protocol version that has it.
+    pub fn since(&self) -> u32 {
+        match self {
+            Self::Devices
+            | Self::AttachDisk { .. }
+            | Self::DetachDisk { .. }
+            | Self::AttachNic { .. }
+            | Self::DetachNic { .. }
+            | Self::ResizeDisk { .. }
+            | Self::Suspend => 2,
+            _ => 1,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +140,38 @@ pub enum Answer {
     Done,
     Status(Status),
     Statistics(Statistics),
+    Devices(Devices),
+}
+
+/// What is plugged in, and what the guest was asked to let go of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Devices {
+    pub disks: Vec<PluggedDisk>,
+    pub nics: Vec<PluggedNic>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluggedDisk {
+    pub slot: u8,
+    pub serial: String,
+    pub size_bytes: u64,
+    /// The guest was asked to let go of it and has not yet.
+    pub leaving: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluggedNic {
+    pub slot: u8,
+    pub port_id: Uuid,
+    pub leaving: bool,
+}
+
+/// A device that can come and go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Device {
+    Disk { slot: u8 },
+    Nic { slot: u8 },
 }
 
 /// Why a request was not done.
@@ -98,7 +187,7 @@ pub struct Refusal {
 pub enum RefusalCode {
     /// Not a request of this protocol, or not after `hello`.
     BadRequest,
-    /// No protocol version in common.
+    /// No protocol version in common, or a request of a newer one.
     Version,
     /// Not possible in the state the VM is in.
     State,
@@ -198,6 +287,8 @@ pub enum EventKind {
         requested: bool,
     },
     GuestPanicked,
+    /// The guest has let go of it and its descriptors are closed. Only told to those who speak version 2.
+    DeviceRemoved(Device),
     /// A request of a disk failed on the host.
     DiskError {
         slot: u8,
@@ -283,6 +374,10 @@ mod tests {
 
     #[test]
     fn the_wire_format_is_what_the_previous_release_wrote() {
+        for call in [Call::Status, Call::Pause, Call::Reboot { deadline_ms: 1 }] {
+            assert_eq!((call.since(), call.descriptors()), (1, 0));
+        }
+        assert_eq!((Call::Suspend.since(), Call::Suspend.descriptors()), (2, 2));
         let request = Request { id: 7, call: Call::Hello { newest: 1, oldest: 1 } };
         assert_eq!(serde_json::to_string(&request).unwrap(), r#"{"id":7,"call":{"hello":{"newest":1,"oldest":1}}}"#);
         let request: Request = serde_json::from_str(r#"{"id":8,"call":"power_button"}"#).unwrap();

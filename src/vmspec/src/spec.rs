@@ -12,10 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-/// The version this program writes.
-pub const SPEC_VERSION: u32 = 1;
-/// The oldest version this program reads: the one before its own, so that VMs outlive an upgrade. Version 1 has no
-/// predecessor.
+/// The version this program writes. Version 2 added `nics[].queues` and `restore`.
+pub const SPEC_VERSION: u32 = 2;
+/// The oldest version this program reads: the one before its own, so that VMs outlive an upgrade.
 pub const OLDEST_SPEC_VERSION: u32 = 1;
 /// No honest spec comes near this.
 pub const MAX_SPEC_BYTES: usize = 256 * 1024;
@@ -25,6 +24,8 @@ pub const FIRST_DESCRIPTOR: i32 = 3;
 pub const MAX_VCPUS: u32 = 240;
 pub const MAX_DISKS: usize = 14;
 pub const MAX_NICS: usize = 8;
+/// Queue pairs of one NIC.
+pub const MAX_NIC_QUEUES: u32 = 8;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
@@ -65,6 +66,20 @@ pub struct VmSpec {
     pub firmware: Firmware,
     /// User and group id of the VM process. Only a supervisor with root may set it.
     pub run_as: Option<u32>,
+    /// Go on where a VM was suspended, instead of booting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<Restore>,
+}
+
+/// Where a suspended VM is: two files that `suspend` wrote ([`crate::protocol::Call::Suspend`]), open for reading. They
+/// come after the disks and NICs among the descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restore {
+    /// Index of the open state file.
+    pub state_descriptor: u32,
+    /// Index of the open memory file.
+    pub memory_descriptor: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -159,8 +174,59 @@ pub struct Nic {
     pub port_id: Uuid,
     pub mac: Mac,
     pub mtu: u16,
-    /// Index of the open tap (a queue of `/dev/net/tun`, already attached to its bridge).
+    /// Index of the open tap (a queue of `/dev/net/tun`, already attached to its bridge); with several queues, of the
+    /// first of as many in a row.
     pub descriptor: u32,
+    /// Queue pairs, each with a descriptor of its own.
+    #[serde(default = "one_queue", skip_serializing_if = "is_one")]
+    pub queues: u32,
+}
+
+fn one_queue() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_one(queues: &u32) -> bool {
+    *queues == 1
+}
+
+impl Disk {
+    /// The rules of one disk by itself.
+    pub fn validate(&self) -> Result<(), SpecError> {
+        let slot = self.slot;
+        if usize::from(slot) >= MAX_DISKS {
+            return Err(SpecError::Invalid(format!("disk slot {slot} is out of range")));
+        }
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        if self.serial.len() > 20 || !self.serial.chars().all(plain) {
+            let serial = &self.serial;
+            return Err(SpecError::Invalid(format!(
+                "serial {serial:?} of disk {slot} is longer than 20 or not [A-Za-z0-9_-]"
+            )));
+        }
+        if self.size_bytes == 0 || self.size_bytes % 512 != 0 {
+            return Err(SpecError::Invalid(format!("size of disk {slot} is not a positive multiple of 512")));
+        }
+        Ok(())
+    }
+}
+
+impl Nic {
+    /// The rules of one NIC by itself.
+    pub fn validate(&self) -> Result<(), SpecError> {
+        let slot = self.slot;
+        if usize::from(slot) >= MAX_NICS {
+            return Err(SpecError::Invalid(format!("nic slot {slot} is out of range")));
+        }
+        if self.mtu < 68 {
+            return Err(SpecError::Invalid(format!("mtu of nic {slot} is below 68")));
+        }
+        if !(1..=MAX_NIC_QUEUES).contains(&self.queues) {
+            return Err(SpecError::Invalid(format!("queues of nic {slot} are not 1 to {MAX_NIC_QUEUES}")));
+        }
+        Ok(())
+    }
 }
 
 /// What the guest reads in its SMBIOS tables. cloud-init recognises OpenStack by the product name.
@@ -253,11 +319,15 @@ impl VmSpec {
         if bytes.len() > MAX_SPEC_BYTES {
             return Err(SpecError::TooLarge);
         }
-        let spec = match serde_json::from_slice::<Version>(bytes)?.version {
-            // When version 2 comes: its struct becomes `VmSpec`, this one moves to `spec/v1.rs` with a `From`.
-            1 => serde_json::from_slice::<Self>(bytes)?,
-            found => return Err(SpecError::Version { found }),
-        };
+        let version = serde_json::from_slice::<Version>(bytes)?.version;
+        if !(u64::from(OLDEST_SPEC_VERSION)..=u64::from(SPEC_VERSION)).contains(&version) {
+            return Err(SpecError::Version { found: version });
+        }
+        let mut spec = serde_json::from_slice::<Self>(bytes)?;
+        if version == 1 && !spec.fits_version_1() {
+            return Err(SpecError::Invalid("version 1 has no queues of nics and no restore".to_owned()));
+        }
+        spec.version = SPEC_VERSION;
         spec.validate()?;
         Ok(spec)
     }
@@ -286,9 +356,21 @@ impl VmSpec {
         })
     }
 
+    /// Whether `hash` is this spec's, as this release or the previous one computes it: a VM that was started before an
+    /// upgrade says the latter.
+    pub fn has_hash(&self, hash: &str) -> bool {
+        self.hash() == hash || (self.fits_version_1() && Self { version: 1, ..self.clone() }.hash() == hash)
+    }
+
+    /// Whether nothing in it came with version 2.
+    fn fits_version_1(&self) -> bool {
+        self.restore.is_none() && self.nics.iter().all(|nic| nic.queues == 1)
+    }
+
     /// How many descriptors the VM process is handed.
     pub fn descriptor_count(&self) -> usize {
-        self.disks.len() + self.nics.len()
+        let taps: usize = self.nics.iter().map(|nic| nic.queues as usize).sum();
+        self.disks.len() + taps + if self.restore.is_some() { 2 } else { 0 }
     }
 
     /// Check every rule of this module's header.
@@ -350,23 +432,12 @@ impl VmSpec {
         let mut slots = BTreeSet::new();
         let mut serials = BTreeSet::new();
         for disk in &self.disks {
-            let slot = disk.slot;
-            if usize::from(slot) >= MAX_DISKS || !slots.insert(slot) {
-                return refuse(format!("disk slot {slot} is out of range or taken twice"));
-            }
-            if disk.serial.len() > 20
-                || !disk.serial.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
-            {
-                return refuse(format!(
-                    "serial {:?} of disk {slot} is longer than 20 or not [A-Za-z0-9_-]",
-                    disk.serial
-                ));
+            disk.validate()?;
+            if !slots.insert(disk.slot) {
+                return refuse(format!("disk slot {} is taken twice", disk.slot));
             }
             if !disk.serial.is_empty() && !serials.insert(disk.serial.as_str()) {
                 return refuse(format!("serial {:?} is used twice", disk.serial));
-            }
-            if disk.size_bytes == 0 || disk.size_bytes % 512 != 0 {
-                return refuse(format!("size of disk {slot} is not a positive multiple of 512"));
             }
             if !descriptors.insert(disk.descriptor) {
                 return refuse(format!("descriptor {} is used twice", disk.descriptor));
@@ -377,18 +448,24 @@ impl VmSpec {
         }
         let (mut slots, mut macs) = (BTreeSet::new(), BTreeSet::new());
         for nic in &self.nics {
-            let slot = nic.slot;
-            if usize::from(slot) >= MAX_NICS || !slots.insert(slot) {
-                return refuse(format!("nic slot {slot} is out of range or taken twice"));
-            }
-            if nic.mtu < 68 {
-                return refuse(format!("mtu of nic {slot} is below 68"));
+            nic.validate()?;
+            if !slots.insert(nic.slot) {
+                return refuse(format!("nic slot {} is taken twice", nic.slot));
             }
             if !macs.insert(nic.mac) {
                 return refuse(format!("mac {} is used twice", nic.mac));
             }
-            if !descriptors.insert(nic.descriptor) {
-                return refuse(format!("descriptor {} is used twice", nic.descriptor));
+            for descriptor in (nic.descriptor..).take(nic.queues as usize) {
+                if !descriptors.insert(descriptor) {
+                    return refuse(format!("descriptor {descriptor} is used twice"));
+                }
+            }
+        }
+        if let Some(Restore { state_descriptor, memory_descriptor }) = self.restore {
+            for descriptor in [state_descriptor, memory_descriptor] {
+                if !descriptors.insert(descriptor) {
+                    return refuse(format!("descriptor {descriptor} is used twice"));
+                }
             }
         }
         // Contiguous from 0, so that the VM process knows exactly which descriptors are its own.

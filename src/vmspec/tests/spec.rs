@@ -3,9 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use proptest::prelude::*;
-use vmspec::{Disk, DiskKind, Mac, ServerDirectory, SpecError, VmSpec};
+use vmspec::{Disk, DiskKind, Mac, Restore, ServerDirectory, SpecError, VmSpec};
 
 const GOLDEN: &[u8] = include_bytes!("golden/spec-v1.json");
+const GOLDEN_2: &[u8] = include_bytes!("golden/spec-v2.json");
+/// What the release that wrote version 1 said of the golden file in `hello`.
+const HASH_1: &str = "36507c7f1767496897ed7c0cab4f1a00a6c18e83c07f65948d6a6826e7b5fd59";
 
 fn golden() -> VmSpec {
     VmSpec::parse(GOLDEN).unwrap()
@@ -27,12 +30,36 @@ fn every_readable_version_of_the_file_is_read() {
     assert_eq!(spec.nics[0].mac, "fa:16:3e:00:00:01".parse::<Mac>().unwrap());
     assert_eq!(spec.disks[1].kind, DiskKind::ConfigDrive);
     assert_eq!(VmSpec::parse(&spec.to_bytes().unwrap()).unwrap(), spec);
+
+    let second = VmSpec::parse(GOLDEN_2).unwrap();
+    assert_eq!(second.nics[0].queues, 2);
+    assert_eq!(second.restore, Some(Restore { state_descriptor: 4, memory_descriptor: 5 }));
+    assert_eq!(second.descriptor_count(), 6);
+    assert_eq!(VmSpec { nics: spec.nics.clone(), restore: None, ..second }, spec, "the rest is the same");
+}
+
+#[test]
+fn a_vm_started_by_the_previous_release_is_known_by_its_hash() {
+    let spec = golden();
+    assert!(spec.has_hash(HASH_1));
+    assert_ne!(spec.hash(), HASH_1);
+    assert!(!VmSpec { generation: 5, ..spec }.has_hash(HASH_1));
+    let second = VmSpec::parse(GOLDEN_2).unwrap();
+    assert!(second.has_hash(&second.hash()));
+    assert!(!second.has_hash(HASH_1));
+}
+
+#[test]
+fn what_came_with_version_2_is_refused_in_version_1() {
+    let text = String::from_utf8(GOLDEN_2.to_vec()).unwrap().replace("\"version\": 2,", "\"version\": 1,");
+    let error = VmSpec::parse(text.as_bytes()).unwrap_err().to_string();
+    assert!(error.contains("version 1"), "{error}");
 }
 
 #[test]
 fn a_newer_version_is_refused_by_its_number_and_not_by_its_fields() {
-    let text = String::from_utf8(GOLDEN.to_vec()).unwrap().replace("\"version\": 1,", "\"version\": 2, \"new\": true,");
-    assert!(matches!(VmSpec::parse(text.as_bytes()), Err(SpecError::Version { found: 2 })));
+    let text = String::from_utf8(GOLDEN.to_vec()).unwrap().replace("\"version\": 1,", "\"version\": 3, \"new\": true,");
+    assert!(matches!(VmSpec::parse(text.as_bytes()), Err(SpecError::Version { found: 3 })));
 }
 
 #[test]
@@ -79,6 +106,10 @@ fn nonsense_is_refused_with_its_reason() {
     assert!(refused(|spec| spec.disks[1].kind = DiskKind::Root).contains("root disk"));
     assert!(refused(|spec| spec.disks[1].descriptor = 0).contains("twice"));
     assert!(refused(|spec| spec.nics[0].descriptor = 3).contains("gap"));
+    assert!(refused(|spec| spec.nics[0].queues = 0).contains("queues"));
+    assert!(refused(|spec| spec.nics[0].queues = 9).contains("queues"));
+    let twice = Restore { state_descriptor: 3, memory_descriptor: 3 };
+    assert!(refused(|spec| spec.restore = Some(twice)).contains("twice"));
     assert!(refused(|spec| spec.disks[0].size_bytes = 513).contains("512"));
     assert!(refused(|spec| spec.disks[0].serial = "a,b".to_owned()).contains("serial"));
     assert!(refused(|spec| spec.smbios.product = "a\nb".to_owned()).contains("smbios"));

@@ -79,6 +79,7 @@ async fn prepare(app: &App, server: &Server, id: Uuid, generation: u64) -> Resul
             mac: plug.mac,
             mtu: plug.mtu,
             descriptor: u32::try_from(descriptors.len()).unwrap_or(u32::MAX),
+            queues: 1,
         });
         descriptors.push(plug.tap);
     }
@@ -104,6 +105,7 @@ async fn prepare(app: &App, server: &Server, id: Uuid, generation: u64) -> Resul
         smbios: spec::Smbios::openstack(id),
         firmware,
         run_as: app.options.run_as_base.and_then(|_| u32::try_from(server.run_as).ok()),
+        restore: None,
     };
     Ok((spec, descriptors))
 }

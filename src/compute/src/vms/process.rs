@@ -169,7 +169,7 @@ impl ProcessDriver {
     async fn wait_for_running(&self, spec: &VmSpec) -> Result<bool, VmError> {
         let server_id = spec.server_id;
         match self.look(server_id).await? {
-            Observed::Running(running) if running.spec_hash != spec.hash() => {
+            Observed::Running(running) if !spec.has_hash(&running.spec_hash) => {
                 Err(VmError::DifferentSpec { server_id, running_generation: running.generation })
             }
             // One that is ending is waited for, to be started again.
