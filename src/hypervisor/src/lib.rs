@@ -9,13 +9,16 @@
 //!
 //! Nothing here sees the database, HTTP or another server.
 
+pub mod acpi;
 pub mod bus;
 mod console;
 mod control;
 pub mod interrupts;
+pub mod kvm;
 mod machine;
 pub mod memory;
 pub mod pci;
+pub mod platform;
 pub mod probe;
 mod qemu;
 mod qmp;

@@ -7,7 +7,7 @@
 use std::fmt;
 
 use kvm_bindings::{KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
-use vmspec::CpuTopology;
+use vmspec::spec::CpuTopology;
 
 /// Packages, cores in each, threads in each core, as APIC ids encode them: fields whose widths are rounded up, so ids have
 /// gaps where a count is no power of two.
@@ -282,7 +282,7 @@ mod tests {
         kvm_cpuid_entry2 { function, index, eax, ebx, ecx, edx, ..Default::default() }
     }
 
-    /// As recorded on an Ice Lake server by KVM_GET_SUPPORTED_CPUID on its processor 0x47 (the leaves that matter here).
+    /// An Ice Lake server's, asked on its processor 0x47: the leaves that matter here.
     fn intel() -> Vec<kvm_cpuid_entry2> {
         vec![
             leaf(0x0, 0, [0x20, 0x756e_6547, 0x6c65_746e, 0x4965_6e69]),
@@ -308,7 +308,7 @@ mod tests {
         ]
     }
 
-    /// As recorded on a Milan server, on its processor 0x15.
+    /// A Milan server's, asked on its processor 0x15.
     fn amd() -> Vec<kvm_cpuid_entry2> {
         vec![
             leaf(0x0, 0, [0x10, 0x6874_7541, 0x444d_4163, 0x6974_6e65]),

@@ -13,9 +13,9 @@ pub const HIGH_RAM: u64 = 1 << 32;
 /// Enhanced configuration access at reset; the guest may move it by PCIEXBAR.
 pub const ECAM: u64 = 0xb000_0000;
 pub const ECAM_BYTES: u64 = 0x1000_0000;
-/// For 32-bit BARs.
+/// For 32-bit BARs. SeaBIOS packs them from the IOAPIC downwards.
 pub const MMIO32: u64 = 0xc000_0000;
-pub const MMIO32_END: u64 = 0xfc00_0000;
+pub const MMIO32_END: u64 = IOAPIC;
 
 pub const IOAPIC: u64 = 0xfec0_0000;
 pub const LOCAL_APIC: u64 = 0xfee0_0000;
@@ -45,8 +45,6 @@ pub const SERIAL_GSI: u32 = 4;
 /// Edge, active high: "look at [`GED_PORT`]".
 pub const GED_GSI: u32 = 9;
 pub const MOUSE_GSI: u32 = 12;
-/// INTx of the device with number `n`, pin A: 16 + n % 8 (swizzled by the pin).
-pub const FIRST_INTX_GSI: u32 = 16;
 pub const IOAPIC_PINS: u32 = 24;
 /// GSIs from here on are messages.
 pub const FIRST_MESSAGE_GSI: u32 = 24;
@@ -62,19 +60,13 @@ pub const SERIAL_PORT: u16 = 0x3f8;
 pub const DEBUG_PORT: u16 = 0x402;
 pub const PVPANIC_PORT: u16 = 0x505;
 pub const FW_CFG_PORT: u16 = 0x510;
-/// Sleep control and sleep status of hardware-reduced ACPI (ACPI 6.4, section 4.8.3.7): one byte each. S5 has type 5.
-pub const SLEEP_CONTROL_PORT: u16 = 0x600;
-pub const SLEEP_STATUS_PORT: u16 = 0x601;
-pub const S5_SLEEP_TYPE: u8 = 5;
 pub const PM_TIMER_PORT: u16 = 0x608;
-/// What happened, as bits of one byte that reading clears.
+/// What happened, as bits of one byte (`acpi::EVENT_*`) that reading clears.
 pub const GED_PORT: u16 = 0x0a10;
-pub const GED_POWER_BUTTON: u8 = 1 << 0;
-pub const GED_PCI_HOTPLUG: u8 = 1 << 1;
-pub const GED_GENERATION: u8 = 1 << 2;
 /// Our firmware's port: says that it is this machine, and takes the plea for a BIOS.
 pub const FIRMWARE_PORT: u16 = 0x0b00;
 pub const PCI_CONFIG_PORT: u16 = 0xcf8;
+pub const PCI_CONFIG_PORTS: u64 = 8;
 
 /// How much RAM lies where: `(start, bytes)` of the low and, if there is any, the high part.
 pub fn ram_regions(bytes: u64) -> Vec<(GuestAddress, u64)> {
@@ -140,6 +132,16 @@ mod tests {
     use super::*;
 
     const GIB: u64 = 1 << 30;
+
+    #[test]
+    fn the_tables_tell_of_this_layout() {
+        let told = crate::acpi::Machine::solo_1(vec![0], None);
+        assert_eq!(told.mmio32, MMIO32..MMIO32_END);
+        assert_eq!(told.ecam, ECAM);
+        assert_eq!((told.event_gsi, told.event_port), (GED_GSI, GED_PORT));
+        assert_eq!(told.generation, Some(VMGENID));
+        assert_eq!(told.pvpanic_port, Some(PVPANIC_PORT));
+    }
 
     #[test]
     fn nothing_of_the_map_overlaps() {
