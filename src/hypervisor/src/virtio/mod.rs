@@ -1,5 +1,9 @@
 //! Virtio devices (Virtual I/O Device version 1.2), and their PCI transport.
 
+pub mod balloon;
+pub mod input;
+pub mod vsock;
+pub mod console;
 pub mod device;
 pub mod blk;
 pub mod rate_limiter;

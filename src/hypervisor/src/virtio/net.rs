@@ -539,13 +539,16 @@ impl NetEngine {
     fn set_limits(&mut self, receive: Limits, transmit: Limits, poller: &Poller) {
         self.receive.set(receive);
         self.transmit.set(transmit);
+        if poller.is_held() {
+            return;
+        }
         for index in 0..self.pairs.len() {
             self.serve(index, poller);
         }
     }
 
     fn link_changed(&mut self, poller: &Poller) {
-        if self.memory.is_none() {
+        if self.memory.is_none() || poller.is_held() {
             return;
         }
         // vhost does not know of links: its backend is taken away while the cable is out.
@@ -656,11 +659,13 @@ impl NetEngine {
     }
 
     fn begin(&mut self, poller: &Poller) -> Result<(), String> {
-        if !self.vhost_files.is_empty() && !self.receive.limited && !self.transmit.limited {
-            if let Err(error) = self.start_vhost(poller) {
-                self.stop_vhost(poller);
-                tracing::warn!(nic = self.name, %error, "vhost-net does not work; packets go through user space");
-            }
+        let limited = self.receive.limited || self.transmit.limited;
+        if !self.vhost_files.is_empty()
+            && !limited
+            && let Err(error) = self.start_vhost(poller)
+        {
+            self.stop_vhost(poller);
+            tracing::warn!(nic = self.name, %error, "vhost-net does not work; packets go through user space");
         }
         let vhost = self.pairs.iter().any(|pair| pair.vhost.is_some());
         self.shared.vhost.store(vhost, Ordering::Relaxed);

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use virtio_queue::{Queue, QueueOwnedT as _, QueueState, QueueT as _};
-use vm_memory::{Bytes as _, GuestAddress, GuestMemoryBackend as _, VolatileSlice};
+use vm_memory::{Bytes as _, GuestAddress, GuestAddressSpace as _, GuestMemoryBackend as _, VolatileSlice};
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::memory::GuestRam;
-use crate::virtio::device::{ActiveQueue, Interrupt};
+use crate::memory::{GuestRam, SharedRam};
+use crate::virtio::device::{Activation, ActiveQueue, Interrupt, QueueStates};
 use crate::virtio::worker::Poller;
 
 pub const F_INDIRECT_DESC: u64 = 1 << 28;
@@ -288,6 +288,99 @@ impl Ring {
             self.fail(&format!("queue {}: {error}", self.index));
             false
         })
+    }
+}
+
+/// The queues of a small device, and the memory they lie in.
+#[derive(Default)]
+pub struct Rings {
+    rings: Vec<Ring>,
+    memory: Option<SharedRam>,
+    pub features: u64,
+    interrupt: Option<Arc<dyn Interrupt>>,
+}
+
+impl Rings {
+    pub fn start(&mut self, activation: Activation, poller: &Poller) -> Result<(), String> {
+        let Activation { memory, features, queues, interrupt } = activation;
+        self.memory = Some(memory);
+        self.features = features;
+        for active in queues {
+            let ring = Ring::new(active, features, &interrupt);
+            ring.watch(poller)?;
+            ring.again();
+            self.rings.push(ring);
+        }
+        self.interrupt = Some(interrupt);
+        Ok(())
+    }
+
+    pub fn stop(&mut self, poller: &Poller) {
+        for ring in self.rings.drain(..) {
+            ring.forget(poller);
+        }
+        *self = Self::default();
+    }
+
+    pub fn states(&self) -> QueueStates {
+        self.rings.iter().map(Ring::state).collect()
+    }
+
+    /// Look at every queue once, soon.
+    pub fn look_again(&self) {
+        for ring in &self.rings {
+            ring.again();
+        }
+    }
+
+    pub fn is_active(&self) -> bool {
+        self.memory.is_some()
+    }
+
+    pub fn interrupt(&self) -> Option<&Arc<dyn Interrupt>> {
+        self.interrupt.as_ref()
+    }
+
+    pub fn memory(&self) -> Option<&SharedRam> {
+        self.memory.as_ref()
+    }
+
+    /// The queue of that index, if the driver set it up.
+    pub fn get(&mut self, index: u16) -> Option<(&mut Ring, &SharedRam)> {
+        let ring = self.rings.iter_mut().find(|ring| ring.index() == index)?;
+        Some((ring, self.memory.as_ref()?))
+    }
+
+    /// Take up to `turn` requests of a queue, each answered with as many bytes as `f` says were written; an error
+    /// is a rule that the driver broke.
+    pub fn serve(
+        &mut self,
+        index: u16,
+        turn: u32,
+        mut f: impl FnMut(&GuestRam, &mut Chain<'_>) -> Result<usize, &'static str>,
+    ) {
+        let Some((ring, memory)) = self.get(index) else { return };
+        let guard = memory.memory();
+        let ram: &GuestRam = &guard;
+        let mut left = turn;
+        loop {
+            while left > 0 {
+                let Some(mut chain) = ring.pop(ram) else { break };
+                left -= 1;
+                match f(ram, &mut chain) {
+                    Ok(written) => ring.push(ram, chain.head, written),
+                    Err(why) => ring.fail(why),
+                }
+            }
+            ring.notify(ram);
+            if left == 0 {
+                ring.again();
+                return;
+            }
+            if !ring.rearm(ram) {
+                return;
+            }
+        }
     }
 }
 

@@ -2,12 +2,9 @@
 
 use std::io;
 
-use vm_memory::GuestAddressSpace as _;
-
-use crate::memory::SharedRam;
 use crate::threads::ThreadKind;
 use crate::virtio::device::{ActivateError, Activation, QueueStates, VirtioDevice};
-use crate::virtio::ring::{F_EVENT_IDX, F_INDIRECT_DESC, Ring};
+use crate::virtio::ring::{F_EVENT_IDX, F_INDIRECT_DESC, Rings};
 use crate::virtio::scatter;
 use crate::virtio::worker::{Engine, Poller, Worker};
 
@@ -22,7 +19,7 @@ pub struct Rng {
 
 impl Rng {
     pub fn new() -> io::Result<Self> {
-        let engine = RngEngine { ring: None, memory: None };
+        let engine = RngEngine { rings: Rings::default() };
         Ok(Self { worker: Worker::new(ThreadKind::Device, "rng", "rng", engine)? })
     }
 }
@@ -68,65 +65,37 @@ impl VirtioDevice for Rng {
 }
 
 struct RngEngine {
-    ring: Option<Ring>,
-    memory: Option<SharedRam>,
+    rings: Rings,
 }
 
 impl Engine for RngEngine {
     fn start(&mut self, activation: Activation, poller: &Poller) -> Result<(), String> {
-        let Activation { memory, features, queues, interrupt } = activation;
-        self.memory = Some(memory);
-        for active in queues {
-            let ring = Ring::new(active, features, &interrupt);
-            ring.watch(poller)?;
-            ring.again();
-            self.ring = Some(ring);
-        }
-        Ok(())
+        self.rings.start(activation, poller)
     }
 
     fn stop(&mut self, poller: &Poller) {
-        if let Some(ring) = self.ring.take() {
-            ring.forget(poller);
-        }
-        self.memory = None;
+        self.rings.stop(poller);
     }
 
     fn hold(&mut self, _poller: &Poller) -> QueueStates {
-        self.ring.iter().map(Ring::state).collect()
+        self.rings.states()
     }
 
     fn go(&mut self, _poller: &Poller) {
-        if let Some(ring) = &self.ring {
-            ring.again();
-        }
+        self.rings.look_again();
     }
 
     fn ready(&mut self, _token: u64, _poller: &Poller) {
-        let Self { ring: Some(ring), memory: Some(memory) } = self else { return };
-        ring.kicked();
-        let ram = memory.memory();
-        let mut random = [0; PER_REQUEST];
-        let mut left = TURN;
-        loop {
-            while left > 0 {
-                let Some(mut chain) = ring.pop(&ram) else { break };
-                left -= 1;
-                let wanted = chain.writable.len().min(PER_REQUEST);
-                // The kernel's pool is filled long before guests run. Should it fail, the guest gets nothing rather than
-                // something that is not random.
-                let count = scatter::random(&mut random[..wanted]).unwrap_or(0);
-                let written = chain.writable.write(&random[..count]);
-                ring.push(&ram, chain.head, written);
-            }
-            ring.notify(&ram);
-            if left == 0 {
-                ring.again();
-                return;
-            }
-            if !ring.rearm(&ram) {
-                return;
-            }
+        if let Some((ring, _)) = self.rings.get(0) {
+            ring.kicked();
         }
+        let mut random = [0; PER_REQUEST];
+        self.rings.serve(0, TURN, |_, chain| {
+            let wanted = chain.writable.len().min(PER_REQUEST);
+            // The kernel's pool is filled long before guests run. Should it fail, the guest gets nothing rather than
+            // something that is not random.
+            let count = scatter::random(&mut random[..wanted]).unwrap_or(0);
+            Ok(chain.writable.write(&random[..count]))
+        });
     }
 }

@@ -68,3 +68,21 @@ pub fn random(bytes: &mut [u8]) -> io::Result<usize> {
     // SAFETY: the kernel writes at most `len` bytes to the slice.
     result(unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) })
 }
+
+/// Give the pages that lie wholly in this piece of guest memory back to the host; they read as zeroes afterwards, or as
+/// what a private mapping has below. Of a mapping that others share they are taken from all.
+pub fn give_back(slice: &VolatileSlice<'_>, shared: bool) -> io::Result<()> {
+    const PAGE: usize = 4096;
+    let guard = slice.ptr_guard_mut();
+    let start = guard.as_ptr() as usize;
+    let (Some(first), last) = (start.checked_next_multiple_of(PAGE), (start + slice.len()) / PAGE * PAGE) else {
+        return Ok(());
+    };
+    if first >= last {
+        return Ok(());
+    }
+    let advice = if shared { libc::MADV_REMOVE } else { libc::MADV_DONTNEED };
+    // SAFETY: the pages lie in guest RAM, which nobody holds references into, and whose content is the guest's to lose.
+    let done = unsafe { libc::madvise((first as *mut libc::c_void).cast(), last - first, advice) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

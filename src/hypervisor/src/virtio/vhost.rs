@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ::vhost::vhost_kern::VhostKernBackend;
 use ::vhost::vhost_kern::vhost_binding::{
-    VHOST_NET_SET_BACKEND, VHOST_VSOCK_SET_GUEST_CID, VHOST_VSOCK_SET_RUNNING, vhost_vring_file,
+    VHOST_GET_FEATURES, VHOST_NET_SET_BACKEND, VHOST_VSOCK_SET_GUEST_CID, VHOST_VSOCK_SET_RUNNING, vhost_vring_file,
 };
 use ::vhost::{VhostBackend as _, VhostUserMemoryRegionInfo, VringConfigData};
 use virtio_queue::QueueT as _;
@@ -16,7 +16,7 @@ use vm_memory::{
     Address as _, GuestAddressSpace as _, GuestMemoryBackend as _, GuestMemoryRegion as _, MemoryRegionAddress,
 };
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
-use vmm_sys_util::ioctl::ioctl_with_ref;
+use vmm_sys_util::ioctl::{ioctl_with_mut_ref, ioctl_with_ref};
 
 use crate::memory::{GuestRam, SharedRam};
 use crate::virtio::device::Interrupt;
@@ -32,6 +32,14 @@ fn checked(what: &str, result: libc::c_int) -> io::Result<()> {
         return Err(io::Error::new(error.kind(), format!("{what}: {error}")));
     }
     Ok(())
+}
+
+/// What a vhost descriptor offers.
+pub fn features(vhost: &File) -> io::Result<u64> {
+    let mut features = 0_u64;
+    // SAFETY: VHOST_GET_FEATURES writes a u64.
+    checked("features", unsafe { ioctl_with_mut_ref(vhost, VHOST_GET_FEATURES(), &mut features) })?;
+    Ok(features)
 }
 
 /// One descriptor of vhost with its owner, features and memory set.

@@ -3,6 +3,7 @@
 //! What must stay true: the engine is touched by its own thread only; an order runs between two events, never inside one;
 //! while held (paused) no event is looked at, and none is lost; a worker that was dropped has ended, with everything it had.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -32,11 +33,17 @@ pub trait Engine: Send + 'static {
 /// What a worker watches. Tokens are the engine's own; [`WAKE`] is taken.
 pub struct Poller {
     epoll: Epoll,
+    held: Cell<bool>,
 }
 
 const WAKE: u64 = u64::MAX;
 
 impl Poller {
+    /// The device is paused: an order of the owner may change what will happen, but nothing of the guest.
+    pub fn is_held(&self) -> bool {
+        self.held.get()
+    }
+
     pub fn watch(&self, fd: &impl AsRawFd, token: u64, events: EventSet) -> io::Result<()> {
         self.epoll.ctl(ControlOperation::Add, fd.as_raw_fd(), EpollEvent::new(events, token))
     }
@@ -55,7 +62,6 @@ impl Poller {
 struct Seat<E> {
     engine: E,
     poller: Poller,
-    held: bool,
 }
 
 type Order<E> = Box<dyn FnOnce(&mut Seat<E>) + Send>;
@@ -75,10 +81,10 @@ pub struct Worker<E: Engine> {
 impl<E: Engine> Worker<E> {
     pub fn new(kind: ThreadKind, device: &'static str, name: &str, engine: E) -> io::Result<Self> {
         let wake = Arc::new(EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?);
-        let poller = Poller { epoll: Epoll::new()? };
+        let poller = Poller { epoll: Epoll::new()?, held: Cell::new(false) };
         poller.watch(&*wake, WAKE, EventSet::IN)?;
         let (orders, received) = sync_channel(64);
-        let seat = Seat { engine, poller, held: false };
+        let seat = Seat { engine, poller };
         let wake_of_thread = Arc::clone(&wake);
         let thread = threads::spawn(kind, name, move || run(seat, &received, &wake_of_thread, device))?;
         Ok(Self { orders: Some(orders), wake, thread: Some(thread), device })
@@ -115,7 +121,7 @@ impl<E: Engine> Worker<E> {
     pub fn activate(&self, activation: Activation) -> Result<(), ActivateError> {
         let started = self.ask_seat(move |seat| {
             seat.engine.stop(&seat.poller);
-            seat.held = false;
+            seat.poller.held.set(false);
             seat.engine.start(activation, &seat.poller).inspect_err(|_| seat.engine.stop(&seat.poller))
         });
         let failed = |why| ActivateError { device: self.device, why };
@@ -125,7 +131,7 @@ impl<E: Engine> Worker<E> {
     pub fn reset(&self) {
         let done = self.ask_seat(|seat| {
             seat.engine.stop(&seat.poller);
-            seat.held = false;
+            seat.poller.held.set(false);
         });
         if done.is_err() {
             tracing::error!(device = self.device, "the thread of the device has ended");
@@ -134,7 +140,7 @@ impl<E: Engine> Worker<E> {
 
     pub fn pause(&self) -> QueueStates {
         let held = self.ask_seat(|seat| {
-            seat.held = true;
+            seat.poller.held.set(true);
             seat.engine.hold(&seat.poller)
         });
         held.unwrap_or_default()
@@ -142,7 +148,7 @@ impl<E: Engine> Worker<E> {
 
     pub fn resume(&self) {
         let done = self.order(Box::new(|seat| {
-            if std::mem::take(&mut seat.held) {
+            if seat.poller.held.take() {
                 seat.engine.go(&seat.poller);
             }
         }));
@@ -166,8 +172,8 @@ impl<E: Engine> Drop for Worker<E> {
 fn run<E: Engine>(mut seat: Seat<E>, orders: &Receiver<Order<E>>, wake: &EventFd, device: &'static str) {
     let mut events = [EpollEvent::default(); 16];
     loop {
-        let mut woken = seat.held;
-        if seat.held {
+        let mut woken = seat.poller.is_held();
+        if woken {
             wait_for(wake);
         } else {
             let count = match seat.poller.epoll.wait(-1, &mut events) {

@@ -430,10 +430,7 @@ fn a_paused_disk_touches_nothing_and_goes_on_where_it_stopped() {
     let data = disk.rig.put(&[1; 512]);
     let status = disk.rig.put(&[0xee]);
     let head = disk.queue.submit(&disk.rig, &[(at, 16, READ), (data, 512, WRITE), (status, 1, WRITE)]);
-    // Orders are taken one after the other, so by the second answer the kick would have been served.
-    disk.device.pause();
-    disk.device.pause();
-    assert_eq!(disk.queue.take_used(&disk.rig), None);
+    assert_eq!(disk.queue.used_within(&disk.rig, Duration::from_millis(50)), None);
     assert_eq!(disk.rig.read(data, 512), [1; 512]);
     disk.device.resume();
     assert_eq!(disk.queue.wait_used(&disk.rig), (head, 513));
@@ -485,11 +482,7 @@ fn limits_slow_a_disk_down_and_can_be_lifted() {
     let header = disk.rig.put(&header(0, 0));
     let status = disk.rig.alloc(1);
     disk.queue.submit(&disk.rig, &[(header, 16, READ), (at, 512, WRITE), (status, 1, WRITE)]);
-    disk.device.pause();
-    disk.device.resume();
-    disk.device.pause();
-    disk.device.resume();
-    assert_eq!(disk.queue.take_used(&disk.rig), None);
+    assert_eq!(disk.queue.used_within(&disk.rig, Duration::from_millis(50)), None);
     control.set_limits(Limits::default());
     assert_eq!(disk.queue.wait_used(&disk.rig).1, 513);
 }

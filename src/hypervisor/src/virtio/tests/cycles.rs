@@ -3,7 +3,10 @@
 use std::process::Command;
 
 use super::*;
+use crate::virtio::balloon::Balloon;
 use crate::virtio::blk::{Blk, BlkSettings};
+use crate::virtio::console::Console;
+use crate::virtio::input::{Input, InputKind};
 use crate::virtio::rate_limiter::Limits;
 use crate::virtio::rng::Rng;
 
@@ -27,7 +30,13 @@ fn devices() -> Vec<Box<dyn VirtioDevice>> {
         queues: 4,
         limits: Limits::default(),
     });
-    vec![Box::new(blk.unwrap()), Box::new(Rng::new().unwrap())]
+    vec![
+        Box::new(blk.unwrap()),
+        Box::new(Rng::new().unwrap()),
+        Box::new(Balloon::new().unwrap()),
+        Box::new(Console::new().unwrap()),
+        Box::new(Input::new(InputKind::Keyboard).unwrap()),
+    ]
 }
 
 #[test]
@@ -46,7 +55,7 @@ fn a_thousand_resets_leave_no_descriptor_and_no_thread() {
     }
     let empty = (open_descriptors(), threads());
     let mut devices = devices();
-    let rig = Rig::new(u64::MAX & !(1 << 22));
+    let rig = Rig::new(!(1 << 22));
     let cycle = |devices: &mut Vec<Box<dyn VirtioDevice>>| {
         for device in devices {
             let queues: Vec<_> = (0..device.queue_sizes().len().min(16)).map(|at| rig.queue(at as u16, 64)).collect();

@@ -4,6 +4,7 @@ mod blk;
 mod cycles;
 mod net;
 mod rng;
+mod small;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex};
@@ -293,6 +294,19 @@ impl TestQueue {
             let field = |at: usize| u32::from_le_bytes(element[at..at + 4].try_into().unwrap());
             (field(0) as u16, field(4))
         })
+    }
+
+    /// For what may stay away.
+    pub fn used_within(&mut self, rig: &Rig, patience: Duration) -> Option<(u16, u32)> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let used = self.take_used(rig);
+            if used.is_some() || Instant::now() > deadline {
+                return used;
+            }
+            let seen = rig.interrupt.seen.lock().unwrap();
+            drop(rig.interrupt.changed.wait_timeout(seen, Duration::from_millis(1)).unwrap());
+        }
     }
 
     pub fn wait_used(&mut self, rig: &Rig) -> (u16, u32) {
