@@ -42,12 +42,13 @@ pub struct Plan {
     pub writes: Vec<Write>,
 }
 
-pub fn find(disk: Rc<Disk>) -> Result<Plan> {
+/// `smbios` is the machine's table, empty if it has none.
+pub fn find(disk: Rc<Disk>, smbios: &[u8]) -> Result<Plan> {
     let volumes = Volumes::open(disk)?;
-    find_in(&volumes)
+    find_in(&volumes, smbios)
 }
 
-pub fn find_in(volumes: &Volumes) -> Result<Plan> {
+pub fn find_in(volumes: &Volumes, smbios: &[u8]) -> Result<Plan> {
     // systemd-boot, where it is installed, is what a firmware starts. Without entries of its own it starts nothing.
     let systemd_boot = volumes.all.iter().any(|volume| {
         volume.partition.is_esp() && volume.is_readable() && volume.is_file("/EFI/systemd/systemd-bootx64.efi")
@@ -56,7 +57,7 @@ pub fn find_in(volumes: &Volumes) -> Result<Plan> {
         return Ok(plan);
     }
     if let Some((volume, path)) = grub_config(volumes)? {
-        return grub(volumes, volume, &path);
+        return grub(volumes, volume, &path, smbios);
     }
     if let Some(plan) = boot_loader_entries(volumes)? {
         return Ok(plan);
@@ -117,9 +118,9 @@ fn whole(map: FileMap) -> Piece {
     Piece { offset: 0, bytes: map.bytes, map }
 }
 
-fn grub(volumes: &Volumes, volume: usize, path: &str) -> Result<Plan> {
+fn grub(volumes: &Volumes, volume: usize, path: &str, smbios: &[u8]) -> Result<Plan> {
     let source = format!("grub ({}){path}", volumes.name(volume));
-    let (load, saved) = Grub::new(volumes).boot(volume, path)?;
+    let (load, saved) = Grub::new(volumes, smbios).boot(volume, path)?;
     let mut writes = Vec::new();
     for saved in saved.iter().filter(|saved| saved.changed) {
         let content = saved.block.content()?;

@@ -17,7 +17,7 @@ fn disk(data: &[u8]) -> Rc<Disk> {
 
 /// A disk image, through all that a boot does.
 pub fn whole_disk(data: &[u8]) {
-    let _ = boot::find(disk(data));
+    let _ = boot::find(disk(data), &[]);
 }
 
 pub fn partition_table(data: &[u8]) {
@@ -55,7 +55,7 @@ pub fn grub_config(data: &[u8]) {
         ("/initrd", b"x"),
         ("/more.cfg", data),
     ]);
-    let _ = boot::find_in(&volumes);
+    let _ = boot::find_in(&volumes, &[]);
 }
 
 pub fn grub_environment(data: &[u8]) {
@@ -82,6 +82,13 @@ pub fn unified_kernel(data: &[u8]) {
     let mut padded = data.to_vec();
     padded.resize(padded.len().next_multiple_of(512), 0);
     let _ = uki::parse(&disk(&padded), &map);
+}
+
+pub fn smbios(data: &[u8]) {
+    let _ = crate::smbios::entry_point(data);
+    for what in [crate::smbios::What::String, crate::smbios::What::Uuid] {
+        let _ = crate::smbios::ask(data, &crate::smbios::Query { kind: None, handle: None, nth: 1, what, offset: 4 });
+    }
 }
 
 pub fn kernel_header(data: &[u8]) {

@@ -23,6 +23,7 @@ pub mod grub;
 pub mod linux;
 pub mod memory;
 pub mod partitions;
+pub mod smbios;
 pub mod tree;
 pub mod uki;
 pub mod version;

@@ -1,4 +1,4 @@
-//! The 64-bit Linux boot protocol: what a bzImage says of itself, where it goes, and the zero page.
+//! The Linux boot protocol, 64-bit and 32-bit: what a bzImage says of itself, where it goes, and the zero page.
 //!
 //! The kernel unpacks itself to max(its load address, 16 MiB as built) whatever is asked of it, and needs `init_size` bytes
 //! from there; so its preferred address costs nothing over a lower one, and is taken when free.
@@ -15,8 +15,8 @@ use crate::{
 /// So much of the file is needed for [`Header::parse`].
 pub const HEADER_BYTES: usize = 0x270;
 pub const ZERO_PAGE_BYTES: usize = 4096;
-/// Offset of the 64-bit entry in the loaded part.
-pub const ENTRY_64: u64 = 0x200;
+/// Offset of the 64-bit entry in the loaded part; the 32-bit entry is its start.
+const ENTRY_64: u64 = 0x200;
 const KERNEL_64: u16 = 1;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Header {
     pub preferred: u64,
     pub alignment: u64,
     pub relocatable: bool,
+    /// False for 32-bit kernels: they are entered at their first byte, with paging off.
+    pub entry_64: bool,
     pub initrd_max: u64,
     pub cmdline_max: usize,
 }
@@ -38,8 +40,9 @@ impl Header {
             return Err(Error::Unsupported("a kernel that is no bzImage"));
         }
         let version = u16_le(file, 0x206);
-        if version < 0x20c || u16_le(file, 0x236) & KERNEL_64 == 0 {
-            return Err(Error::Unsupported("a kernel without the 64-bit entry"));
+        // 2.10 brought the address and size that placing it needs; xloadflags came with 2.12.
+        if version < 0x20a {
+            return Err(Error::Unsupported("a kernel of before 2.6.31"));
         }
         let end = 0x202 + usize::from(u8_at(file, 0x201));
         if end < 0x264 || u8_at(file, 0x211) & 1 == 0 {
@@ -63,10 +66,18 @@ impl Header {
             init_bytes: init_bytes.max(file_bytes),
             preferred: u64_le(file, 0x258),
             alignment,
+            entry_64: version >= 0x20c && u16_le(file, 0x236) & KERNEL_64 != 0,
             relocatable: u8_at(file, 0x234) != 0,
             initrd_max: u64::from(u32_le(file, 0x22c)),
             cmdline_max: u32_le(file, 0x238) as usize,
         })
+    }
+}
+
+impl Header {
+    /// Where to jump to in a kernel loaded at `kernel`.
+    pub fn entry(&self, kernel: u64) -> u64 {
+        if self.entry_64 { kernel + ENTRY_64 } else { kernel }
     }
 }
 

@@ -11,7 +11,7 @@ extern crate alloc;
 
 mod machine;
 
-use alloc::{boxed::Box, format, string::String};
+use alloc::{boxed::Box, format, rc::Rc, string::String, vec::Vec};
 use core::convert::Infallible;
 
 use firmware::{Result, boot, disk::Disk, file::SLACK_BYTES, linux};
@@ -30,9 +30,9 @@ fn run(start_info: u64) -> Result<Infallible> {
     layout::check(&info.map)?;
     let blk = Blk::find()?;
     let sector_bytes = u64::from(blk.sector_bytes());
-    let plan = boot::find(alloc::rc::Rc::new(Disk::new(Box::new(blk.clone()))))?;
+    let plan = boot::find(Rc::new(Disk::new(Box::new(blk.clone()))), machine::smbios::table())?;
 
-    let sizes: alloc::vec::Vec<u64> = plan.initrds.iter().map(|initrd| initrd.bytes).collect();
+    let sizes: Vec<u64> = plan.initrds.iter().map(|initrd| initrd.bytes).collect();
     let places = linux::place(&plan.header, &sizes, &info.map, &layout::taken())?;
     // The real-mode part lands in front of the kernel and is of no use there; reading it along saves a request.
     let file_at = places.kernel - plan.header.setup_bytes;
@@ -57,5 +57,5 @@ fn run(start_info: u64) -> Result<Infallible> {
     let zero_page = linux::zero_page(&plan.header, &info.map, info.rsdp, cmdline, places.initrd, screen)?;
     let name: String = plan.name.chars().take(100).collect();
     machine::serial::line(&format!("solo-fw: {name}, by {}, {requests} reads", plan.source));
-    handover::start_linux(places.kernel + linux::ENTRY_64, &zero_page)
+    handover::start_linux(plan.header.entry(places.kernel), plan.header.entry_64, &zero_page)
 }

@@ -23,12 +23,12 @@ fn text(volumes: &Volumes, piece: &firmware::file::Piece) -> String {
 
 /// Kernel path, contents of the initrds (their names, in these tests), command line.
 fn booted(volumes: &Volumes) -> (String, Vec<String>, String) {
-    let plan: Plan = boot::find_in(volumes).unwrap();
+    let plan: Plan = boot::find_in(volumes, &[]).unwrap();
     (plan.name.clone(), plan.initrds.iter().map(|initrd| text(volumes, initrd)).collect(), plan.cmdline)
 }
 
 fn refused(volumes: &Volumes) -> String {
-    boot::find_in(volumes).map(|plan| plan.name).unwrap_err().to_string()
+    boot::find_in(volumes, &[]).map(|plan| plan.name).unwrap_err().to_string()
 }
 
 /// One configuration on a disk with a kernel at `/vmlinuz` and an initrd at `/initrd`.
@@ -44,7 +44,7 @@ fn script(config: &str) -> Volumes {
 
 /// The command line that `config` boots `/vmlinuz` with, less `BOOT_IMAGE`.
 fn cmdline(config: &str) -> String {
-    let plan = boot::find_in(&script(config)).unwrap_or_else(|error| panic!("{config}: {error}"));
+    let plan = boot::find_in(&script(config), &[]).unwrap_or_else(|error| panic!("{config}: {error}"));
     plan.cmdline.split_once(' ').map_or(String::new(), |(_, rest)| rest.to_owned())
 }
 
@@ -90,7 +90,7 @@ fn debian_boots_the_next_entry_once_and_forgets_it() {
         (&initrd, b"i"),
     ];
     let disk = volumes(&[Spec { uuid: DEBIAN_UUID, label: "root", esp: false, files: &files }]);
-    let plan = boot::find_in(&disk).unwrap();
+    let plan = boot::find_in(&disk, &[]).unwrap();
     assert!(plan.cmdline.contains(" single "), "{}", plan.cmdline);
     let [write] = plan.writes.as_slice() else { panic!("{:?}", plan.writes) };
     assert_eq!(write.data.len(), 1024);
@@ -98,8 +98,16 @@ fn debian_boots_the_next_entry_once_and_forgets_it() {
     assert!(written.starts_with("# GRUB Environment Block\nnext_entry=\nkept=1\n###"), "{written}");
 }
 
+/// SMBIOS with one memory device of so many MiB.
+fn memory_device(mib: u16) -> Vec<u8> {
+    let mut table = vec![17, 14, 0, 17, 0, 0, 0, 0, 0, 0, 0, 0];
+    table.extend(mib.to_le_bytes());
+    table.extend([0, 0, 127, 4, 0, 127, 0, 0]);
+    table
+}
+
 #[test]
-fn the_tiny_guest_boots() {
+fn the_tiny_guest_boots_the_kernel_that_fits_its_memory() {
     let kernel = kernel();
     let disk = volumes(&[Spec {
         uuid: DEBIAN_UUID,
@@ -109,11 +117,15 @@ fn the_tiny_guest_boots() {
             ("/boot/grub/grub.cfg", include_bytes!("corpus/tiny.cfg")),
             ("/boot/vmlinuz-6.1.0-56-cloud-amd64", &kernel),
             ("/boot/initrd.img-6.1.0-56-cloud-amd64", b"tiny initrd"),
+            ("/boot/vmlinuz-small", &kernel),
         ],
     }]);
     let (_, initrds, cmdline) = booted(&disk);
     assert_eq!(initrds, ["tiny initrd"]);
     assert!(cmdline.ends_with(" ro console=tty0 console=ttyS0,115200"), "{cmdline}");
+    for (mib, name) in [(96, "/boot/vmlinuz-6.1.0-56-cloud-amd64"), (64, "/boot/vmlinuz-small")] {
+        assert_eq!(boot::find_in(&disk, &memory_device(mib)).unwrap().name, name, "{mib} MiB");
+    }
 }
 
 fn ubuntu(env: &str) -> Volumes {
@@ -147,7 +159,7 @@ fn ubuntu_first_tries_without_an_initrd_and_says_so_in_grubenv() {
     assert_eq!(kernel, "/vmlinuz-6.8.0-45-generic");
     assert!(initrds.is_empty());
     assert!(cmdline.ends_with(" ro console=tty1 console=ttyS0 panic=-1"), "{cmdline}");
-    let plan = boot::find_in(&disk).unwrap();
+    let plan = boot::find_in(&disk, &[]).unwrap();
     let written = String::from_utf8_lossy(&plan.writes[0].data).into_owned();
     assert!(written.contains("\nrecordfail=1\n") && written.contains("\ninitrdfail=1\n"), "{written}");
 }
@@ -250,7 +262,7 @@ fn fedora_boots_its_saved_entry_with_the_options_of_grubenv() {
 #[test]
 fn fedora_counts_its_failed_boots_down() {
     let disk = fedora("boot_counter=2\nboot_success=0\n", "root=x");
-    let plan = boot::find_in(&disk).unwrap();
+    let plan = boot::find_in(&disk, &[]).unwrap();
     assert!(String::from_utf8_lossy(&plan.writes[0].data).contains("boot_counter=1\n"));
     let (kernel, ..) = booted(&fedora("boot_counter=0\nboot_success=0\n", "root=x"));
     assert_eq!(kernel, "(hd0,gpt2)/vmlinuz-6.8.5-301.fc40.x86_64", "the second entry after the last try");
@@ -493,7 +505,7 @@ fn hostile_configurations_end() {
         &many_entries,
         "\0\0\0{\u{ffff}}",
     ] {
-        let _ = boot::find_in(&script(config));
+        let _ = boot::find_in(&script(config), &[]);
     }
 }
 

@@ -13,7 +13,13 @@ use super::{
     run::{Entry, Flow, Grub, Load, Saved},
     syntax::Node,
 };
-use crate::{Error, Result, because, bls, file::FileMap, partitions, volume};
+use crate::{
+    Error, Result, because, bls,
+    file::FileMap,
+    partitions,
+    smbios::{self, What},
+    volume,
+};
 
 /// Done by doing nothing: modules are all there, and there is nobody to look at the screen or to wait for.
 const TRUE: [&str; 27] = [
@@ -47,7 +53,7 @@ const TRUE: [&str; 27] = [
 ];
 
 /// These boot something, or change the machine, in a way that is not done here.
-const HAND_OVER: [&str; 32] = [
+const HAND_OVER: [&str; 31] = [
     "chainloader",
     "ntldr",
     "freedos",
@@ -72,7 +78,6 @@ const HAND_OVER: [&str; 32] = [
     "cryptomount",
     "cutmem",
     "badram",
-    "smbios",
     "halt",
     "reboot",
     "exit",
@@ -82,7 +87,7 @@ const HAND_OVER: [&str; 32] = [
     "gptsync",
 ];
 
-const OURS: [&str; 40] = [
+const OURS: [&str; 41] = [
     "false",
     "set",
     "unset",
@@ -118,6 +123,7 @@ const OURS: [&str; 40] = [
     "boot",
     "blscfg",
     "probe",
+    "smbios",
     "cpuid",
     "increment",
     "decrement",
@@ -276,6 +282,7 @@ fn ours(grub: &mut Grub, name: &str, arguments: &[String]) -> Result<End> {
         }
         "blscfg" => blscfg(grub, first)?,
         "probe" => probe(grub, arguments)?,
+        "smbios" => smbios(grub, arguments)?,
         "cpuid" => truth(!arguments.is_empty()),
         "increment" | "decrement" => {
             let variable = first.ok_or(Error::NotFound)?;
@@ -472,6 +479,54 @@ fn probe(grub: &mut Grub, arguments: &[String]) -> Result<End> {
         _ => None,
     };
     let Some(value) = value else { return Ok(End::False) };
+    if let Some(variable) = variable {
+        grub.set(&variable, &value)?;
+    }
+    Ok(End::True)
+}
+
+fn smbios(grub: &mut Grub, arguments: &[String]) -> Result<End> {
+    let number = |text: &str| match text.strip_prefix("0x") {
+        Some(hex) => usize::from_str_radix(hex, 16).ok(),
+        None => text.parse::<usize>().ok(),
+    };
+    let mut query = smbios::Query { nth: 1, ..smbios::Query::default() };
+    let mut variable = None;
+    let mut words = arguments.iter().flat_map(|argument| match argument.split_once('=') {
+        Some((option, value)) if option.starts_with("--") => alloc::vec![option, value],
+        _ => alloc::vec![argument.as_str()],
+    });
+    while let Some(option) = words.next() {
+        let value = words.next().ok_or(Error::NotFound)?;
+        if matches!(option, "--set") {
+            variable = Some(value.to_string());
+            continue;
+        }
+        let value = number(value).ok_or(Error::NotFound)?;
+        let what = match option {
+            "-t" | "--type" => {
+                query.kind = Some(u8::try_from(value).map_err(|_| Error::NotFound)?);
+                continue;
+            }
+            "-h" | "--handle" => {
+                query.handle = Some(u16::try_from(value).map_err(|_| Error::NotFound)?);
+                continue;
+            }
+            "-m" | "--match" => {
+                query.nth = value;
+                continue;
+            }
+            "-b" | "--get-byte" => What::Byte,
+            "-w" | "--get-word" => What::Word,
+            "-d" | "--get-dword" => What::Double,
+            "-q" | "--get-qword" => What::Quad,
+            "-s" | "--get-string" => What::String,
+            "-u" | "--get-uuid" => What::Uuid,
+            _ => return Ok(End::False),
+        };
+        (query.what, query.offset) = (what, value);
+    }
+    let Some(value) = smbios::ask(grub.smbios, &query) else { return Ok(End::False) };
     if let Some(variable) = variable {
         grub.set(&variable, &value)?;
     }

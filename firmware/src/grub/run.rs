@@ -73,6 +73,7 @@ pub(super) enum Flow {
 
 pub struct Grub<'a> {
     pub(super) volumes: &'a Volumes,
+    pub(super) smbios: &'a [u8],
     variables: BTreeMap<String, Variable>,
     functions: BTreeMap<String, Rc<Vec<Node>>>,
     pub(super) menu: Vec<Entry>,
@@ -101,9 +102,11 @@ const FEATURES: [&str; 9] = [
 ];
 
 impl<'a> Grub<'a> {
-    pub fn new(volumes: &'a Volumes) -> Grub<'a> {
+    /// `smbios` is the machine's table, empty if it has none.
+    pub fn new(volumes: &'a Volumes, smbios: &'a [u8]) -> Grub<'a> {
         let mut grub = Grub {
             volumes,
+            smbios,
             variables: BTreeMap::new(),
             functions: BTreeMap::new(),
             menu: Vec::new(),

@@ -66,14 +66,64 @@ struct ZeroPage([u8; 4096]);
 
 static mut ZERO_PAGE: ZeroPage = ZeroPage([0; 4096]);
 
-/// Jumps. Paging, segments and the one-to-one map are as Linux's 64-bit entry wants them.
-pub fn start_linux(entry: u64, zero_page: &[u8; 4096]) -> ! {
+// From long mode to the 32-bit entry: a code segment of 32 bits, paging off, long mode off. rax: the entry, rsi: the zero
+// page; both below 4 GiB. Selectors are the same two.
+core::arch::global_asm!(
+    r#"
+.section .text.start_32, "ax"
+.code64
+.global start_linux_32
+start_linux_32:
+    lgdt [rip + gdt_32_pointer]
+    push 0x10
+    lea rdx, [rip + 1f]
+    push rdx
+    retfq
+.code32
+1:  mov edx, 0x18
+    mov ds, edx
+    mov es, edx
+    mov fs, edx
+    mov gs, edx
+    mov ss, edx
+    mov edi, eax
+    mov eax, cr0
+    and eax, 0x7fffffff
+    mov cr0, eax
+    mov ecx, 0xc0000080
+    rdmsr
+    and eax, 0xfffffeff
+    wrmsr
+    xor eax, eax
+    mov cr3, eax
+    mov cr4, eax
+    mov eax, edi
+    xor edi, edi
+    xor ebp, ebp
+    xor ebx, ebx
+    jmp eax
+.code64
+.align 8
+gdt_32:
+    .quad 0, 0, 0x00cf9b000000ffff, 0x00cf93000000ffff
+gdt_32_pointer:
+    .word 31
+    .quad gdt_32
+"#
+);
+
+/// Jumps. Segments and the one-to-one map are as Linux's 64-bit entry wants them.
+pub fn start_linux(entry: u64, is_64: bool, zero_page: &[u8; 4096]) -> ! {
     let page = &raw mut ZERO_PAGE;
     // SAFETY: ours alone; copied because the kernel reads it after this stack is gone.
     unsafe { page.write(ZeroPage(*zero_page)) };
     if inl(SIGNATURE) == SOLO {
         outl(REQUEST, STARTED);
     }
-    // SAFETY: the entry of a loaded kernel whose header was checked; nothing of ours is needed after this.
-    unsafe { asm!("cli", "cld", "jmp rax", in("rax") entry, in("rsi") page, options(noreturn)) }
+    if is_64 {
+        // SAFETY: the entry of a loaded kernel whose header was checked; nothing of ours is needed after this.
+        unsafe { asm!("cli", "cld", "jmp rax", in("rax") entry, in("rsi") page, options(noreturn)) }
+    }
+    // SAFETY: as above, by way of the code before this function.
+    unsafe { asm!("cli", "cld", "jmp start_linux_32", in("rax") entry, in("rsi") page, options(noreturn)) }
 }

@@ -11,6 +11,7 @@ pub mod paging;
 pub mod pci;
 pub mod screen;
 pub mod serial;
+pub mod smbios;
 pub mod start_info;
 
 pub fn init() {
