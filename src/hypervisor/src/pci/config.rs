@@ -297,7 +297,7 @@ pub(crate) mod tests {
     fn a_bar_is_decoded_only_with_command_memory_and_where_its_register_says() {
         let mut space = some();
         space.preassign(0, 0xc010_0000);
-        assert_eq!(space.decoded(), []);
+        assert!(space.decoded().is_empty());
         space.write(COMMAND, &[2]);
         assert_eq!(space.decoded()[0], Decoded { bar: 0, address: 0xc010_0000, bytes: 0x8000 });
         // Half by half.
