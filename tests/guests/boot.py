@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Boots a test guest under QEMU (TCG) without a cloud and checks what it promises.
 
-    boot.py tiny [--memory 96] [--firmware bios|uefi] [--keep-log FILE]
+    boot.py tiny [--memory 64] [--firmware bios|uefi] [--keep-log FILE]
 
 It gets a config drive (key, host name, a user script) and a network behind QEMU's own DHCP with the ssh port forwarded to
 a free port on 127.0.0.1. Checked: ready on the console, host name, ssh with the key, root by sudo, the user script, a
@@ -26,6 +26,7 @@ import guests  # noqa: E402
 
 OVMF = pathlib.Path("/usr/share/OVMF")
 USERS = {"tiny": "tiny", "debian": "debian"}
+LEAST_MEMORY = {("tiny", "bios"): 64, ("tiny", "uefi"): 256, ("debian", "bios"): 512, ("debian", "uefi"): 512}
 MARKS = {"tiny": "solostack-guest ready", "debian": "solostack-guest ready"}
 
 
@@ -128,7 +129,7 @@ def check(guest, memory, firmware, keep_log):
     with tempfile.TemporaryDirectory(prefix=f"solostack-boot-{guest}-") as folder:
         machine = Machine(guest, pathlib.Path(folder), memory, firmware)
         try:
-            deadline = 120 if guest == "tiny" else 900
+            deadline = 240 if guest == "tiny" else 900
             machine.wait_for(MARKS[guest], deadline)
             ready, cost = machine.seconds(), machine.cpu_seconds()
             machine.wait_for("user-script-ran on booted", deadline)
@@ -169,4 +170,4 @@ if __name__ == "__main__":
     parser.add_argument("--firmware", choices=["bios", "uefi"], default="bios")
     parser.add_argument("--keep-log")
     args = parser.parse_args()
-    check(args.guest, args.memory or (96 if args.guest == "tiny" else 512), args.firmware, args.keep_log)
+    check(args.guest, args.memory or LEAST_MEMORY[args.guest, args.firmware], args.firmware, args.keep_log)

@@ -1,7 +1,7 @@
 """The guest `tiny`: Debian's cloud kernel, busybox and dropbear on a partitioned disk with GRUB. Boots in 64 MiB.
 
 No 64-bit kernel of Debian's fits into 64 MiB (README.md has the figures), so there is a 32-bit one beside the cloud kernel,
-which GRUB falls back to when the first finds no room. The userland is a 32-bit one, which runs on both. All of it is Debian
+which grub.cfg takes on small machines. The userland is a 32-bit one, which runs on both. All of it is Debian
 12's, whatever the host runs: it is the last release with a 32-bit kernel.
 """
 
