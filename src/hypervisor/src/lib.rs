@@ -3,7 +3,8 @@
 //! - [`vm_process`]: the life of the process: lock, walls, machine, exit record. The same for every driver.
 //! - `control`: its control socket. `console`: its serial line, log and `serial.sock`.
 //! - `machine`: what a driver is told and what it tells.
-//! - `qemu`: the `tcg` driver: a QEMU behind the same socket. The built-in hypervisor on KVM becomes its sibling.
+//! - [`kvm`]: the built-in machine on KVM, with [`pci`], [`virtio`], [`acpi`] and [`platform`] as its parts.
+//! - `qemu`: the `tcg` driver: a QEMU behind the same socket.
 //! - `walls`: what the process gives up before it meets anything of the guest.
 //! - [`mod@probe`]: what this host offers, found out by trying.
 //!
@@ -13,8 +14,10 @@ pub mod acpi;
 pub mod bus;
 mod console;
 mod control;
+mod descriptors;
 pub mod interrupts;
 pub mod kvm;
+pub mod jail;
 mod machine;
 pub mod memory;
 pub mod pci;

@@ -23,6 +23,7 @@ use vmspec::console::BoundedLog;
 use vmspec::protocol::{EventKind, VmState};
 use vmspec::{Driver, ExitCause, ExitRecord, ServerDirectory, VmSpec, directory};
 
+use crate::kvm::driver as kvm;
 use crate::machine::{Ended, Machine};
 use crate::qemu::{self, Resources, UefiFiles};
 use crate::{control, sys, walls};
@@ -167,6 +168,12 @@ impl LastWord {
     }
 }
 
+/// What a driver has opened before the walls.
+enum Opened {
+    Kvm(kvm::Opened),
+    Qemu { log: BoundedLog, uefi: Option<UefiFiles>, processes: File },
+}
+
 /// Steps 3 to 5. An error is why the guest never ran, with no record written yet.
 fn live(
     directory: &ServerDirectory,
@@ -181,30 +188,33 @@ fn live(
     if again.as_ref() != Some(&spec) {
         return Err("spec.json changed while this process started".to_owned());
     }
-    match spec.driver {
-        Driver::Tcg => {}
-        Driver::Kvm => return Err("the built-in hypervisor for KVM is not built yet; use the tcg driver".to_owned()),
+    let built_in = match spec.driver {
+        Driver::Tcg => false,
+        // OVMF has not been tried on the built-in machine.
+        Driver::Kvm if qemu::wants_uefi(&spec) => {
+            tracing::info!("this server boots by UEFI: by QEMU, and not by the built-in machine");
+            false
+        }
+        Driver::Kvm => true,
         Driver::Fake => return Err("a fake has no process".to_owned()),
-    }
-    qemu::check_descriptors(&spec, &descriptors)?;
+    };
+    crate::descriptors::check(&spec, &descriptors)?;
 
     let handle = directory.open().map_err(explained("cannot open the server's directory"))?;
     let bound = |name, bytes| open_own(directory, name).and_then(|file| BoundedLog::new(file, bytes));
     let console_log =
         bound(directory::CONSOLE, spec.console_log_bytes).map_err(explained("cannot open console.log"))?;
-    let qemu_log = bound(QEMU_LOG, QEMU_LOG_BYTES).map_err(explained("cannot open qemu.log"))?;
-    let uefi = if qemu::wants_uefi(&spec) { Some(open_uefi(directory)?) } else { None };
     let control = bind(directory, &handle, directory::CONTROL).map_err(explained("cannot bind control.sock"))?;
     let serial = bind(directory, &handle, directory::SERIAL).map_err(explained("cannot bind serial.sock"))?;
     let processes = File::open("/proc").map_err(explained("cannot open /proc"))?;
-    let mut isolation = walls::raise(&spec, directory.path());
+    let mut isolation = walls::raise(&spec, directory.path(), walls::Root::Qemu);
     walls::drop_root(&spec, &mut isolation).map_err(explained("cannot become the user of this VM"))?;
     for missing in &isolation.missing {
         tracing::warn!("a wall is missing: {missing}");
     }
 
-    // One thread for everything: QEMU dies with the thread that started it, and a process with a pid namespace for its
-    // children cannot start threads at all.
+    // One thread for everything that is not the built-in machine's: QEMU dies with the thread that started it, and a
+    // process with a pid namespace for its children cannot start threads at all. The built-in machine starts its own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(explained("cannot start the runtime"))?;
     runtime.block_on(async {
@@ -213,13 +223,21 @@ fn live(
         let (machine, orders) = Machine::new(spec, isolation);
         let machine = Arc::new(machine);
         let connections = tokio::spawn(control::serve(control, Arc::clone(&machine)));
-        let resources = Resources { descriptors, uefi, console_log, qemu_log, serial, processes };
         let ready = move || {
             // A supervisor that has died meanwhile does not hear it, and finds this process by its lock.
             let mut stdout = stdout;
             let _ = stdout.write_all(b"ready\n");
         };
-        let ended = qemu::run(&machine, resources, orders, ready).await;
+        let ended = match opened {
+            Opened::Kvm(opened) => {
+                let resources = kvm::Resources { opened, descriptors, console_log, serial };
+                kvm::run(&machine, resources, orders, ready).await
+            }
+            Opened::Qemu { log, uefi, processes } => {
+                let resources = Resources { descriptors, uefi, console_log, qemu_log: log, serial, processes };
+                qemu::run(&machine, resources, orders, ready).await
+            }
+        };
         tracing::info!(server_id = %machine.spec.server_id, cause = ?ended.cause, detail = ?ended.detail, "the VM ended");
         last_word.say(&ended);
         machine.change(VmState::Stopping, EventKind::PoweredOff { cause: ended.cause, detail: ended.detail });

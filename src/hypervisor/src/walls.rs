@@ -22,14 +22,30 @@ pub fn own_session() {
     crate::sys::ignore_hangup();
 }
 
-/// What QEMU needs of the host's file system: itself, its libraries and its firmware.
+/// What is seen in the new root directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Root {
+    /// Nothing at all: the built-in machine has all its files open.
+    Empty,
+    /// QEMU, its libraries and its firmware.
+    Qemu,
+}
+
 const SHARED: [&str; 6] = ["usr", "bin", "lib", "lib32", "lib64", "libx32"];
 const SHARED_FILES: [&str; 4] = ["etc/ld.so.cache", "dev/null", "dev/zero", "dev/urandom"];
+
+/// Which programs this process will start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Children {
+    /// None: it starts threads, which a pid namespace for children forbids, and needs no file at all.
+    None,
+    Qemu,
+}
 
 /// Cgroup and namespaces. To be called with root, before [`drop_root`], and before any other thread is started; QEMU,
 /// started later by this thread, finds itself in a pid namespace of its own, from where it cannot signal this process.
 /// `directory` is covered by the new root, out of sight of everybody else; whatever is needed of it must be open.
-pub fn raise(spec: &VmSpec, directory: &Path) -> Isolation {
+pub fn raise(spec: &VmSpec, directory: &Path, root: Root) -> Isolation {
     let mut walls = Isolation { uid: Uid::effective().as_raw(), ..Isolation::default() };
     if !Uid::effective().is_root() {
         walls.missing.push("the supervisor does not run as root: no namespaces, no user of its own".to_owned());
@@ -47,23 +63,27 @@ pub fn raise(spec: &VmSpec, directory: &Path) -> Isolation {
     let network = tried("network namespace", namespace(CloneFlags::CLONE_NEWNET));
     tried("ipc and uts namespaces", namespace(CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS));
     let pid = tried("pid namespace", namespace(CloneFlags::CLONE_NEWPID));
-    let root = tried("root directory", own_root(directory).map_err(|error| error.to_string()));
+    let own_root = tried("root directory", own_root(directory, root).map_err(|error| error.to_string()));
     walls.cgroup = own_cgroup;
-    walls.mount_namespace = root;
+    walls.mount_namespace = own_root;
     walls.network_namespace = network;
     walls.pid_namespace = pid;
     walls
 }
 
-/// A root directory with nothing in it that QEMU does not need, all of it read-only. No `/proc`, no `/sys`, no state.
-fn own_root(place: &Path) -> io::Result<()> {
+/// A root directory with nothing in it that is not needed, all of it read-only. No `/proc`, no `/sys`, no state.
+fn own_root(place: &Path, root: Root) -> io::Result<()> {
     const NOTHING: Option<&str> = None;
     unshare(CloneFlags::CLONE_NEWNS)?;
     // Nothing of what follows is seen outside.
     mount(NOTHING, "/", NOTHING, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NOTHING)?;
     let bare = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("tmpfs"), place, Some("tmpfs"), bare, Some("size=64k,mode=755"))?;
-    for name in SHARED {
+    let (shared, shared_files): (&[&str], &[&str]) = match root {
+        Root::Empty => (&[], &[]),
+        Root::Qemu => (&SHARED, &SHARED_FILES),
+    };
+    for name in shared {
         let (from, to) = (Path::new("/").join(name), place.join(name));
         match fs::symlink_metadata(&from) {
             // On a merged-usr host these are links into usr.
@@ -75,7 +95,7 @@ fn own_root(place: &Path) -> io::Result<()> {
             _ => {}
         }
     }
-    for name in SHARED_FILES {
+    for name in shared_files {
         let (from, to) = (Path::new("/").join(name), place.join(name));
         if from.exists() {
             to.parent().map_or(Ok(()), fs::create_dir_all)?;
