@@ -110,20 +110,21 @@ fn memory_device(mib: u16) -> Vec<u8> {
 fn the_tiny_guest_boots_the_kernel_that_fits_its_memory() {
     let kernel = kernel();
     let disk = volumes(&[Spec {
-        uuid: DEBIAN_UUID,
+        uuid: "0564d5eb-4dda-57f3-9fe9-e1b3069169d3",
         label: "root",
         esp: false,
         files: &[
             ("/boot/grub/grub.cfg", include_bytes!("corpus/tiny.cfg")),
-            ("/boot/vmlinuz-6.1.0-56-cloud-amd64", &kernel),
-            ("/boot/initrd.img-6.1.0-56-cloud-amd64", b"tiny initrd"),
-            ("/boot/vmlinuz-small", &kernel),
+            ("/boot/vmlinuz-6.1.0-50-cloud-amd64", &kernel),
+            ("/boot/initrd.img-6.1.0-50-cloud-amd64", b"large"),
+            ("/boot/vmlinuz-6.1.0-50-686-pae", &kernel),
+            ("/boot/initrd.img-6.1.0-50-686-pae", b"small"),
         ],
     }]);
     let (_, initrds, cmdline) = booted(&disk);
-    assert_eq!(initrds, ["tiny initrd"]);
+    assert_eq!(initrds, ["large"]);
     assert!(cmdline.ends_with(" ro console=tty0 console=ttyS0,115200"), "{cmdline}");
-    for (mib, name) in [(96, "/boot/vmlinuz-6.1.0-56-cloud-amd64"), (64, "/boot/vmlinuz-small")] {
+    for (mib, name) in [(96, "/boot/vmlinuz-6.1.0-50-cloud-amd64"), (64, "/boot/vmlinuz-6.1.0-50-686-pae")] {
         assert_eq!(boot::find_in(&disk, &memory_device(mib)).unwrap().name, name, "{mib} MiB");
     }
 }

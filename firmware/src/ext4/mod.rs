@@ -172,14 +172,16 @@ impl Ext4 {
     fn descriptor(&self, group: u32) -> Result<Vec<u8>> {
         let per_block = (self.block_bytes / self.descriptor_bytes) as u32;
         let index = group / per_block;
+        // With bigalloc the first data block is 0 even where the superblock fills a block of its own.
+        let shift = u64::from(self.block_bytes == 1024 && self.first_data_block == 0);
         let block = match self.first_meta_group {
             Some(first) if index >= first => {
                 // In the first group of its own meta group, behind the superblock if that group has one.
                 let home = index.checked_mul(per_block).ok_or(Error::Corrupt("ext4 group"))?;
-                let skip = u64::from(!self.sparse_super || has_superblock(home));
+                let skip = u64::from(!self.sparse_super || has_superblock(home)) + if home == 0 { shift } else { 0 };
                 self.first_data_block + u64::from(home) * u64::from(self.blocks_per_group) + skip
             }
-            _ => self.first_data_block + 1 + u64::from(index),
+            _ => self.first_data_block + 1 + shift + u64::from(index),
         };
         let within = u64::from(group % per_block) * self.descriptor_bytes;
         self.disk.read_vec(self.block_offset(block)? + within, self.descriptor_bytes as usize)
