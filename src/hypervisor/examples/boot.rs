@@ -5,24 +5,24 @@
 //!      [--memory MIB] [--vcpus N] [--resets N] [--mark TEXT]... [--debug]
 //! ```
 //!
-//! COM1 is standard output and input. Lines that start with `BOOT` on standard error are this program's: the clock (seconds
+//! COM1 is standard output. Lines that start with `BOOT` on standard error are this program's: the clock (seconds
 //! since the host booted) when the process started, when the guest did, and when a text was first seen; and at each the
 //! kilobytes of this process that are not guest memory. Ends when the guest powers off or resets once too often.
 #![allow(clippy::print_stdout, reason = "a program for a terminal")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a program for measurements")]
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hypervisor::kvm::boot::{Linux, Start};
+use hypervisor::kvm::driver::FIRMWARE;
 use hypervisor::kvm::{KvmMachine, Parts};
 use hypervisor::platform::Wish;
 use hypervisor::platform::serial::Output;
 use kvm_ioctls::Kvm;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::os::fd::AsFd as _;
+use tokio::time::timeout;
 use uuid::Uuid;
 use vmspec::{Disk, DiskKind, Driver, Smbios, VmSpec};
 
@@ -132,17 +132,18 @@ fn main() {
     };
     let start = match (options.kernel, options.bios) {
         (Some(kernel), _) => Start::Linux(Linux { kernel, initrd: options.initrd, command_line: options.append }),
+        (None, bios) if options.firmware => Start::Firmware { elf: FIRMWARE, bios },
         (None, Some(bios)) => Start::Bios { bios },
         (None, None) => panic!("nothing to boot"),
     };
-    let _ = options.firmware;
-    let output = Output::new().expect("an eventfd");
+    let output = Arc::new(Output::default());
     let parts = Parts {
         kvm: Kvm::new().expect("/dev/kvm"),
         start,
         output: Arc::clone(&output),
         disks: spec.disks.iter().cloned().zip(options.disks).collect(),
         nics: Vec::new(),
+        restore: None,
         debug_port: options.debug,
     };
     let (mut machine, mut wishes) = KvmMachine::new(&spec, parts).expect("a machine");
@@ -151,32 +152,9 @@ fn main() {
     let mut resets = 0;
     let mut marks = options.marks;
     let mut seen = Vec::new();
-    let mut input = Some(std::io::stdin());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     loop {
-        {
-            let mut waiting = vec![PollFd::new(output.ready().as_fd_borrowed(), PollFlags::POLLIN)];
-            if let Some(input) = &input {
-                waiting.push(PollFd::new(input.as_fd(), PollFlags::POLLIN));
-            }
-            let _ = poll(&mut waiting, PollTimeout::from(20_u8));
-            let typed = waiting.get(1).and_then(PollFd::any).unwrap_or(false);
-            if typed {
-                let mut bytes = [0; 16];
-                match std::io::stdin().read(&mut bytes) {
-                    Ok(0) | Err(_) => input = None,
-                    Ok(count) => {
-                        let mut rest = &bytes[..count];
-                        while !rest.is_empty() {
-                            let taken = machine.type_in(rest);
-                            rest = &rest[taken..];
-                            if taken == 0 {
-                                std::thread::sleep(Duration::from_millis(1));
-                            }
-                        }
-                    }
-                }
-            }
-        }
+        let _ = runtime.block_on(async { timeout(Duration::from_millis(20), output.written()).await });
         let bytes = output.take();
         if !bytes.is_empty() {
             let mut stdout = std::io::stdout();
@@ -213,21 +191,6 @@ fn main() {
                 return;
             }
             Err(_) => {}
-        }
-    }
-}
-
-trait Borrowed {
-    fn as_fd_borrowed(&self) -> std::os::fd::BorrowedFd<'_>;
-}
-
-impl Borrowed for vmm_sys_util::eventfd::EventFd {
-    fn as_fd_borrowed(&self) -> std::os::fd::BorrowedFd<'_> {
-        use std::os::fd::AsRawFd as _;
-        #[allow(unsafe_code, reason = "an eventfd of this crate version has no safe borrow")]
-        // SAFETY: the descriptor is open as long as `self` is.
-        unsafe {
-            std::os::fd::BorrowedFd::borrow_raw(self.as_raw_fd())
         }
     }
 }

@@ -9,14 +9,13 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileTypeExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use command_fds::{CommandFdExt as _, FdMapping};
-use nix::fcntl::{FcntlArg, OFlag, fcntl, openat};
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
@@ -93,40 +92,6 @@ pub struct Resources {
     pub serial: UnixListener,
     /// `/proc`, which is out of sight later.
     pub processes: File,
-}
-
-/// Whether the descriptors are what the spec says they are. A mistake here would be a guest with the wrong disk.
-pub fn check_descriptors(spec: &VmSpec, descriptors: &[OwnedFd]) -> Result<(), String> {
-    let open_file = |index: u32| -> Result<(File, OFlag), String> {
-        let fd = usize::try_from(index).ok().and_then(|index| descriptors.get(index));
-        let fd = fd.ok_or_else(|| format!("descriptor {index} is missing"))?;
-        let flags = fcntl(fd, FcntlArg::F_GETFL).map_err(|error| error.to_string())?;
-        let file = File::from(fd.try_clone().map_err(|error| error.to_string())?);
-        Ok((file, OFlag::from_bits_truncate(flags)))
-    };
-    for disk in &spec.disks {
-        let slot = disk.slot;
-        let (file, flags) = open_file(disk.descriptor)?;
-        let metadata = file.metadata().map_err(|error| format!("disk {slot}: {error}"))?;
-        let kind = metadata.file_type();
-        if !kind.is_file() && !kind.is_block_device() {
-            return Err(format!("disk {slot} is neither a file nor a block device"));
-        }
-        let mode = flags & OFlag::O_ACCMODE;
-        if mode != if disk.read_only { OFlag::O_RDONLY } else { OFlag::O_RDWR } {
-            return Err(format!("disk {slot} is not open for what it is: read_only is {}", disk.read_only));
-        }
-        if kind.is_file() && metadata.len() != disk.size_bytes {
-            return Err(format!("disk {slot} has {} bytes, its spec says {}", metadata.len(), disk.size_bytes));
-        }
-    }
-    for nic in &spec.nics {
-        let (file, _) = open_file(nic.descriptor)?;
-        if !file.metadata().is_ok_and(|metadata| metadata.file_type().is_char_device()) {
-            return Err(format!("nic {} is not a tap", nic.slot));
-        }
-    }
-    Ok(())
 }
 
 /// QEMU's options take a comma only doubled.

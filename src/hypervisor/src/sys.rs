@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
@@ -78,6 +78,12 @@ pub fn die_with_this_thread(command: &mut Command) -> io::Result<()> {
     // SAFETY: between fork and exec the hook only makes two system calls; it neither allocates nor locks.
     unsafe { command.pre_exec(hook) };
     Ok(())
+}
+
+/// `/dev/kvm`, opened by whoever could.
+pub fn kvm_from(device: OwnedFd) -> kvm_ioctls::Kvm {
+    // SAFETY: the descriptor is open and owned by the caller, who gives it away; requests to one that is not KVM's fail.
+    unsafe { kvm_ioctls::Kvm::from_raw_fd(device.into_raw_fd()) }
 }
 
 /// What the probe needs below `kvm-ioctls`.

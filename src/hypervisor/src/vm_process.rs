@@ -26,7 +26,7 @@ use vmspec::{Driver, ExitCause, ExitRecord, ServerDirectory, VmSpec, directory};
 use crate::kvm::driver as kvm;
 use crate::machine::{Ended, Machine};
 use crate::qemu::{self, Resources, UefiFiles};
-use crate::{control, sys, walls};
+use crate::{control, jail, sys, walls};
 
 const QEMU_LOG: &str = "qemu.log";
 const QEMU_LOG_BYTES: u64 = 64 * 1024;
@@ -206,9 +206,20 @@ fn live(
         bound(directory::CONSOLE, spec.console_log_bytes).map_err(explained("cannot open console.log"))?;
     let control = bind(directory, &handle, directory::CONTROL).map_err(explained("cannot bind control.sock"))?;
     let serial = bind(directory, &handle, directory::SERIAL).map_err(explained("cannot bind serial.sock"))?;
-    let processes = File::open("/proc").map_err(explained("cannot open /proc"))?;
-    let mut isolation = walls::raise(&spec, directory.path(), walls::Root::Qemu);
+    let opened = if built_in {
+        Opened::Kvm(kvm::open(&spec)?)
+    } else {
+        let log = bound(QEMU_LOG, QEMU_LOG_BYTES).map_err(explained("cannot open qemu.log"))?;
+        let uefi = if qemu::wants_uefi(&spec) { Some(open_uefi(directory)?) } else { None };
+        Opened::Qemu { log, uefi, processes: File::open("/proc").map_err(explained("cannot open /proc"))? }
+    };
+    let root = if built_in { walls::Root::Empty } else { walls::Root::Qemu };
+    let mut isolation = walls::raise(&spec, directory.path(), root);
     walls::drop_root(&spec, &mut isolation).map_err(explained("cannot become the user of this VM"))?;
+    if built_in {
+        let guest_bytes = spec.memory_mib.saturating_mul(1 << 20);
+        jail::enter(guest_bytes, jail::Violation::Report, &mut isolation).map_err(explained("cannot enter the jail"))?;
+    }
     for missing in &isolation.missing {
         tracing::warn!("a wall is missing: {missing}");
     }

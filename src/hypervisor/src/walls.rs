@@ -34,14 +34,6 @@ pub enum Root {
 const SHARED: [&str; 6] = ["usr", "bin", "lib", "lib32", "lib64", "libx32"];
 const SHARED_FILES: [&str; 4] = ["etc/ld.so.cache", "dev/null", "dev/zero", "dev/urandom"];
 
-/// Which programs this process will start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Children {
-    /// None: it starts threads, which a pid namespace for children forbids, and needs no file at all.
-    None,
-    Qemu,
-}
-
 /// Cgroup and namespaces. To be called with root, before [`drop_root`], and before any other thread is started; QEMU,
 /// started later by this thread, finds itself in a pid namespace of its own, from where it cannot signal this process.
 /// `directory` is covered by the new root, out of sight of everybody else; whatever is needed of it must be open.
@@ -62,7 +54,11 @@ pub fn raise(spec: &VmSpec, directory: &Path, root: Root) -> Isolation {
     let namespace = |flag| unshare(flag).map_err(|error| error.to_string());
     let network = tried("network namespace", namespace(CloneFlags::CLONE_NEWNET));
     tried("ipc and uts namespaces", namespace(CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS));
-    let pid = tried("pid namespace", namespace(CloneFlags::CLONE_NEWPID));
+    // For children only: a process with one cannot start threads, which the built-in machine does in place of children.
+    let pid = match root {
+        Root::Qemu => tried("pid namespace", namespace(CloneFlags::CLONE_NEWPID)),
+        Root::Empty => false,
+    };
     let own_root = tried("root directory", own_root(directory, root).map_err(|error| error.to_string()));
     walls.cgroup = own_cgroup;
     walls.mount_namespace = own_root;

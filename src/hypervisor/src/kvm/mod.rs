@@ -3,17 +3,20 @@
 //!
 //! - [`layout`]: addresses, ports, interrupts. - [`ram`]: guest memory. - [`cpuid`]: what the CPUs say.
 //! - [`vcpu`]: threads and exits. - [`state`]: registers, for reset and suspend. - [`interrupts`]: irqfds and doorbells.
-//! - [`boot`]: what runs first. - [`driver`]: the bridge to the VM process.
+//! - [`boot`]: what runs first. - [`devices`]: disks and nics. - `suspend`: to files and back. - [`driver`]: the bridge to the VM process.
 //!
 //! What must stay true: everything that changes the machine as a whole happens on one thread, with all vCPUs at the gate
 //! and, where guest memory is concerned, all devices reset or paused.
 
 pub mod boot;
 pub mod cpuid;
+pub mod devices;
+pub mod driver;
 pub mod interrupts;
 pub mod layout;
 pub mod ram;
 pub mod state;
+mod suspend;
 pub mod vcpu;
 
 use std::fs::File;
@@ -24,19 +27,20 @@ use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_pit_
 use kvm_ioctls::{Cap, Kvm, VmFd};
 use tokio::sync::mpsc::UnboundedReceiver;
 use vm_memory::{Bytes as _, GuestAddress, GuestAddressSpace as _};
-use vmspec::{Disk, DiskKind, Nic, VmSpec};
+use vmspec::protocol::{Device, Devices, DiskStatistics};
+use vmspec::{DiskKind, VmSpec};
 
 use self::boot::{BiosRom, Entry, Start, Tables};
 use self::cpuid::{Cpuid, Features, Topology};
+use self::devices::{OpenDisk, OpenNic, Plugged, Wiring};
 use self::interrupts::KvmInterrupts;
 use self::ram::errno;
 use self::state::{ChipState, VcpuState};
 use self::vcpu::{Dispatch, Vcpus};
 use crate::acpi::{self, Pm1};
 use crate::bus::{Bus, Registers, SharedRegisters};
-use crate::interrupts::Interrupts;
 use crate::memory::SharedRam;
-use crate::pci::{Hotplug, HotplugEvent, IoEvents, PciBus, SharedLines, SimpleFunction, Windows, hotplug, intx_gsi, slots};
+use crate::pci::{Hotplug, PciBus, SharedLines, SimpleFunction, Windows, hotplug, slots};
 use crate::platform::acpi::{Events, PmTimer};
 use crate::platform::cmos::Cmos;
 use crate::platform::fw_cfg::{FwCfg, Items};
@@ -45,11 +49,7 @@ use crate::platform::ports::{DebugPort, FirmwarePort, PciAndReset, Pvpanic, Syst
 use crate::platform::serial::{Output, SerialPort};
 use crate::platform::vmgenid::GenerationId;
 use crate::platform::{Wish, Wishes, smbios};
-use crate::virtio::blk::{Blk, BlkControl, BlkSettings};
-use crate::virtio::device::VirtioDevice;
-use crate::virtio::net::{Net, NetControl, NetSettings};
-use crate::virtio::pci::VirtioPci;
-use crate::virtio::rate_limiter::Limits;
+use crate::virtio::balloon::Balloon;
 use crate::virtio::rng::Rng;
 
 /// What a machine is made with besides its spec.
@@ -58,9 +58,10 @@ pub struct Parts {
     pub start: Start,
     /// What the guest writes to COM1.
     pub output: Arc<Output>,
-    pub disks: Vec<(Disk, File)>,
-    /// Each with its tap, and with `/dev/vhost-net` where that is to be used.
-    pub nics: Vec<(Nic, File, Option<File>)>,
+    pub disks: Vec<OpenDisk>,
+    pub nics: Vec<OpenNic>,
+    /// State and memory of a suspended machine, to go on as that.
+    pub restore: Option<(File, File)>,
     /// Have the BIOS write its log, to this process's.
     pub debug_port: bool,
 }
@@ -102,58 +103,8 @@ struct Platform {
     keyboard: Arc<Mutex<I8042>>,
     events: Arc<Mutex<Events>>,
     pm1: Arc<Mutex<Pm1>>,
-    hotplug: Arc<Mutex<Hotplug>>,
     generation: GenerationId,
 }
-
-/// What virtio functions are made with, now and at hotplug.
-struct Wiring {
-    ram: SharedRam,
-    interrupts: Arc<dyn Interrupts>,
-    events: Arc<dyn IoEvents>,
-    queues: u16,
-}
-
-impl Wiring {
-    fn function(&self, slot: u8, device: impl VirtioDevice + 'static) -> io::Result<VirtioPci> {
-        let (interrupts, events) = (Arc::clone(&self.interrupts), Arc::clone(&self.events));
-        VirtioPci::new(Box::new(device), self.ram.clone(), interrupts, events, intx_gsi(slot))
-    }
-
-    fn disk(&self, disk: &Disk, file: File) -> io::Result<(u8, VirtioPci, BlkControl)> {
-        let slot = slots::FIRST_DISK + disk.slot;
-        let device = Blk::new(BlkSettings {
-            name: format!("disk{}", disk.slot),
-            file,
-            read_only: disk.read_only,
-            serial: disk.serial.clone(),
-            size_bytes: disk.size_bytes,
-            queues: self.queues,
-            limits: Limits::default(),
-        })?;
-        let control = device.control();
-        Ok((slot, self.function(slot, device)?, control))
-    }
-
-    fn nic(&self, nic: &Nic, tap: File, vhost: Option<File>) -> io::Result<(u8, VirtioPci, NetControl)> {
-        let slot = slots::FIRST_NIC + nic.slot;
-        let device = Net::new(NetSettings {
-            name: format!("nic{}", nic.slot),
-            taps: vec![tap],
-            vhost: vhost.into_iter().collect(),
-            mac: nic.mac.0,
-            mtu: nic.mtu,
-            link_up: true,
-            receive_limits: Limits::default(),
-            transmit_limits: Limits::default(),
-        })?;
-        let control = device.control();
-        Ok((slot, self.function(slot, device)?, control))
-    }
-}
-
-/// More queues than this are of no use to a disk.
-const MOST_DISK_QUEUES: u32 = 8;
 
 /// One machine. It is stopped when made.
 pub struct KvmMachine {
@@ -168,13 +119,16 @@ pub struct KvmMachine {
     in_bios: bool,
     rom: Option<BiosRom>,
     tables: AreaTables,
-    disks: Vec<(u8, BlkControl)>,
-    nics: Vec<(u8, NetControl)>,
+    plugged: Plugged,
     power_on: Vec<VcpuState>,
     chips: ChipState,
     msrs: Vec<u32>,
-    vcpu_count: u32,
+    apic_ids: Vec<u32>,
     ram_bytes: u64,
+    /// Devices are paused, and vCPUs at the gate.
+    paused: bool,
+    /// RAM is still that of a file.
+    restored: bool,
 }
 
 /// What lies below 1 MiB when no BIOS puts its own there.
@@ -212,7 +166,7 @@ const NEEDED: [(Cap, &str); 8] = [
 
 impl KvmMachine {
     pub fn new(spec: &VmSpec, parts: Parts) -> io::Result<(Self, UnboundedReceiver<Wish>)> {
-        let Parts { kvm, start, output, disks, nics, debug_port } = parts;
+        let Parts { kvm, start, output, disks, nics, restore, debug_port } = parts;
         for (cap, what) in NEEDED {
             if !kvm.check_extension(cap) {
                 return Err(io::Error::new(io::ErrorKind::Unsupported, format!("/dev/kvm lacks {what}")));
@@ -230,7 +184,10 @@ impl KvmMachine {
         let timer = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
         vm.create_pit2(timer).map_err(step("timer"))?;
 
-        let guest_ram = ram::allocate(ram_bytes)?;
+        let guest_ram = match &restore {
+            Some((_, memory)) => suspend::memory_from(memory, ram_bytes)?,
+            None => ram::allocate(ram_bytes)?,
+        };
         ram::give_all(&vm, &guest_ram)?;
         let ram = SharedRam::new(guest_ram);
         let generation = GenerationId::new()?;
@@ -273,10 +230,13 @@ impl KvmMachine {
         let events = Arc::new(Mutex::new(Events::new(interrupts.edge(layout::GED_GSI)?)));
         let (notified, off) = (Arc::clone(&events), Arc::clone(&wishes));
         let notify = move || lock(&notified).raise(acpi::EVENT_PCI_HOTPLUG);
-        let (gone, _) = std::sync::mpsc::channel::<HotplugEvent>();
-        let listener = move |event| {
-            let _ = gone.send(event);
+        let wiring = Wiring {
+            ram: ram.clone(),
+            events: Arc::<KvmInterrupts>::clone(&interrupts),
+            interrupts: Arc::new(SharedLines::new(Arc::<KvmInterrupts>::clone(&interrupts))),
+            vcpus: spec.vcpus,
         };
+        let mut plugged = Plugged::new(wiring, Arc::clone(&pci), notify);
         let platform = Platform {
             serial: Arc::new(Mutex::new(SerialPort::new(interrupts.edge(layout::SERIAL_GSI)?, output)?)),
             cmos: Arc::new(Mutex::new(Cmos::new(ram_bytes, spec.vcpus))),
@@ -284,32 +244,22 @@ impl KvmMachine {
             keyboard: Arc::new(Mutex::new(I8042::new(Arc::clone(&wishes), None))),
             events,
             pm1: Arc::new(Mutex::new(Pm1::new(move || off.make(Wish::PowerOff)))),
-            hotplug: Arc::new(Mutex::new(Hotplug::new(Arc::clone(&pci), notify, listener))),
             generation,
-        };
-        let wiring = Wiring {
-            ram: ram.clone(),
-            events: Arc::<KvmInterrupts>::clone(&interrupts),
-            interrupts: Arc::new(SharedLines::new(interrupts)),
-            queues: u16::try_from(spec.vcpus.min(MOST_DISK_QUEUES)).unwrap_or(1),
         };
         pci.add(slots::HOST_BRIDGE, SimpleFunction::host_bridge()).map_err(io::Error::other)?;
         pci.add(slots::LPC, SimpleFunction::lpc_bridge()).map_err(io::Error::other)?;
-        let mut disk_controls = Vec::new();
-        for (disk, file) in disks {
-            let (slot, function, control) = wiring.disk(&disk, file)?;
-            pci.add(slot, function).map_err(io::Error::other)?;
-            disk_controls.push((disk.slot, control));
+        for disk in disks {
+            plugged.add_disk(disk)?;
         }
-        let mut nic_controls = Vec::new();
-        for (nic, tap, vhost) in nics {
-            let (slot, function, control) = wiring.nic(&nic, tap, vhost)?;
-            pci.add(slot, function).map_err(io::Error::other)?;
-            nic_controls.push((nic.slot, control));
+        for nic in nics {
+            plugged.add_nic(nic)?;
         }
-        pci.add(slots::RNG, wiring.function(slots::RNG, Rng::new()?)?).map_err(io::Error::other)?;
+        let rng = plugged.wiring().function(slots::RNG, Rng::new()?)?;
+        pci.add(slots::RNG, rng).map_err(io::Error::other)?;
+        let balloon = plugged.wiring().function(slots::BALLOON, Balloon::new()?)?;
+        pci.add(slots::BALLOON, balloon).map_err(io::Error::other)?;
         let exits = Arc::new(Exits { ports: Bus::new(), pci, wishes });
-        platform.place(&exits, debug_port).map_err(io::Error::other)?;
+        platform.place(&exits, &plugged.hotplug, debug_port).map_err(io::Error::other)?;
 
         let mut vcpus = Vcpus::new(vcpus)?;
         let dispatch: Arc<dyn Dispatch> = Arc::<Exits>::clone(&exits);
@@ -326,38 +276,43 @@ impl KvmMachine {
             in_bios: false,
             rom: None,
             tables: AreaTables { smbios: smbios.placed(layout::SMBIOS), acpi: placed },
-            disks: disk_controls,
-            nics: nic_controls,
+            plugged,
             power_on,
             chips,
             msrs,
-            vcpu_count: spec.vcpus,
+            apic_ids: topology.apic_ids(),
             ram_bytes,
+            paused: false,
+            restored: restore.is_some(),
         };
-        machine.load()?;
+        match restore {
+            Some((mut state, _)) => machine.take_over(&mut state)?,
+            None => machine.load()?,
+        }
         Ok((machine, heard))
     }
 
-    /// Put into fresh memory what runs first, and set the boot processor to it.
-    fn load(&mut self) -> io::Result<()> {
-        let ram = self.ram.memory();
+    /// The BIOS in its place, if it is what runs.
+    fn give_rom_if_wanted(&mut self) -> io::Result<bool> {
         let bios = match &self.start {
             Start::Bios { bios } => Some(bios),
             Start::Firmware { bios, .. } if self.in_bios => bios.as_ref(),
             _ => None,
         };
-        if let Some(file) = bios {
-            let rom = match self.rom.take() {
-                Some(rom) => rom,
-                None => {
-                    let rom = BiosRom::new(file)?;
-                    rom.give(&self.vm)?;
-                    rom
-                }
-            };
-            rom.put_copy(&ram)?;
+        let Some(file) = bios else { return Ok(false) };
+        if self.rom.is_none() {
+            let rom = BiosRom::new(file)?;
+            rom.give(&self.vm)?;
             self.rom = Some(rom);
-            return Ok(());
+        }
+        Ok(true)
+    }
+
+    /// Put into fresh memory what runs first, and set the boot processor to it.
+    fn load(&mut self) -> io::Result<()> {
+        let ram = self.ram.memory();
+        if self.give_rom_if_wanted()? {
+            return self.rom.as_ref().map_or(Ok(()), |rom| rom.put_copy(&ram));
         }
         ram.write_slice(&self.tables.smbios, GuestAddress(layout::SMBIOS)).map_err(io::Error::other)?;
         ram.write_slice(&self.tables.acpi.bytes, GuestAddress(layout::ACPI_TABLES)).map_err(io::Error::other)?;
@@ -375,22 +330,36 @@ impl KvmMachine {
         Ok(())
     }
 
-    /// Run on.
-    pub fn go(&self) {
+    /// Run, for the first time or on.
+    pub fn go(&mut self) {
+        if std::mem::take(&mut self.paused) {
+            self.exits.pci.resume();
+            // Keeps the guest from taking the pause for a hang. A guest without a paravirtual clock has nothing to tell.
+            let _ = self.vcpus.each(|_, vcpu| vcpu.kvmclock_ctrl().or(Ok(())));
+        }
         self.vcpus.go();
     }
 
-    /// Stop all vCPUs, wherever they are.
-    pub fn stop(&self) -> io::Result<()> {
-        self.vcpus.stop()
+    /// Stop all vCPUs, wherever they are, and then all work of devices.
+    pub fn pause(&mut self) -> io::Result<()> {
+        self.vcpus.stop()?;
+        if !std::mem::replace(&mut self.paused, true) {
+            self.exits.pci.pause();
+        }
+        Ok(())
     }
 
     /// Everything as at power-on, in the same process, and stopped. `bios`: what our firmware has asked for.
     pub fn reset(&mut self, bios: bool) -> io::Result<()> {
         self.vcpus.stop()?;
+        self.paused = false;
         self.in_bios = bios;
         self.exits.pci.reset();
-        self.platform.reset(self.ram_bytes, self.vcpu_count)?;
+        lock(&self.plugged.hotplug).reset();
+        self.platform.reset(self.ram_bytes, u32::try_from(self.vcpus.len()).unwrap_or(u32::MAX))?;
+        if std::mem::take(&mut self.restored) {
+            ram::discard_file(&self.ram.memory())?;
+        }
         ram::clear(&self.ram.memory())?;
         self.chips.restore(&self.vm)?;
         let power_on = &self.power_on;
@@ -402,6 +371,50 @@ impl KvmMachine {
         self.load()
     }
 
+    /// No thread of a vCPU is left.
+    pub fn end(&mut self) {
+        self.vcpus.end();
+        self.exits.pci.pause();
+    }
+
+    pub fn attach_disk(&mut self, disk: OpenDisk) -> io::Result<()> {
+        self.plugged.attach_disk(disk)
+    }
+
+    pub fn attach_nic(&mut self, nic: OpenNic) -> io::Result<()> {
+        self.plugged.attach_nic(nic)
+    }
+
+    /// Ask the guest to let go; false if there is nothing in the slot.
+    pub fn detach(&mut self, device: Device) -> io::Result<bool> {
+        match device {
+            Device::Disk { slot } => self.plugged.detach_disk(slot),
+            Device::Nic { slot } => self.plugged.detach_nic(slot),
+        }
+    }
+
+    pub fn resize_disk(&mut self, slot: u8, size_bytes: u64) -> io::Result<()> {
+        self.plugged.resize_disk(slot, size_bytes)
+    }
+
+    pub fn devices(&self) -> Devices {
+        self.plugged.list()
+    }
+
+    pub fn disk_statistics(&self) -> Vec<DiskStatistics> {
+        self.plugged.statistics()
+    }
+
+    /// What the guest has let go of since the last time this was asked.
+    pub fn removed(&mut self) -> Vec<Device> {
+        self.plugged.removed()
+    }
+
+    /// Wait until the guest lets go of something. Cancel safe.
+    pub async fn removal(&mut self) -> Vec<Device> {
+        self.plugged.wait().await
+    }
+
     /// Whether the machine can hand over to a BIOS and has not yet.
     pub fn has_bios(&self) -> bool {
         matches!(&self.start, Start::Firmware { bios: Some(_), .. }) && !self.in_bios
@@ -411,14 +424,14 @@ impl KvmMachine {
         lock(&self.platform.events).raise(acpi::EVENT_POWER_BUTTON);
     }
 
-    /// As many of `bytes` as COM1 takes now.
-    pub fn type_in(&self, bytes: &[u8]) -> usize {
-        lock(&self.platform.serial).type_in(bytes)
+    /// COM1, for whoever types.
+    pub fn serial(&self) -> Arc<Mutex<SerialPort>> {
+        Arc::clone(&self.platform.serial)
     }
 }
 
 impl Platform {
-    fn place(&self, exits: &Exits, debug_port: bool) -> Result<(), crate::bus::Overlap> {
+    fn place(&self, exits: &Exits, hotplug: &Arc<Mutex<Hotplug>>, debug_port: bool) -> Result<(), crate::bus::Overlap> {
         let wishes = || Arc::clone(&exits.wishes);
         let place = |port: u16, length: u64, device: SharedRegisters| exits.ports.insert(port.into(), length, device);
         place(layout::SERIAL_PORT, 8, Arc::<Mutex<SerialPort>>::clone(&self.serial))?;
@@ -430,7 +443,7 @@ impl Platform {
         place(layout::GED_PORT, 1, Arc::<Mutex<Events>>::clone(&self.events))?;
         place(layout::PM_TIMER_PORT, 4, shared(PmTimer::new()))?;
         place(acpi::PM1_PORT, acpi::PM1_PORTS.into(), Arc::<Mutex<Pm1>>::clone(&self.pm1))?;
-        place(acpi::HOTPLUG_PORT, hotplug::PORTS.into(), Arc::<Mutex<Hotplug>>::clone(&self.hotplug))?;
+        place(acpi::HOTPLUG_PORT, hotplug::PORTS.into(), Arc::<Mutex<Hotplug>>::clone(hotplug))?;
         let configuration = PciAndReset::new(exits.pci.ports(), wishes());
         place(layout::PCI_CONFIG_PORT, layout::PCI_CONFIG_PORTS, shared(configuration))?;
         place(layout::PVPANIC_PORT, 1, shared(Pvpanic(wishes())))?;
@@ -449,7 +462,6 @@ impl Platform {
         lock(&self.keyboard).reset();
         lock(&self.events).reset();
         lock(&self.pm1).reset();
-        lock(&self.hotplug).reset();
         Ok(())
     }
 }

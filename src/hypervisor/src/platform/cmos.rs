@@ -178,6 +178,11 @@ impl Registers for Cmos {
 }
 
 impl Cmos {
+    /// Itself, if it is of the right size: after a suspend.
+    pub fn checked(self) -> Option<Self> {
+        (self.ram.len() == BYTES).then_some(self)
+    }
+
     /// Where a BIOS finds why the machine was reset.
     pub fn shutdown_code(&self) -> u8 {
         self.ram.get(usize::from(SHUTDOWN)).copied().unwrap_or(0)

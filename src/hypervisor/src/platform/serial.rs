@@ -7,6 +7,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 use vm_superio::serial::{NoEvents, SerialState};
 use vm_superio::{Serial, Trigger};
 use vmm_sys_util::eventfd::EventFd;
@@ -29,25 +30,21 @@ impl Trigger for IrqLine {
 }
 
 /// What the guest has written and nobody has carried away yet.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Output {
     waiting: Mutex<Vec<u8>>,
-    /// Written when the first byte comes into an empty buffer.
-    ready: EventFd,
+    /// Told when the first byte comes into an empty buffer.
+    ready: Notify,
 }
 
 impl Output {
-    pub fn new() -> io::Result<Arc<Self>> {
-        Ok(Arc::new(Self { waiting: Mutex::default(), ready: EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)? }))
-    }
-
-    pub fn ready(&self) -> &EventFd {
-        &self.ready
+    /// Wait until there is something to take. Cancel safe, for one who waits.
+    pub async fn written(&self) {
+        self.ready.notified().await;
     }
 
     /// Everything that waits; the next byte wakes again.
     pub fn take(&self) -> Vec<u8> {
-        let _ = self.ready.read();
         std::mem::take(&mut *self.waiting())
     }
 
@@ -68,7 +65,7 @@ impl io::Write for OutputEnd {
         waiting.extend_from_slice(bytes.get(..room).unwrap_or_default());
         drop(waiting);
         if was_empty && room > 0 {
-            self.0.ready.write(1)?;
+            self.0.ready.notify_one();
         }
         Ok(bytes.len())
     }
@@ -174,9 +171,17 @@ mod tests {
     use super::*;
 
     fn port() -> (SerialPort, Arc<Output>) {
-        let output = Output::new().unwrap();
+        let output = Arc::new(Output::default());
         let irq = EventFd::new(libc::EFD_NONBLOCK).unwrap();
         (SerialPort::new(irq, Arc::clone(&output)).unwrap(), output)
+    }
+
+    fn told(output: &Output) -> bool {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut written = std::pin::pin!(output.written());
+        runtime.block_on(std::future::poll_fn(|context| {
+            std::task::Poll::Ready(std::future::Future::poll(written.as_mut(), context).is_ready())
+        }))
     }
 
     #[test]
@@ -185,10 +190,11 @@ mod tests {
         for _ in 0..2 * WAITING_BYTES {
             port.write(0, b"x");
         }
-        assert_eq!(output.ready().read().unwrap(), 1);
+        assert!(told(&output));
         assert_eq!(output.take().len(), WAITING_BYTES);
         port.write(0, b"y");
-        assert_eq!(output.ready().read().unwrap(), 1);
+        assert!(told(&output));
+        assert!(!told(&output));
         assert_eq!(output.take(), b"y");
     }
 
