@@ -1,0 +1,15 @@
+//! The screen: a bochs-display (PCI 1234:1111) without its PCI side, which is a `pci::SimpleFunction` with the framebuffer
+//! behind BAR 0 and [`Display::registers`] behind BAR 2.
+
+mod bochs;
+mod framebuffer;
+
+pub use bochs::{Display, DisplayState, REGISTERS_BYTES};
+pub use framebuffer::Framebuffer;
+
+/// PCI ids and class (display controller, other) of the device.
+pub const PCI_VENDOR: u16 = 0x1234;
+pub const PCI_DEVICE: u16 = 0x1111;
+pub const PCI_CLASS: u32 = 0x03_80_00;
+/// BAR 0: prefetchable memory.
+pub const FRAMEBUFFER_BYTES: u64 = 16 << 20;
