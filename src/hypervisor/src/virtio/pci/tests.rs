@@ -708,6 +708,140 @@ fn event_indexes_are_used_only_when_both_sides_agreed() {
     bench.ram.memory().write_obj(0x1234_u16, GuestAddress(0x1_2000)).unwrap();
 }
 
+/// A device with a thread that interrupts all the time, and that `reset` and `pause` wait for.
+struct Busy {
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Busy {
+    fn join(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+impl VirtioDevice for Busy {
+    fn name(&self) -> &'static str {
+        "busy"
+    }
+    fn device_type(&self) -> u16 {
+        1
+    }
+    fn queue_sizes(&self) -> &[u16] {
+        &[64, 64]
+    }
+    fn features(&self) -> u64 {
+        0
+    }
+    fn read_config(&self, _offset: u64, _data: &mut [u8]) {}
+    fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
+    fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
+        self.join();
+        self.stop.store(false, Ordering::SeqCst);
+        let (stop, interrupt) = (Arc::clone(&self.stop), activation.interrupt);
+        self.thread = Some(std::thread::spawn(move || {
+            while !stop.load(Ordering::SeqCst) {
+                interrupt.signal_queue(0);
+                interrupt.signal_config();
+                drop(interrupt.queue_eventfd(1));
+                interrupt.needs_reset("test");
+            }
+        }));
+        Ok(())
+    }
+    fn reset(&mut self) {
+        self.join();
+    }
+    fn pause(&mut self) -> QueueStates {
+        self.join();
+        Vec::new()
+    }
+    fn resume(&mut self) {}
+}
+
+#[test]
+fn vcpus_device_threads_and_hotplug_never_wait_for_each_other_in_a_circle() {
+    let bus = PciBus::new(Windows { low: LOW, high: None });
+    bus.add(0, SimpleFunction::host_bridge()).unwrap();
+    let recorder = Arc::new(Recorder::default());
+    let lines = Arc::new(SharedLines::new(recorder));
+    let doorbells = Arc::new(Doorbells::default());
+    let ram = SharedRam::new(GuestRam::from_ranges(&[(GuestAddress(0), RAM as usize)]).unwrap());
+    let nic = {
+        let (ram, lines, doorbells) = (ram.clone(), lines.clone(), doorbells.clone());
+        move |slot: u8| {
+            let device = Busy { stop: Arc::default(), thread: None };
+            let gsi = crate::pci::intx_gsi(slot);
+            VirtioPci::new(Box::new(device), ram.clone(), lines.clone(), doorbells.clone(), gsi).unwrap()
+        }
+    };
+    let (events, heard) = std::sync::mpsc::channel();
+    let hotplug = crate::pci::Hotplug::new(Arc::clone(&bus), || {}, move |event| drop(events.send(event)));
+    let hotplug = Arc::new(Mutex::new(hotplug));
+    let slots = [0x10_u8, 0x18];
+    for slot in slots {
+        bus.add(slot, nic(slot)).unwrap();
+    }
+    let over = Arc::new(AtomicBool::new(false));
+    let vcpus: Vec<_> = slots
+        .into_iter()
+        .chain(slots)
+        .map(|slot| {
+            let (bus, hotplug, over) = (Arc::clone(&bus), Arc::clone(&hotplug), Arc::clone(&over));
+            std::thread::spawn(move || {
+                use crate::bus::Registers as _;
+                let config = 0xb000_0000 + (u64::from(slot) << 15);
+                let bar = LOW.start + (u64::from(slot) << 20);
+                let mut round = 0_u32;
+                while !over.load(Ordering::SeqCst) {
+                    round += 1;
+                    bus.mmio_write(config + 4, &[6, 0]);
+                    for status in [0_u8, 3] {
+                        bus.mmio_write(bar + 0x14, &[status]);
+                    }
+                    bus.mmio_write(bar + 8, &1_u32.to_le_bytes());
+                    bus.mmio_write(bar + 0xc, &1_u32.to_le_bytes());
+                    bus.mmio_write(bar + 0x14, &[0xb]);
+                    bus.mmio_write(bar + 0x14, &[0xf]);
+                    bus.mmio_write(config + 0x42, &[0, if round % 2 == 0 { 0x80 } else { 0 }]);
+                    bus.mmio_write(bar + TABLE, &entry(0xfee0_0000, round, round % 3 == 0));
+                    bus.mmio_read(bar + ISR, &mut [0]);
+                    bus.mmio_write(config + 0x10, &(bar as u32).to_le_bytes());
+                    if round % 16 == 0 {
+                        bus.mmio_write(config + 4, &[0, 0]);
+                        hotplug.lock().unwrap().write(8, &(1_u32 << slot).to_le_bytes());
+                    }
+                }
+                round
+            })
+        })
+        .collect();
+    let end = std::time::Instant::now() + std::time::Duration::from_millis(700);
+    let mut swaps = 0;
+    while std::time::Instant::now() < end {
+        if let Ok(event) = heard.recv_timeout(std::time::Duration::from_millis(20)) {
+            drop(event);
+            let mut hotplug = hotplug.lock().unwrap();
+            hotplug.attach(0x10, nic(0x10)).unwrap();
+            hotplug.request_eject(0x10, end).unwrap();
+            swaps += 1;
+        }
+        bus.pause();
+        drop(bus.save());
+        bus.resume();
+    }
+    over.store(true, Ordering::SeqCst);
+    let rounds: u32 = vcpus.into_iter().map(|vcpu| vcpu.join().unwrap()).sum();
+    assert!(swaps > 0 && rounds > 100, "{swaps} {rounds}");
+    for slot in slots {
+        drop(bus.remove(slot));
+    }
+    assert!(doorbells.places().is_empty());
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Access { page: u64, offset: u64, value: u64, length: usize, write: bool },
