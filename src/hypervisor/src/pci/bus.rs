@@ -460,8 +460,11 @@ mod tests {
     const LOW: Range<u64> = 0xc000_0000..0xfec0_0000;
     const HIGH: Range<u64> = 1 << 39..1 << 40;
 
+    /// Slot, BAR, and where to.
+    type Move = (u8, u8, Option<u64>);
+
     #[derive(Clone, Default)]
-    struct Heard(Arc<Mutex<Vec<(u8, u8, Option<u64>)>>>);
+    struct Heard(Arc<Mutex<Vec<Move>>>);
 
     struct Probe {
         slot: u8,
