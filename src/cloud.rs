@@ -13,6 +13,7 @@ use std::{
 
 use axum::{extract::Request, response::Response};
 use db::{Clock, Db};
+use hypervisor::KvmVerdict;
 use rest::{Arrival, Gateway, GatewayOptions};
 use tasks::{Engine, EngineBuilder, Faults};
 
@@ -152,10 +153,22 @@ pub fn choose_driver(config: &Config) -> Result<Chosen, Failure> {
             version: 1_000_000,
         });
     }
-    if config.driver == Driver::Kvm {
-        return Err("the kvm driver is not built yet: use --driver tcg or auto".into());
-    }
     let probe = hypervisor::probe();
+    let built_in = |reason| Ok(Chosen { driver: vmspec::Driver::Kvm, reason, version: version_number(OWN_VERSION) });
+    match (config.driver, &probe.kvm) {
+        (Driver::Kvm, KvmVerdict::Usable { .. }) => return built_in("asked for".to_owned()),
+        // Who asks for it gets it, slow as it may be, if it is there at all.
+        (Driver::Kvm, KvmVerdict::Unusable { reason }) => {
+            return match std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+                Ok(_) => built_in(format!("asked for, though {reason}")),
+                Err(error) => Err(format!("the kvm driver cannot run here: /dev/kvm: {error}").into()),
+            };
+        }
+        _ => {}
+    }
+    if config.driver != Driver::Tcg && probe.chosen == Some(vmspec::Driver::Kvm) {
+        return built_in(probe.reason);
+    }
     let Some(qemu) = &probe.qemu else {
         return Err(
             "no hypervisor can run here: qemu-system-x86_64 was not found (Debian package qemu-system-x86)".into()
@@ -164,6 +177,9 @@ pub fn choose_driver(config: &Config) -> Result<Chosen, Failure> {
     let reason = if config.driver == Driver::Tcg { "asked for".to_owned() } else { probe.reason.clone() };
     Ok(Chosen { driver: vmspec::Driver::Tcg, reason, version: version_number(qemu) })
 }
+
+/// The built-in hypervisor has the program's version.
+const OWN_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn version_number(text: &str) -> i64 {
     let mut parts = text

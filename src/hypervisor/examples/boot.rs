@@ -99,7 +99,8 @@ fn main() {
     let started = now();
     let options = options();
     let memory_mib = options.memory_mib;
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    let level = if options.debug { tracing::Level::DEBUG } else { tracing::Level::WARN };
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_max_level(level).init();
     let id = Uuid::new_v4();
     let disks: Vec<Disk> = (0..)
         .zip(&options.disks)

@@ -66,19 +66,19 @@ pub fn probe() -> Probe {
     Probe { kvm, qemu, chosen, reason }
 }
 
-/// The built-in hypervisor is a later piece of work: until then a usable KVM is reported, and not chosen.
+/// The built-in hypervisor wherever KVM is usable; it needs no QEMU but for servers that boot by UEFI.
 fn choose(kvm: &KvmVerdict, qemu: Option<&str>) -> (Option<Driver>, String) {
     match (kvm, qemu) {
-        (KvmVerdict::Usable { .. }, Some(version)) => (
-            Some(Driver::Tcg),
-            format!(
-                "/dev/kvm is usable, but the built-in hypervisor is not built yet; guests are emulated by QEMU {version}"
-            ),
+        (KvmVerdict::Usable { mips }, _) => (
+            Some(Driver::Kvm),
+            format!("guests run on the built-in hypervisor: /dev/kvm executes {mips} million instructions a second"),
         ),
         (KvmVerdict::Unusable { reason }, Some(version)) => {
             (Some(Driver::Tcg), format!("guests are emulated by QEMU {version}, because {reason}"))
         }
-        (_, None) => (None, "there is no QEMU on this host (package qemu-system-x86)".to_owned()),
+        (KvmVerdict::Unusable { reason }, None) => {
+            (None, format!("{reason}, and there is no QEMU on this host (package qemu-system-x86)"))
+        }
     }
 }
 
@@ -379,10 +379,13 @@ mod tests {
     }
 
     #[test]
-    fn without_qemu_nothing_is_chosen_and_the_package_is_named() {
+    fn what_is_usable_is_chosen_and_what_is_missing_is_named() {
         let (chosen, reason) = choose(&KvmVerdict::Unusable { reason: "x".to_owned() }, None);
         assert_eq!(chosen, None);
         assert!(reason.contains("qemu-system-x86"));
+        let (chosen, reason) = choose(&KvmVerdict::Usable { mips: 900 }, None);
+        assert_eq!(chosen, Some(Driver::Kvm));
+        assert!(reason.contains("900"));
         let (chosen, reason) = choose(&KvmVerdict::Unusable { reason: "it only emulates".to_owned() }, Some("7.2.22"));
         assert_eq!(chosen, Some(Driver::Tcg));
         assert!(reason.contains("it only emulates") && reason.contains("7.2.22"));

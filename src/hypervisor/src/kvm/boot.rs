@@ -261,8 +261,8 @@ pub fn enter(vcpu: &VcpuFd, entry: Entry) -> io::Result<()> {
         special.efer = EFER_LONG;
         registers.rsi = BOOT_PARAMS;
     } else {
+        // The protocol leaves the stack to the guest; our firmware uses what it finds for two words.
         registers.rbx = START_INFO;
-        registers.rsp = 0;
     }
     vcpu.set_sregs(&special).map_err(errno)?;
     vcpu.set_regs(&registers).map_err(errno)

@@ -283,7 +283,13 @@ fn run(slot: &Slot, stopping: &AtomicBool, dispatch: &dyn Dispatch) {
             // The local APIC is the kernel's, so halting does not come here; an interrupt ends it in any case.
             Ok(VcpuExit::Hlt | VcpuExit::IrqWindowOpen | VcpuExit::Intr) => {}
             // A triple fault.
-            Ok(VcpuExit::Shutdown) => wishes.make(Wish::Reset),
+            Ok(VcpuExit::Shutdown) => {
+                if let (Ok(registers), Ok(special)) = (vcpu.get_regs(), vcpu.get_sregs()) {
+                    let (rip, cr0, cr2, cr3) = (registers.rip, special.cr0, special.cr2, special.cr3);
+                    tracing::debug!(vcpu = slot.index, "triple fault at {rip:#x}: cr0 {cr0:#x} cr2 {cr2:#x} cr3 {cr3:#x}");
+                }
+                wishes.make(Wish::Reset);
+            }
             Ok(VcpuExit::SystemEvent(kind, _)) => match kind {
                 kvm_bindings::KVM_SYSTEM_EVENT_SHUTDOWN => wishes.make(Wish::PowerOff),
                 kvm_bindings::KVM_SYSTEM_EVENT_RESET => wishes.make(Wish::Reset),
