@@ -3,9 +3,11 @@
 
 mod bochs;
 mod framebuffer;
+mod seat;
 
 pub use bochs::{Display, DisplayState, REGISTERS_BYTES};
 pub use framebuffer::Framebuffer;
+pub use seat::Seat;
 
 /// PCI ids and class (display controller, other) of the device.
 pub const PCI_VENDOR: u16 = 0x1234;

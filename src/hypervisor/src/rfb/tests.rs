@@ -363,6 +363,78 @@ async fn older_clients_are_greeted_in_their_own_way_and_strangers_not_at_all() {
     assert!(talk(b"").await.0 && talk(b"RFB 003.0").await.0, "leaving is no offence");
 }
 
+/// The pixels of a PNG of 8 bits without interlacing, as 0x00RRGGBB, and its width.
+fn png(file: &[u8]) -> (usize, Vec<u32>) {
+    let (mut at, mut packed, mut width, mut channels) = (8, Vec::new(), 0, 3);
+    while at + 8 <= file.len() {
+        let length = u32::from_be_bytes(file[at..at + 4].try_into().unwrap()) as usize;
+        let body = &file[at + 8..at + 8 + length];
+        match &file[at + 4..at + 8] {
+            b"IHDR" => {
+                width = u32::from_be_bytes(body[..4].try_into().unwrap()) as usize;
+                assert_eq!((body[8], body[12]), (8, 0));
+                channels = if body[9] == 6 { 4 } else { 3 };
+            }
+            b"IDAT" => packed.extend_from_slice(body),
+            _ => {}
+        }
+        at += 12 + length;
+    }
+    let mut plain = Vec::with_capacity(16 << 20);
+    Decompress::new(true).decompress_vec(&packed, &mut plain, FlushDecompress::Finish).unwrap();
+    let stride = width * channels;
+    let mut before = vec![0_u8; stride];
+    let mut pixels = Vec::new();
+    for line in plain.chunks_exact(stride + 1) {
+        let mut now = line[1..].to_vec();
+        for x in 0..stride {
+            let (left, corner) = if x < channels { (0, 0) } else { (now[x - channels], before[x - channels]) };
+            let above = before[x];
+            let guess = i32::from(left) + i32::from(above) - i32::from(corner);
+            let distance = |value: u8| (guess - i32::from(value)).abs();
+            let paeth = match (distance(left), distance(above), distance(corner)) {
+                (a, b, c) if a <= b && a <= c => left,
+                (_, b, c) if b <= c => above,
+                _ => corner,
+            };
+            let average = ((u16::from(left) + u16::from(above)) / 2) as u8;
+            let predicted = [0, left, above, average, paeth][usize::from(line[0])];
+            now[x] = now[x].wrapping_add(predicted);
+        }
+        pixels.extend(now.chunks_exact(channels).map(|pixel| u32::from_be_bytes([0, pixel[0], pixel[1], pixel[2]])));
+        before = now;
+    }
+    (width, pixels)
+}
+
+/// gtk-vnc's, of Debian's package gvncviewer.
+#[tokio::test]
+async fn a_stock_client_shows_the_screen() {
+    if std::process::Command::new("gvnccapture").arg("--version").output().is_err() {
+        eprintln!("not tested: no gvnccapture");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let screen = Canvas::new(333, 222);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // The client counts displays from 5900.
+    let display = i32::from(listener.local_addr().unwrap().port()) - 5900;
+    let capture = tokio::process::Command::new("gvnccapture")
+        .args(["-q", &format!("127.0.0.1:{display}"), "screen.png"])
+        .current_dir(&folder)
+        .status();
+    let shown = Arc::clone(&screen);
+    let server = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        client(stream, "a server", &*shown, &Recorder::default()).await
+    });
+    let status = timeout(Duration::from_secs(20), capture).await.unwrap().unwrap();
+    assert!(status.success());
+    let (width, pixels) = png(&std::fs::read(folder.path().join("screen.png")).unwrap());
+    assert!(width == 333 && pixels == screen.pixels());
+    server.abort();
+}
+
 #[test]
 fn every_key_of_a_us_keyboard_has_a_code_by_name_and_by_place() {
     let names: Vec<u16> = (0x20..0x7f).filter_map(keys::from_keysym).collect();
@@ -394,7 +466,7 @@ fn compact_length(bits: u8, low: bool, high: bool) -> usize {
 fn zrle_speaks_every_pixel_format() {
     let mode = Mode { width: 130, height: 70 };
     let pixels: Vec<u32> =
-        (0..130 * 70).map(|at| if at % 130 < 64 { 0x00ff_8000 } else { at * 977 & 0x00ff_ffff }).collect();
+        (0..130 * 70).map(|at| if at % 130 < 64 { 0x00ff_8000 } else { (at * 977) & 0x00ff_ffff }).collect();
     let rgb = [(255, 16), (255, 8), (255, 0)];
     for (bits, depth, channels, low, high) in [
         (32, 24, rgb, true, false),
@@ -474,7 +546,7 @@ proptest! {
     ) {
         let mode = Mode { width, height };
         let pixels: Vec<u32> = (0..u32::from(width) * u32::from(height))
-            .map(|at| (at.wrapping_mul(seed | 1) >> 7) % colours * 65_793 & 0x00ff_ffff)
+            .map(|at| ((at.wrapping_mul(seed | 1) >> 7) % colours * 65_793) & 0x00ff_ffff)
             .collect();
         let mut encoder = Encoder::new();
         let mut encodings = Encodings::default();

@@ -528,7 +528,7 @@ impl Disk {
                         break;
                     }
                     count => {
-                        buffers.take(count);
+                        buffers.advance(count);
                         offset += count as u64;
                     }
                 }
@@ -551,7 +551,7 @@ impl Disk {
                 match again(|| scatter::write_at(&self.file, buffers.slices(), offset, self.durable))? {
                     0 => return Err(Failure::Host(io::ErrorKind::WriteZero.into())),
                     count => {
-                        buffers.take(count);
+                        buffers.advance(count);
                         offset += count as u64;
                     }
                 }

@@ -314,12 +314,12 @@ impl ConsoleEngine {
                 let Some(mut chain) = ring.pop(&ram) else { break };
                 left -= 1;
                 // A request that is given back counts from where the stream stopped taking.
-                chain.readable.take(self.sent);
+                chain.readable.advance(self.sent);
                 while let (Some(stream), false, false) = (&self.stream, gone, chain.readable.is_empty()) {
                     match scatter::write(stream, chain.readable.slices()) {
                         Ok(count) => {
                             self.sent += count;
-                            chain.readable.take(count);
+                            chain.readable.advance(count);
                         }
                         Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -954,7 +954,7 @@ fn addresses(data: &mut Buffers<'_>) -> Option<Addresses> {
         return None;
     }
     if named > MAX_ADDRESSES {
-        data.take(named * 6);
+        data.advance(named * 6);
         return Some(Addresses { kept: Vec::new(), named });
     }
     let kept = (0..named).map_while(|_| data.array::<6>()).collect();

@@ -23,10 +23,13 @@ pub const MAX_DESCRIPTORS: usize = 1024;
 
 const AVAIL_F_NO_INTERRUPT: u16 = 1;
 
-/// Pieces of guest memory in the order of the chain. Pieces of a descriptor that crosses regions are separate.
+/// Pieces of guest memory in the order of the chain, consumed from the front. Pieces of a descriptor that crosses regions
+/// are separate.
 #[derive(Default)]
 pub struct Buffers<'m> {
     slices: Vec<VolatileSlice<'m>>,
+    /// Of `slices`, those before are consumed.
+    start: usize,
     length: usize,
 }
 
@@ -41,7 +44,7 @@ impl<'m> Buffers<'m> {
     }
 
     pub fn slices(&self) -> &[VolatileSlice<'m>] {
-        &self.slices
+        &self.slices[self.start..]
     }
 
     fn push(&mut self, slice: VolatileSlice<'m>) {
@@ -51,37 +54,62 @@ impl<'m> Buffers<'m> {
         }
     }
 
+    /// Consume up to `most` bytes that lie together.
+    fn next_piece(&mut self, most: usize) -> Option<VolatileSlice<'m>> {
+        let first = self.slices.get_mut(self.start).filter(|_| most > 0)?;
+        let piece = if first.len() <= most {
+            self.start += 1;
+            *first
+        } else {
+            let (front, back) = first.split_at(most).ok()?;
+            *first = back;
+            front
+        };
+        self.length -= piece.len();
+        Some(piece)
+    }
+
+    /// Consume `count` bytes, or what there is.
+    pub fn advance(&mut self, mut count: usize) {
+        while let Some(piece) = self.next_piece(count) {
+            count -= piece.len();
+        }
+    }
+
     /// The first `count` bytes, taken off; fewer if there are fewer.
     pub fn take(&mut self, count: usize) -> Self {
         let mut taken = Self::default();
-        let mut rest = Self::default();
-        for slice in self.slices.drain(..) {
-            let wanted = count - taken.length;
-            if slice.len() <= wanted {
-                taken.push(slice);
-            } else if wanted == 0 {
-                rest.push(slice);
-            } else if let Ok((front, back)) = slice.split_at(wanted) {
-                taken.push(front);
-                rest.push(back);
-            }
+        while let Some(piece) = self.next_piece(count - taken.length) {
+            taken.push(piece);
         }
-        *self = rest;
         taken
     }
 
     /// The last `count` bytes, taken off; None if there are fewer.
     pub fn take_last(&mut self, count: usize) -> Option<Self> {
-        let front = self.length.checked_sub(count)?;
-        let front = self.take(front);
-        Some(std::mem::replace(self, front))
+        if count > self.length {
+            return None;
+        }
+        let mut taken = Self::default();
+        while taken.length < count {
+            let last = self.slices.pop()?;
+            let wanted = count - taken.length;
+            let (rest, piece) = last.split_at(last.len().saturating_sub(wanted)).ok()?;
+            self.length -= piece.len();
+            if !rest.is_empty() {
+                self.slices.push(rest);
+            }
+            taken.length += piece.len();
+            taken.slices.insert(0, piece);
+        }
+        Some(taken)
     }
 
     /// Copy out into `bytes` and advance; how many bytes there were.
     pub fn read(&mut self, bytes: &mut [u8]) -> usize {
         let mut done = 0;
-        for slice in &self.take(bytes.len()).slices {
-            done += slice.copy_to(&mut bytes[done..]);
+        while let Some(piece) = self.next_piece(bytes.len() - done) {
+            done += piece.copy_to(&mut bytes[done..]);
         }
         done
     }
@@ -89,9 +117,9 @@ impl<'m> Buffers<'m> {
     /// Copy `bytes` in and advance; how many had room.
     pub fn write(&mut self, bytes: &[u8]) -> usize {
         let mut done = 0;
-        for slice in &self.take(bytes.len()).slices {
-            let end = done + slice.len();
-            slice.copy_from(&bytes[done..end]);
+        while let Some(piece) = self.next_piece(bytes.len() - done) {
+            let end = done + piece.len();
+            piece.copy_from(&bytes[done..end]);
             done = end;
         }
         done
@@ -106,7 +134,7 @@ impl<'m> Buffers<'m> {
     /// Fill everything with zeroes.
     pub fn zero(&self) {
         const ZEROES: [u8; 4096] = [0; 4096];
-        for slice in &self.slices {
+        for slice in self.slices() {
             let mut offset = 0;
             while let Ok(rest) = slice.offset(offset) {
                 if rest.is_empty() {

@@ -419,3 +419,62 @@ fn buffers_are_taken_from_either_end_and_copied_in_pieces() {
     assert_eq!(chain.writable.write(b"WORLD?!!"), 6);
     assert_eq!(rig.read(b, 6), b"WORLD?");
 }
+
+proptest::proptest! {
+    #[test]
+    fn whatever_is_taken_off_buffers_all_bytes_come_once_and_in_order(
+        lengths in proptest::collection::vec(0_u32..40, 1..20),
+        steps in proptest::collection::vec((0_u8..4, 0_usize..60), 0..20),
+    ) {
+        use proptest::prelude::*;
+
+        let rig = Rig::new(0);
+        let mut queue = rig.queue(0, 32);
+        let total = lengths.iter().sum::<u32>() as usize;
+        let content: Vec<u8> = (0..total).map(|at| at as u8).collect();
+        let mut at = rig.put(&content);
+        let pieces: Vec<_> = lengths.iter().map(|length| {
+            at += u64::from(*length);
+            (at - u64::from(*length), *length, READ)
+        }).collect();
+        queue.add(&rig, &pieces);
+        let interrupt: Arc<dyn Interrupt> = Arc::clone(&rig.interrupt) as _;
+        let mut ring = crate::virtio::ring::Ring::new(queue.active(), 0, &interrupt);
+        let ram = rig.ram.memory();
+        let mut buffers = ring.pop(&ram).unwrap().readable;
+        let mut left = &content[..];
+        for (kind, count) in steps {
+            let mut bytes = vec![0; count];
+            let front = count.min(left.len());
+            match kind {
+                0 => {
+                    prop_assert_eq!(buffers.read(&mut bytes), front);
+                    prop_assert_eq!(&bytes[..front], &left[..front]);
+                    left = &left[front..];
+                }
+                1 => {
+                    prop_assert_eq!(buffers.take(count).read(&mut bytes), front);
+                    prop_assert_eq!(&bytes[..front], &left[..front]);
+                    left = &left[front..];
+                }
+                2 => {
+                    buffers.advance(count);
+                    left = &left[front..];
+                }
+                _ => match buffers.take_last(count) {
+                    Some(mut last) => {
+                        prop_assert_eq!((last.len(), last.read(&mut bytes)), (count, count));
+                        prop_assert_eq!(&bytes[..], &left[left.len() - count..]);
+                        left = &left[..left.len() - count];
+                    }
+                    None => prop_assert!(count > left.len()),
+                },
+            }
+            prop_assert_eq!(buffers.len(), left.len());
+            prop_assert_eq!(buffers.slices().iter().map(|slice| slice.len()).sum::<usize>(), left.len());
+        }
+        let mut rest = vec![0; left.len()];
+        prop_assert_eq!(buffers.read(&mut rest), left.len());
+        prop_assert_eq!(&rest[..], left);
+    }
+}

@@ -9,6 +9,7 @@ use super::*;
 use crate::virtio::balloon::Balloon;
 use crate::virtio::console::{AGENT_PORT, Console};
 use crate::virtio::input::{ABS_MAX, ABS_X, EV_ABS, EV_KEY, EV_SYN, Input, InputEvent, InputKind};
+use crate::virtio::vsock::Vsock;
 
 fn queues(rig: &Rig, device: &dyn VirtioDevice) -> Vec<TestQueue> {
     (0..device.queue_sizes().len()).map(|index| rig.queue(index as u16, 64)).collect()
@@ -122,6 +123,59 @@ fn the_balloon_has_a_target_and_an_actual_size_and_statistics_on_demand() {
     second.restore(&saved).unwrap();
     assert_eq!(second.control().actual_mib(), 32);
     assert!(second.restore(&serde_json::json!([1])).is_err());
+}
+
+#[test]
+fn vsock_takes_only_numbers_of_guests_and_descriptors_of_vhost() {
+    let null = || std::fs::File::open("/dev/null").unwrap();
+    for cid in [0, 1, 2, u64::from(u32::MAX), u64::MAX, 77] {
+        assert!(Vsock::new(null(), cid).is_err());
+    }
+}
+
+#[test]
+fn vsock_is_served_by_the_kernel_and_gives_its_rings_back() {
+    let Ok(vhost) = std::fs::File::options().read(true).write(true).open("/dev/vhost-vsock") else {
+        eprintln!("not tested: no /dev/vhost-vsock");
+        return;
+    };
+    let mut device = Vsock::new(vhost, 4242).unwrap();
+    let mut cid = [0; 8];
+    device.read_config(0, &mut cid);
+    assert_eq!(u64::from_le_bytes(cid), 4242);
+    for _ in 0..3 {
+        let (rig, mut queues) = start(&mut device);
+        // A request to connect to a port of the host where nobody listens is answered with a reset.
+        let answer = rig.alloc(64);
+        queues[0].submit(&rig, &[(answer, 64, WRITE)]);
+        let mut packet = Vec::new();
+        packet.extend(4242_u64.to_le_bytes());
+        packet.extend(2_u64.to_le_bytes());
+        packet.extend(1234_u32.to_le_bytes());
+        packet.extend(9_999_u32.to_le_bytes());
+        packet.extend(0_u32.to_le_bytes());
+        packet.extend([1, 0, 1, 0, 0, 0, 0, 0]);
+        packet.extend([0, 0, 1, 0, 0, 0, 0, 0]);
+        let at = rig.put(&packet);
+        queues[1].submit(&rig, &[(at, 44, READ)]);
+        queues[1].wait_used(&rig);
+        assert_eq!(queues[0].wait_used(&rig).1, 44);
+        assert_eq!(rig.read(answer + 30, 2), [3, 0], "VIRTIO_VSOCK_OP_RST");
+        let states = device.pause();
+        assert_eq!((states[1].1.next_avail, states[1].1.next_used), (1, 1));
+        device.vector_changed(1);
+        device.resume();
+        let again = queues[1].submit(&rig, &[(at, 44, READ)]);
+        assert_eq!(queues[1].wait_used(&rig).0, again);
+        device.pause();
+        device.reset();
+    }
+    device.restore(&serde_json::Value::Null).unwrap();
+    let (rig, mut queues) = start(&mut device);
+    let at = rig.put(&[0xff; 4]);
+    queues[2].submit(&rig, &[(at, 4, WRITE)]);
+    queues[2].wait_used(&rig);
+    assert_eq!(rig.read(at, 4), [0; 4], "connections of before the restore are gone");
 }
 
 fn select(device: &mut Input, select: u8, subselect: u8) -> Vec<u8> {
