@@ -148,8 +148,8 @@ def bars_above_4_gib(fw, folder, disk):
     # A BAR that does not fit makes SeaBIOS move every 64-bit BAR up.
     extra = ["-object", "memory-backend-ram,id=shared,size=2G,prealloc=off", "-device", "ivshmem-plain,memdev=shared,addr=9"]
     with Machine(fw, folder, disk, extra=extra) as machine:
-        said = machine.wait_for("solo-fw: /boot/vmlinuz-", "pci 0000:00:02.0: reg 0x20: [mem ")
-        at = int(machine.log().split("pci 0000:00:02.0: reg 0x20: [mem 0x")[1].split("-")[0], 16)
+        said = machine.wait_for("solo-fw: /boot/vmlinuz-", "pci 0000:00:02.0: BAR 4 [mem ")
+        at = int(machine.log().split("pci 0000:00:02.0: BAR 4 [mem 0x")[1].split("-")[0], 16)
         if at < 1 << 32:
             raise Failure(f"the BAR is at {at:#x}: this case tests nothing")
         return f"{said}; BAR at {at:#x}"
