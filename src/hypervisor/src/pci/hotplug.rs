@@ -12,7 +12,7 @@
 //! its owner a deadline and nothing else.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,10 @@ use crate::bus::Registers;
 
 /// Length of the block of ports.
 pub const PORTS: u16 = 16;
+
+/// How often a guest is told again that something should go, until it has looked: an interrupt from before its kernel
+/// listened is lost.
+const REMINDER: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub enum HotplugEvent {
@@ -62,6 +66,7 @@ pub struct Hotplug {
     down: u32,
     /// Asked to go and not gone: until when the owner waits.
     leaving: [Option<Leaving>; 32],
+    told_at: Option<Instant>,
     notify: Notify,
     listener: Listener,
 }
@@ -93,7 +98,7 @@ impl Hotplug {
         listener: impl FnMut(HotplugEvent) + Send + 'static,
     ) -> Self {
         let (notify, listener) = (Box::new(notify), Box::new(listener));
-        Self { bus, up: 0, down: 0, leaving: [None; 32], notify, listener }
+        Self { bus, up: 0, down: 0, leaving: [None; 32], told_at: None, notify, listener }
     }
 
     /// Put a function into an empty slot of a running machine, and tell the guest.
@@ -119,17 +124,29 @@ impl Hotplug {
         }
         self.leaving[usize::from(slot)] = Some(Leaving { deadline: Some(deadline) });
         self.down |= 1 << slot;
+        self.told_at = Some(Instant::now());
         (self.notify)();
         Ok(())
     }
 
-    /// The next moment at which [`Hotplug::expire`] has something to say.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        self.leaving.iter().flatten().filter_map(|leaving| leaving.deadline).min()
+    /// When the guest is to be told again. While somebody waits, and it has not even looked.
+    fn reminder(&self) -> Option<Instant> {
+        let awaited = self.leaving.iter().flatten().any(|leaving| leaving.deadline.is_some());
+        self.told_at.filter(|_| awaited && self.down != 0).map(|told_at| told_at + REMINDER)
     }
 
-    /// Tell of every request whose deadline has passed, once.
+    /// The next moment at which [`Hotplug::expire`] has something to do.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let deadlines = self.leaving.iter().flatten().filter_map(|leaving| leaving.deadline);
+        deadlines.chain(self.reminder()).min()
+    }
+
+    /// Tell of every request whose deadline has passed, once, and remind the guest of what it has not looked at.
     pub fn expire(&mut self, now: Instant) {
+        if self.reminder().is_some_and(|at| at <= now) {
+            self.told_at = Some(now);
+            (self.notify)();
+        }
         for slot in 0..32_u8 {
             if let Some(leaving) = &mut self.leaving[usize::from(slot)]
                 && leaving.deadline.is_some_and(|deadline| deadline <= now)
@@ -264,8 +281,8 @@ mod tests {
         assert_eq!((bench.read(0), bench.read(0), bench.read(4)), (8, 0, 0));
         let deadline = Instant::now() + Duration::from_secs(60);
         bench.hotplug.request_eject(3, deadline).unwrap();
-        assert_eq!(bench.hotplug.next_deadline(), Some(deadline));
         assert_eq!((bench.read(4), bench.read(4)), (8, 0));
+        assert_eq!(bench.hotplug.next_deadline(), Some(deadline));
         assert!(bench.bus.function(3).is_some());
         bench.hotplug.write(8, &8_u32.to_le_bytes());
         assert!(bench.bus.function(3).is_none());
@@ -291,6 +308,28 @@ mod tests {
         assert!(bench.bus.function(2).is_some());
         bench.hotplug.write(8, &4_u32.to_le_bytes());
         assert_eq!(bench.heard(), ["Ejected { slot: 2, requested: true, .. }"]);
+    }
+
+    #[test]
+    fn a_guest_that_has_not_looked_is_reminded_until_it_does_or_the_owner_gives_up() {
+        let mut bench = bench();
+        let start = Instant::now();
+        bench.hotplug.request_eject(2, start + Duration::from_secs(60)).unwrap();
+        let told = |bench: &Bench| bench.notified.load(Ordering::SeqCst);
+        bench.hotplug.expire(start);
+        assert_eq!(told(&bench), 1);
+        for round in 1..4 {
+            let next = bench.hotplug.next_deadline().unwrap();
+            assert!(next < start + Duration::from_secs(10), "{round}");
+            bench.hotplug.expire(next);
+            bench.hotplug.expire(next);
+            assert_eq!(told(&bench), 1 + round);
+        }
+        assert_eq!(bench.read(4), 4);
+        assert_eq!(bench.hotplug.next_deadline(), Some(start + Duration::from_secs(60)));
+        bench.hotplug.request_eject(2, start).unwrap();
+        bench.hotplug.expire(start);
+        assert_eq!((bench.hotplug.next_deadline(), told(&bench)), (None, 5));
     }
 
     #[test]
