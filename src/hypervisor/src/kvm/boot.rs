@@ -9,11 +9,11 @@ use std::os::unix::fs::FileExt as _;
 
 use kvm_bindings::{Msrs, kvm_msr_entry, kvm_regs, kvm_segment};
 use kvm_ioctls::{VcpuFd, VmFd};
+use linux_loader::loader::KernelLoader as _;
 use linux_loader::loader::bootparam::{boot_e820_entry, boot_params};
 use linux_loader::loader::bzimage::BzImage;
 use linux_loader::loader::elf::start_info::{hvm_memmap_table_entry, hvm_modlist_entry, hvm_start_info};
 use linux_loader::loader::elf::{Elf, PvhBootCapability};
-use linux_loader::loader::KernelLoader as _;
 use vm_memory::{ByteValued, Bytes as _, GuestAddress, GuestMemoryBackend as _, GuestMemoryRegion as _};
 
 use super::layout::{self, MapEntry, MapKind};
@@ -24,8 +24,13 @@ use crate::memory::GuestRam;
 #[derive(Debug)]
 pub enum Start {
     /// Our firmware, and the BIOS for what it hands over, if there is one.
-    Firmware { elf: &'static [u8], bios: Option<File> },
-    Bios { bios: File },
+    Firmware {
+        elf: &'static [u8],
+        bios: Option<File>,
+    },
+    Bios {
+        bios: File,
+    },
     /// For measurements and tests.
     Linux(Linux),
 }
@@ -190,8 +195,12 @@ fn put_start_info(
     info.cmdline_paddr = COMMAND_LINE;
     let mut at = MEMORY_MAP;
     for entry in map {
-        let written =
-            hvm_memmap_table_entry { addr: entry.start, size: entry.bytes, type_: kind_number(entry.kind), reserved: 0 };
+        let written = hvm_memmap_table_entry {
+            addr: entry.start,
+            size: entry.bytes,
+            type_: kind_number(entry.kind),
+            reserved: 0,
+        };
         ram.write_obj(written, GuestAddress(at)).map_err(io::Error::other)?;
         at += size_of::<hvm_memmap_table_entry>() as u64;
     }

@@ -185,8 +185,7 @@ impl Cpuid {
                 // The first two levels belong to a core, those above to the package.
                 let sharing = if level < 3 { self.topology.threads } else { per_package };
                 let cores = self.topology.cores.next_power_of_two().min(64);
-                entry.eax =
-                    entry.eax & 0x3fff | (sharing.next_power_of_two().min(4096) - 1) << 14 | (cores - 1) << 26;
+                entry.eax = entry.eax & 0x3fff | (sharing.next_power_of_two().min(4096) - 1) << 14 | (cores - 1) << 26;
             }
             LEAF_EXTENDED_FEATURES if entry.index == 0 => {
                 // AMX: its state is larger than what is saved.
@@ -232,12 +231,7 @@ impl Cpuid {
     fn topology_leaves(&self, function: u32, apic_id: u32) -> [kvm_cpuid_entry2; 3] {
         let threads = width(self.topology.threads);
         let cores = threads + width(self.topology.cores);
-        [
-            (threads, self.topology.threads, 1_u32),
-            (cores, self.topology.threads_per_package(), 2),
-            (0, 0, 0),
-        ]
-        .map({
+        [(threads, self.topology.threads, 1_u32), (cores, self.topology.threads_per_package(), 2), (0, 0, 0)].map({
             let mut index = 0;
             move |(shift, count, kind)| {
                 let leaf = kvm_cpuid_entry2 {
@@ -340,7 +334,8 @@ mod tests {
 
     #[test]
     fn apic_ids_are_unique_and_their_fields_do_not_run_into_each_other() {
-        for shape in [shape(1, 1, 1), shape(2, 1, 1), shape(1, 3, 2), shape(3, 5, 2), shape(2, 16, 2), shape(64, 1, 1)] {
+        for shape in [shape(1, 1, 1), shape(2, 1, 1), shape(1, 3, 2), shape(3, 5, 2), shape(2, 16, 2), shape(64, 1, 1)]
+        {
             let mut ids = shape.apic_ids();
             assert_eq!(ids.len(), shape.vcpus() as usize);
             ids.dedup();

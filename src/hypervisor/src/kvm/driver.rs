@@ -31,6 +31,7 @@ use super::{KvmMachine, Parts};
 use crate::machine::{Command, Ended, Machine, Order, Outcome, refusal};
 use crate::platform::Wish;
 use crate::platform::serial::{Output, SerialPort};
+use crate::threads::ThreadKind;
 
 /// Our firmware, built by `build.rs`.
 pub const FIRMWARE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/firmware.elf"));
@@ -82,7 +83,8 @@ pub fn open(spec: &VmSpec) -> Result<Opened, String> {
     };
     let queues: u32 = spec.nics.iter().map(|nic| nic.queues).sum();
     let vhost = (0..queues).map(|_| device(VHOST_NET)).collect::<io::Result<Vec<_>>>().unwrap_or_default();
-    let memory_use = File::open("/proc/self/statm").map_err(|error| format!("cannot open /proc/self/statm: {error}"))?;
+    let memory_use =
+        File::open("/proc/self/statm").map_err(|error| format!("cannot open /proc/self/statm: {error}"))?;
     Ok(Opened { kvm: kvm.into(), bios, vhost, memory_use })
 }
 
@@ -105,6 +107,10 @@ pub async fn run(
         Ok(made) => made,
         Err(error) => return Ended::new(ExitCause::StartFailed, error.to_string()),
     };
+    // Nothing is left to open.
+    if let Err(error) = crate::jail::confine_this_thread(ThreadKind::Control) {
+        return Ended::new(ExitCause::StartFailed, format!("this process cannot be confined: {error}"));
+    }
     guest.go();
     machine.change(VmState::Running, EventKind::Started);
     ready();
@@ -164,11 +170,7 @@ struct Running<'a> {
 
 impl Running<'_> {
     /// Serve orders and wishes until the guest or somebody else makes an end.
-    async fn watch(
-        &mut self,
-        wishes: &mut mpsc::UnboundedReceiver<Wish>,
-        orders: &mut mpsc::Receiver<Order>,
-    ) -> Ended {
+    async fn watch(&mut self, wishes: &mut mpsc::UnboundedReceiver<Wish>, orders: &mut mpsc::Receiver<Order>) -> Ended {
         let mut terminate = signal(SignalKind::terminate()).ok();
         loop {
             let reboot_until = self.reboot_until;
@@ -405,11 +407,7 @@ impl Console {
     }
 }
 
-async fn write_out(
-    output: Arc<Output>,
-    mut to_carrier: OwnedWriteHalf,
-    mut over: tokio::sync::watch::Receiver<bool>,
-) {
+async fn write_out(output: Arc<Output>, mut to_carrier: OwnedWriteHalf, mut over: tokio::sync::watch::Receiver<bool>) {
     loop {
         let last = tokio::select! {
             () = output.written() => false,

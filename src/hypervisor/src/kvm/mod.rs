@@ -17,6 +17,8 @@ pub mod layout;
 pub mod ram;
 pub mod state;
 mod suspend;
+#[cfg(test)]
+mod tests;
 pub mod vcpu;
 
 use std::fs::File;

@@ -56,9 +56,8 @@ fn map(bytes: u64, file: Option<&File>) -> io::Result<GuestRam> {
             let _ = unsafe { libc::madvise(pointer.cast(), length, advice) };
         }
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        let builder = MmapRegionBuilder::new(length)
-            .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
-            .with_mmap_flags(flags);
+        let builder =
+            MmapRegionBuilder::new(length).with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE).with_mmap_flags(flags);
         // SAFETY: `pointer` is the start of a mapping of `length` bytes that is never unmapped.
         let region = unsafe { builder.with_raw_mmap_pointer(pointer) }.build().map_err(io::Error::other)?;
         let region = GuestRegionMmap::new(region, start).ok_or_else(|| io::Error::other("RAM wraps"))?;

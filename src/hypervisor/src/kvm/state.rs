@@ -49,7 +49,8 @@ pub fn readable_msrs(kvm: &Kvm, vcpu: &VcpuFd) -> io::Result<Vec<u32>> {
     let mut readable = Vec::with_capacity(indices.len());
     // KVM reads in order and stops at the first that it refuses.
     while !indices.is_empty() {
-        let entries: Vec<_> = indices.iter().map(|index| kvm_msr_entry { index: *index, ..Default::default() }).collect();
+        let entries: Vec<_> =
+            indices.iter().map(|index| kvm_msr_entry { index: *index, ..Default::default() }).collect();
         let mut msrs = Msrs::from_entries(&entries).map_err(|error| io::Error::other(format!("{error:?}")))?;
         let read = vcpu.get_msrs(&mut msrs).map_err(errno)?.min(indices.len());
         readable.extend(indices.iter().take(read));
@@ -67,7 +68,10 @@ impl VcpuState {
         let run = vcpu.get_mp_state().map_err(step("run state"))?;
         let read = vcpu.get_msrs(&mut values).map_err(step("MSRs"))?;
         if read != entries.len() {
-            return Err(io::Error::other(format!("an MSR of a vCPU cannot be read any more: {read} of {}", msrs.len())));
+            return Err(io::Error::other(format!(
+                "an MSR of a vCPU cannot be read any more: {read} of {}",
+                msrs.len()
+            )));
         }
         Ok(Self {
             run,
