@@ -1,8 +1,9 @@
-//! The screen: a bochs-display (PCI 1234:1111) without its PCI side, which is a `pci::SimpleFunction` with the framebuffer
-//! behind BAR 0 and [`Display::registers`] behind BAR 2.
+//! The screen: a bochs-display (PCI 1234:1111), with the framebuffer behind BAR 0 and the mode behind BAR 2. What it shows
+//! is a `rfb::Screen`; who sits at it types and points through a [`Seat`].
 
 mod bochs;
 mod framebuffer;
+mod function;
 mod seat;
 
 pub use bochs::{Display, DisplayState, REGISTERS_BYTES};

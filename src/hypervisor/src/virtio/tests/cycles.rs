@@ -2,11 +2,13 @@
 
 use std::process::Command;
 
+use super::net::{cable, settings};
 use super::*;
 use crate::virtio::balloon::Balloon;
 use crate::virtio::blk::{Blk, BlkSettings};
 use crate::virtio::console::Console;
 use crate::virtio::input::{Input, InputKind};
+use crate::virtio::net::Net;
 use crate::virtio::rate_limiter::Limits;
 use crate::virtio::rng::Rng;
 
@@ -30,13 +32,18 @@ fn devices() -> Vec<Box<dyn VirtioDevice>> {
         queues: 4,
         limits: Limits::default(),
     });
-    vec![
+    let mut devices: Vec<Box<dyn VirtioDevice>> = vec![
         Box::new(blk.unwrap()),
         Box::new(Rng::new().unwrap()),
         Box::new(Balloon::new().unwrap()),
         Box::new(Console::new().unwrap()),
         Box::new(Input::new(InputKind::Keyboard).unwrap()),
-    ]
+    ];
+    // On a tap, where one can be had.
+    if let Some(cable) = cable(1) {
+        devices.push(Box::new(Net::new(settings(&cable)).unwrap()));
+    }
+    devices
 }
 
 #[test]

@@ -15,13 +15,13 @@ const F_MRG_RXBUF: u64 = 1 << 15;
 const F_MQ: u64 = 1 << 22;
 
 /// The far side of the tap: a socket on its interface, in a namespace where nobody else talks.
-struct Cable {
+pub struct Cable {
     taps: Vec<File>,
     socket: File,
 }
 
 #[allow(unsafe_code, reason = "raw sockets and the making of taps have no safe form here")]
-fn cable(queues: usize) -> Option<Cable> {
+pub fn cable(queues: usize) -> Option<Cable> {
     // SAFETY: only this test's thread moves to the new namespace; all pointers are to locals that live long enough.
     unsafe {
         if libc::unshare(libc::CLONE_NEWNET) != 0 {
@@ -99,7 +99,7 @@ impl Cable {
     }
 }
 
-fn settings(cable: &Cable) -> NetSettings {
+pub fn settings(cable: &Cable) -> NetSettings {
     NetSettings {
         name: "nic0".to_owned(),
         taps: cable.taps.iter().map(|tap| tap.try_clone().unwrap()).collect(),
