@@ -31,10 +31,13 @@ pub struct SimpleFunction {
     state: Option<State>,
 }
 
+type Save = Box<dyn FnMut() -> serde_json::Value + Send>;
+type Restore = Box<dyn FnMut(&serde_json::Value) -> Result<(), String> + Send>;
+
 /// How to save and restore what is behind the BARs.
 struct State {
-    save: Box<dyn FnMut() -> serde_json::Value + Send>,
-    restore: Box<dyn FnMut(&serde_json::Value) -> Result<(), String> + Send>,
+    save: Save,
+    restore: Restore,
 }
 
 #[derive(Serialize, Deserialize)]
