@@ -15,7 +15,7 @@ use crate::{
     file::{FileMap, Piece},
     grub::Grub,
     linux::{HEADER_BYTES, Header},
-    uki,
+    lists, uki,
     volume::{Content, Kind, Volumes},
 };
 
@@ -59,6 +59,9 @@ pub fn find_in(volumes: &Volumes, smbios: &[u8]) -> Result<Plan> {
     if let Some((volume, path)) = grub_config(volumes)? {
         return grub(volumes, volume, &path, smbios);
     }
+    if let Some((volume, path)) = list(volumes)? {
+        return from_list(volumes, volume, path);
+    }
     if let Some(plan) = boot_loader_entries(volumes)? {
         return Ok(plan);
     }
@@ -91,6 +94,10 @@ fn grub_config(volumes: &Volumes) -> Result<Option<(usize, String)>> {
     if found.len() == 1 {
         return Ok(found.pop());
     }
+    // A BIOS would start these before it looked at an EFI system partition.
+    if found.is_empty() && list(volumes)?.is_some() {
+        return Ok(None);
+    }
     // None or several: what the EFI system partition's says, which on a machine with one system names the right one.
     let mut starts: Vec<(usize, String)> = Vec::new();
     for (index, volume) in volumes.all.iter().enumerate() {
@@ -112,6 +119,70 @@ fn grub_config(volumes: &Volumes) -> Result<Option<(usize, String)>> {
         (0, 0) => Ok(None),
         _ => Err(because!("several GRUB configurations on this disk")),
     }
+}
+
+const LISTS: [&str; 7] = [
+    "/boot/grub/menu.lst",
+    "/grub/menu.lst",
+    "/boot/extlinux.conf",
+    "/boot/extlinux/extlinux.conf",
+    "/extlinux.conf",
+    "/extlinux/extlinux.conf",
+    "/boot/syslinux/extlinux.conf",
+];
+
+/// The one plain list, if the disk has no grub.cfg.
+fn list(volumes: &Volumes) -> Result<Option<(usize, &'static str)>> {
+    let mut found = Vec::new();
+    for (index, volume) in volumes.all.iter().enumerate() {
+        if volume.is_readable() && !volume.partition.is_esp() {
+            found.extend(LISTS.iter().filter(|path| volume.is_file(path)).map(|path| (index, *path)));
+        }
+    }
+    match found.len() {
+        0 | 1 => Ok(found.pop()),
+        _ => Err(because!("several boot menus on this disk")),
+    }
+}
+
+fn from_list(volumes: &Volumes, volume: usize, path: &str) -> Result<Plan> {
+    let home = volumes.get(volume)?;
+    let text = home.read(&volumes.disk, path, lists::TEXT_BYTES)?;
+    let text = String::from_utf8_lossy(&text);
+    let legacy = path.ends_with("menu.lst");
+    let entry = if legacy { lists::grub_legacy(&text)? } else { lists::extlinux(&text)? };
+    let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+    let by_number = |number: Option<u32>| {
+        let found = volumes.all.iter().position(|volume| volume.partition.number == number.unwrap_or(0));
+        found.ok_or_else(|| because!("menu.lst names a partition that is not there"))
+    };
+    let root = match &entry.root {
+        None => volume,
+        Some(lists::Root::Device(device)) => by_number(lists::legacy_partition(device)?)?,
+        Some(lists::Root::Uuid(uuid)) => {
+            let found = volumes
+                .all
+                .iter()
+                .position(|volume| volume.uuid().is_some_and(|known| known.eq_ignore_ascii_case(uuid)));
+            found.ok_or_else(|| because!("menu.lst names a file system that is not there"))?
+        }
+    };
+    let file = |path: &str| -> Result<Piece> {
+        let map = if !legacy {
+            let path = if path.starts_with('/') { path.to_string() } else { format!("{directory}/{path}") };
+            home.file(&path)
+        } else if let Some(rest) = path.strip_prefix('(') {
+            let (device, path) = rest.split_once(')').ok_or(Error::NotFound)?;
+            volumes.get(by_number(lists::legacy_partition(&format!("({device})"))?)?)?.file(path)
+        } else {
+            volumes.get(root)?.file(path)
+        };
+        map.map(whole).map_err(|error| because!("{}: {error}", path.chars().take(80).collect::<String>()))
+    };
+    let kernel = file(&entry.kernel)?;
+    let initrds = entry.initrds.iter().map(|path| file(path)).collect::<Result<Vec<_>>>()?;
+    let source = format!("({}){path}", volumes.name(volume));
+    plan(volumes, source, entry.kernel, kernel, initrds, entry.cmdline, Vec::new())
 }
 
 fn whole(map: FileMap) -> Piece {

@@ -58,6 +58,14 @@ pub fn grub_config(data: &[u8]) {
     let _ = boot::find_in(&volumes, &[]);
 }
 
+/// A menu.lst or extlinux.conf.
+pub fn boot_list(data: &[u8]) {
+    for path in ["/boot/grub/menu.lst", "/boot/extlinux.conf"] {
+        let volumes = crate::tree::sample(&[(path, data), ("/vmlinuz", &kernel()), ("/initrd", b"x")]);
+        let _ = boot::find_in(&volumes, &[]);
+    }
+}
+
 pub fn grub_environment(data: &[u8]) {
     if let Ok(block) = grub::EnvironmentBlock::parse(data) {
         let _ = block.content();

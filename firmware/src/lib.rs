@@ -21,6 +21,7 @@ pub mod file;
 pub mod fuzz;
 pub mod grub;
 pub mod linux;
+pub mod lists;
 pub mod memory;
 pub mod partitions;
 pub mod smbios;

@@ -1,6 +1,8 @@
 //! Partition tables and file systems, made by the tools that make them for real (e2fsprogs, dosfstools, mtools) or byte by
 //! byte where they must be wrong.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -2,6 +2,8 @@
 //! come out. `corpus/debian.cfg` is what grub-mkconfig wrote into our Debian guest, `tiny.cfg` the tiny guest's; the others
 //! are written after the style of their distribution.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
 use firmware::{
     boot::{self, Plan},
     fuzz::kernel,
@@ -188,8 +190,8 @@ fn ubuntu_boots_an_older_kernel_of_the_submenu_by_index_id_and_title() {
 #[test]
 fn an_efi_system_partition_decides_between_two_systems() {
     let kernel = kernel();
-    let old = format!("menuentry old {{ linux /vmlinuz old\n }}");
-    let new = format!("menuentry new {{ linux /vmlinuz new\n }}");
+    let old = "menuentry old { linux /vmlinuz old\n }";
+    let new = "menuentry new { linux /vmlinuz new\n }";
     let start = b"search.fs_uuid 22222222-0000-4000-8000-000000000002 root\nset prefix=($root)'/boot/grub'\nconfigfile $prefix/grub.cfg\n";
     let system = |uuid, files| Spec { uuid, label: "", esp: false, files };
     let one = [("/boot/grub/grub.cfg", old.as_bytes()), ("/vmlinuz", kernel.as_slice())];
@@ -595,4 +597,47 @@ fn a_unified_kernel_image_boots_from_its_sections() {
     let rootless = image(&[(b".cmdline", b"quiet"), (b".linux\0\0", &kernel), (b".initrd\0", b"x")]);
     let disk = volumes(&[Spec { uuid: "A1B2-C3D4", label: "", esp: true, files: &[("/EFI/Linux/a.efi", &rootless)] }]);
     assert!(refused(&disk).contains("names no root file system"));
+}
+
+#[test]
+fn cirros_boots_by_its_menu_lst_and_not_by_the_configuration_for_efi() {
+    let kernel = kernel();
+    let efi = "set default=0\nset timeout=1\nmenuentry 'CirrOS' {\n set root='hd0,gpt1'\n search --no-floppy --label --set=root --hint-bios=hd0,gpt1 cirros-rootfs\n linux /boot/vmlinuz-5.15 LABEL=cirros-rootfs ro\n initrd /boot/initrd.img-5.15\n}\n";
+    let list = "default 0\ntimeout 0\ntitle linux\nroot (hd0,0)\nkernel /vmlinuz root=LABEL=cirros-rootfs ro console=tty1 console=ttyS0\ninitrd /initrd.img\n";
+    let root: [(&str, &[u8]); 6] = [
+        ("/boot/grub/menu.lst", list.as_bytes()),
+        ("/vmlinuz", &kernel),
+        ("/initrd.img", b"cirros"),
+        ("/boot/vmlinuz-5.15", &kernel),
+        ("/boot/initrd.img-5.15", b"cirros by efi"),
+        ("/etc/x", b""),
+    ];
+    let esp = [("/EFI/ubuntu/grub.cfg", efi.as_bytes())];
+    let specs = |root| {
+        volumes(&[
+            Spec { uuid: "1", label: "cirros-rootfs", esp: false, files: root },
+            Spec { uuid: "A1B2-C3D4", label: "", esp: true, files: &esp },
+        ])
+    };
+    let (_, initrds, cmdline) = booted(&specs(&root));
+    assert_eq!(initrds, ["cirros"]);
+    assert_eq!(cmdline, "root=LABEL=cirros-rootfs ro console=tty1 console=ttyS0");
+    // Without the list, as on newer ones, the other serves.
+    let (_, initrds, cmdline) = booted(&specs(&root[1..]));
+    assert_eq!(initrds, ["cirros by efi"]);
+    assert_eq!(cmdline, "BOOT_IMAGE=/boot/vmlinuz-5.15 LABEL=cirros-rootfs ro");
+}
+
+#[test]
+fn alpine_for_bios_boots_by_its_extlinux_conf() {
+    let kernel = kernel();
+    let list = "DEFAULT menu.c32\nLABEL virt\n  MENU DEFAULT\n  LINUX vmlinuz-virt\n  INITRD initramfs-virt\n  APPEND root=LABEL=/ console=ttyS0\n";
+    let disk = sample(&[
+        ("/boot/extlinux.conf", list.as_bytes()),
+        ("/boot/vmlinuz-virt", &kernel),
+        ("/boot/initramfs-virt", b"alpine"),
+    ]);
+    let (_, initrds, cmdline) = booted(&disk);
+    assert_eq!(initrds, ["alpine"]);
+    assert_eq!(cmdline, "BOOT_IMAGE=vmlinuz-virt root=LABEL=/ console=ttyS0");
 }

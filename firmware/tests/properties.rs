@@ -1,5 +1,7 @@
 //! Random and nearly right input for every parser: no panic, no endless work. The same functions as the fuzz targets'.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
 use std::{
     fs,
     process::{Command, Stdio},
@@ -172,6 +174,7 @@ proptest! {
         fuzz::ext4(&data);
         fuzz::fat(&data);
         fuzz::grub_config(&data);
+        fuzz::boot_list(&data);
         fuzz::grub_environment(&data);
         fuzz::boot_entry(&data);
         fuzz::unified_kernel(&data);

@@ -271,7 +271,8 @@ impl<'a> Grub<'a> {
     }
 
     fn run_entry(&mut self, entry: &Entry, rest: &str, chosen: &str) -> Result<Flow> {
-        let chosen = format!("{chosen}{}", entry.id);
+        // As the user would write it in `default`.
+        let chosen = format!("{chosen}{}", entry.id.replace('>', ">>"));
         self.set("chosen", &chosen)?;
         self.export("chosen")?;
         let outer = core::mem::replace(&mut self.arguments, entry.arguments.clone());
