@@ -85,6 +85,10 @@ test-clients: (guests "tiny")
 bench *ARGS:
     cargo bench --locked --package solostack --bench bench -- {{ ARGS }}
 
+# Boots of the built-in machine in an L1 machine that counts instructions, beside QEMU's, against their bars
+bench-boot:
+    tests/bench/boot.sh
+
 # Build the test guests (tiny, debian) if their inputs changed; `just guests debian` takes minutes
 guests *WHICH="tiny":
     @tests/guests/guests.py build {{ WHICH }}
