@@ -56,6 +56,14 @@ const MOST_COMMAND_LINE: usize = 0x1_0000;
 const LINUX_64: u64 = 0x100_0000;
 const ENTRY_64: u64 = 0x200;
 
+// Nothing of it overlaps.
+const _: () = {
+    assert!(MEMORY_MAP + 8 * size_of::<hvm_memmap_table_entry>() as u64 <= BOOT_PARAMS);
+    assert!(BOOT_PARAMS + size_of::<boot_params>() as u64 <= STACK);
+    assert!(PAGE_TABLES + 0x6000 <= COMMAND_LINE);
+    assert!(COMMAND_LINE + MOST_COMMAND_LINE as u64 <= layout::EBDA);
+};
+
 const PVH_MAGIC: u32 = 0x336e_c578;
 const PVH_RAM: u32 = 1;
 const PVH_RESERVED: u32 = 2;
@@ -348,14 +356,6 @@ mod tests {
         }
         let mut linux = Linux { kernel: file(b""), initrd: None, command_line: "x".repeat(MOST_COMMAND_LINE) };
         assert!(load_linux(&ram, &mut linux, &map(), Tables { rsdp: 0xe_0000 }).is_err());
-    }
-
-    #[test]
-    fn nothing_put_below_one_mib_overlaps() {
-        assert!(MEMORY_MAP + 8 * size_of::<hvm_memmap_table_entry>() as u64 <= BOOT_PARAMS);
-        assert!(BOOT_PARAMS + size_of::<boot_params>() as u64 <= STACK);
-        assert!(PAGE_TABLES + 0x6000 <= COMMAND_LINE);
-        assert!(COMMAND_LINE + MOST_COMMAND_LINE as u64 <= layout::EBDA);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Machines with payloads of a few bytes, on whatever KVM this host has (one that interprets is enough). Without any they
 //! say so and test nothing: the boots in an L1 (`tests/guests`) do.
 
+#![expect(clippy::disallowed_methods, reason = "guests have no event for what is waited for here; every wait has a deadline")]
+
 use std::fs::File;
 use std::io::Write as _;
 use std::sync::Arc;

@@ -70,7 +70,7 @@ impl Cmos {
 
     fn encoded(&self, value: u32) -> u8 {
         let value = u8::try_from(value % 100).unwrap_or(0);
-        if self.status_b() & BINARY != 0 { value } else { value / 10 << 4 | value % 10 }
+        if self.status_b() & BINARY != 0 { value } else { ((value / 10) << 4) | (value % 10) }
     }
 
     fn decoded(&self, value: u8) -> i64 {

@@ -169,11 +169,11 @@ impl I8042 {
             Expecting::KeyboardBuffer => self.answer(byte),
             // Nobody is there to answer.
             Expecting::Mouse => {}
-            Expecting::Keyboard => self.to_keyboard(byte),
+            Expecting::Keyboard => self.keyboard_command(byte),
         }
     }
 
-    fn to_keyboard(&mut self, byte: u8) {
+    fn keyboard_command(&mut self, byte: u8) {
         if self.interrupt.is_none() {
             return;
         }
@@ -201,7 +201,7 @@ impl I8042 {
                 self.answer(0xab);
                 self.answer(if self.state.config & CONFIG_TRANSLATE != 0 { 0x41 } else { 0x83 });
             }
-            0xf4 | 0xf5 | 0xf6 => {
+            0xf4..=0xf6 => {
                 self.state.scanning = byte != 0xf5;
                 self.answer(ACKNOWLEDGED);
             }
