@@ -9,7 +9,7 @@ use crate::virtio::blk::{Blk, BlkSettings};
 use crate::virtio::console::Console;
 use crate::virtio::input::{Input, InputKind};
 use crate::virtio::net::Net;
-use crate::virtio::rate_limiter::Limits;
+use crate::virtio::rate_limiter::{Limit, Limits};
 use crate::virtio::rng::Rng;
 
 const INSIDE: &str = "SOLOSTACK_TEST_CYCLES";
@@ -46,18 +46,25 @@ fn devices() -> Vec<Box<dyn VirtioDevice>> {
     devices
 }
 
+/// Run one test of this module in a process of its own, and what it printed.
+fn apart(name: &str, mark: &str) -> String {
+    let name = format!("{}::{name}", module_path!().split_once("::").unwrap().1);
+    let inner = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &name, "--nocapture", "--test-threads=1"])
+        .env(mark, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&inner.stdout).into_owned() + &String::from_utf8_lossy(&inner.stderr);
+    assert!(inner.status.success(), "{}: {said}", inner.status);
+    said
+}
+
 #[test]
 fn a_thousand_resets_leave_no_descriptor_and_no_thread() {
     // Other tests open and close descriptors of this process meanwhile, so the counting is done in one of its own.
     if std::env::var_os(INSIDE).is_none() {
-        let name = "virtio::tests::cycles::a_thousand_resets_leave_no_descriptor_and_no_thread";
-        let inner = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", name, "--nocapture", "--test-threads=1"])
-            .env(INSIDE, "1")
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&inner.stdout).into_owned() + &String::from_utf8_lossy(&inner.stderr);
-        assert!(inner.status.success() && said.contains("counted"), "{said}");
+        let said = apart("a_thousand_resets_leave_no_descriptor_and_no_thread", INSIDE);
+        assert!(said.contains("counted"), "{said}");
         return;
     }
     let empty = (open_descriptors(), threads());
@@ -82,4 +89,67 @@ fn a_thousand_resets_leave_no_descriptor_and_no_thread() {
     drop(devices);
     assert_eq!((open_descriptors(), threads()), empty);
     println!("counted");
+}
+
+#[test]
+fn device_threads_live_under_the_filter_of_their_kind() {
+    const INSIDE_JAIL: &str = "SOLOSTACK_TEST_FILTERS";
+    if std::env::var_os(INSIDE_JAIL).is_none() {
+        let said = apart("device_threads_live_under_the_filter_of_their_kind", INSIDE_JAIL);
+        assert!(said.contains("lived"), "{said}");
+        return;
+    }
+    // A system call that is not allowed ends this process.
+    crate::jail::seccomp::prepare(crate::jail::Violation::Kill).unwrap();
+    assert!(crate::threads::at_start(|kind| crate::jail::seccomp::apply(kind).unwrap()));
+    let mut devices = devices();
+    for device in &mut devices {
+        for seed in 0..64 {
+            torment(&mut **device, seed);
+        }
+    }
+    // Every request that a disk knows, of a size for which memory is mapped, slowed down by a limit.
+    let limits = Limits { bytes: None, operations: Some(Limit { per_second: 1000, burst: 1 }) };
+    let file = tempfile::tempfile().unwrap();
+    let settings = |file: &std::fs::File| BlkSettings {
+        name: "disk1".to_owned(),
+        file: file.try_clone().unwrap(),
+        read_only: false,
+        serial: "serial".to_owned(),
+        size_bytes: 16 << 20,
+        queues: 1,
+        limits: Limits::default(),
+    };
+    let mut disk = Blk::new(settings(&file)).unwrap();
+    disk.control().set_limits(limits);
+    let rig = Rig::new(disk.features());
+    let mut queue = rig.queue(0, 256);
+    rig.activate(&mut disk, &[&queue]);
+    let status = rig.put(&[0xee]);
+    for round in 0..200_u32 {
+        for kind in [0, 1, 4, 8, 11, 13, 99] {
+            if round > 10 && kind != 4 {
+                continue;
+            }
+            let mut header = [0; 16];
+            header[..4].copy_from_slice(&u32::to_le_bytes(kind));
+            rig.write(DATA + (1 << 20), &header);
+            let mut range = [0; 16];
+            range[8..12].copy_from_slice(&2048_u32.to_le_bytes());
+            rig.write(DATA + (1 << 20) + 16, &range);
+            let data = match kind {
+                0 | 8 => (HIGH, 2 << 20, WRITE),
+                1 => (HIGH, 2 << 20, READ),
+                11 | 13 => (DATA + (1 << 20) + 16, 16, READ),
+                _ => (HIGH, 0, READ),
+            };
+            queue.submit(&rig, &[(DATA + (1 << 20), 16, READ), data, (status, 1, WRITE)]);
+            queue.wait_used(&rig);
+            let expected = if kind == 99 { 2 } else { 0 };
+            assert_eq!(rig.read(status, 1), [expected], "{kind}");
+        }
+    }
+    drop(disk);
+    drop(devices);
+    println!("lived");
 }
