@@ -248,6 +248,8 @@ def what_is_not_understood_is_handed_over(fw, folder, disk):
         ("menuentry x { linux /missing\n}\n", "not found"),
         ("while true; do true; done\n", "over the limit: commands in grub.cfg"),
         ("function f { f; }; f\n", "over the limit: nesting in grub.cfg"),
+        ('function f { for i in a; do while true; do eval "if true; then f; fi"; done; done; }; f\n', "over the limit: nesting in grub.cfg"),
+        ("submenu x { configfile /boot/grub/grub.cfg\n}\n", "over the limit: nesting in grub.cfg"),
         ("x=aaaaaaaaaaaaaaaa; while true; do x=$x$x; done\n", "over the limit"),
         ("if true; then " * 20000, "over the limit: nesting in grub.cfg"),
     ]:

@@ -456,8 +456,13 @@ fn what_is_not_understood_is_handed_over_with_its_reason() {
     assert!(refused(&script(&long)).contains("command line"));
 }
 
+/// On no more stack than the firmware has, less what it uses itself.
 #[test]
 fn hostile_configurations_end() {
+    std::thread::Builder::new().stack_size(480 << 10).spawn(hostile_configurations).unwrap().join().unwrap();
+}
+
+fn hostile_configurations() {
     let deep_blocks = "if true; then ".repeat(100_000);
     let deep_menus = "submenu x { ".repeat(5000) + &"}".repeat(5000);
     let deep_parentheses = format!("if [ {} ]; then true; fi", "( ".repeat(200_000));
@@ -477,6 +482,10 @@ fn hostile_configurations_end() {
         "menuentry x { configfile $prefix/grub.cfg\n}",
         "eval \"eval \\\"eval true\\\"\"; x='eval $x'; eval $x",
         "while true; do source $prefix/grub.cfg; done",
+        "function f { if true; then eval \"f\"; fi; }; f",
+        "function f { for i in a; do while true; do eval \"if true; then f; fi\"; done; done; }; f",
+        "submenu x { source $prefix/grub.cfg\n}",
+        "submenu x { configfile $prefix/grub.cfg\n}",
         "for i in $a; do true; done; i=0; while true; do i=1$i; set v$i=$i; done",
         "while true; do search --file /a/b/c/d --set=x; done",
         "set default=18446744073709551616>-1>>\nsubmenu x { }",
