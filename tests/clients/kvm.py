@@ -1,0 +1,377 @@
+#!/usr/bin/env python3
+"""Servers on the built-in hypervisor, as a user runs them: the program runs in a machine with a true KVM (tests/guests/l1),
+the stock client talks to it from outside.
+
+    kvm.py PROGRAM [--keep] [--vcpus 1,2] [--only STEP,...] [--driver kvm|fake]
+
+PROGRAM is the built `solostack`. Needs python-openstackclient in the interpreter that runs this (tests/setup/tools makes
+one), QEMU for the machine, and the guest `tiny`; neither root nor KVM. Every step prints what it does and when; the first
+thing that is not as it should be ends the run with status 1, the end of the logs and the guests' consoles.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import pathlib
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.dont_write_bytecode = True
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(HERE.parent / "guests/l1"))
+
+import cloud as host  # noqa: E402
+import l1  # noqa: E402
+from cloud import Api, ClientError, Failure, OpenStack, expect, say, wait_for  # noqa: E402
+
+STATE = "/var/lib/solostack"
+SSH = "ssh -i /root/key -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o BatchMode=yes -o ConnectTimeout=30"
+# Everything runs at a fiftieth of a real machine's speed, and other things on the host too.
+BOOT = 300
+
+
+class InTheMachine:
+    """The program inside the L1: how it is started, killed and looked at."""
+
+    def __init__(self, machine, port, driver):
+        self.machine, self.port, self.driver = machine, port, driver
+        self.log = "/root/serve.log"
+
+    def start(self, seconds=180):
+        began = time.monotonic()
+        arguments = f"--state {STATE} --https-port {self.port} --http-port 0 --service-ports off --public-host 127.0.0.1 --driver {self.driver}"
+        self.machine.run(f"setsid /usr/local/bin/solostack serve {arguments} </dev/null >/root/serve.out 2>>{self.log} & echo $! >/root/serve.pid")
+        while not (line := self.machine.run("cat /root/serve.out")):
+            if self.machine.call("kill -0 $(cat /root/serve.pid)")[0]:
+                raise Failure(f"serve ended before it was ready:\n{self.log_end()}")
+            if time.monotonic() - began > seconds:
+                raise Failure(f"serve was not ready within {seconds} s:\n{self.log_end()}")
+            time.sleep(0.2)
+        expect("serve says where it is reached", line == f"ready https://127.0.0.1:{self.port}", line)
+        return time.monotonic() - began
+
+    def kill(self):
+        self.machine.run("kill -9 $(cat /root/serve.pid); while kill -0 $(cat /root/serve.pid) 2>/dev/null; do sleep 0.1; done; rm /root/serve.out")
+
+    def stop(self):
+        self.machine.run("kill $(cat /root/serve.pid); while kill -0 $(cat /root/serve.pid) 2>/dev/null; do sleep 0.1; done; rm /root/serve.out", 60)
+
+    def log_end(self, lines=25):
+        text = self.machine.call(f"cat {self.log}")[1].decode(errors="replace").splitlines()
+        loud = [line for line in text if " INFO " not in line and " DEBUG " not in line]
+        return "\n".join([*loud[-60:], f"... and the last {lines} lines:", *(line[:300] for line in text[-lines:])])
+
+    def environment(self, folder):
+        """The variables that `source admin-openrc` sets, with the authority's certificate where this host has it."""
+        (folder / "admin-openrc").write_bytes(self.machine.read(f"{STATE}/admin-openrc"))
+        (folder / "ca.crt").write_bytes(self.machine.read(f"{STATE}/ca.crt"))
+        script = f"set -eu; source {shlex.quote(str(folder / 'admin-openrc'))}; env -0"
+        text = subprocess.run(["env", "-i", "PATH=/usr/bin:/bin", "bash", "-c", script], check=True, stdout=subprocess.PIPE, text=True).stdout
+        values = dict(pair.split("=", 1) for pair in text.split("\0") if pair.startswith("OS_"))
+        return values | {"OS_CACERT": str(folder / "ca.crt")}
+
+    # What is on the machine.
+    def processes(self):
+        """Processes of servers: id and command line."""
+        lines = self.machine.run("ps -ww -eo pid=,args=").splitlines()
+        return {int(line.split(None, 1)[0]): line.split(None, 1)[1] for line in lines if "solostack vm" in line or "qemu-system" in line}
+
+    def taps(self):
+        script = 'for n in "" $(ip -j netns list | tr -d \'[]{}"\' | tr , "\\n" | sed -n "s/^name://p"); do ip ${n:+-n $n} -d -o link show type tun 2>/dev/null; done'
+        return [line for line in self.machine.run(script).splitlines() if line]
+
+    def groups(self):
+        return self.machine.run("find /sys/fs/cgroup -mindepth 1 -type d -path '*solostack*'").splitlines()
+
+
+class Story:
+    def __init__(self, machine, inside, folder):
+        self.machine, self.inside, self.folder = machine, inside, folder
+        self.image = host.guest_image("tiny")
+
+    def real(self):
+        """The driver `fake` runs no guests: only what the API answers can be looked at then."""
+        return self.inside.driver != "fake"
+
+    # -- bring it up -----------------------------------------------------------------------------------------------------
+    def bring_up(self):
+        began = time.monotonic()
+        self.machine.wait()
+        say(f"the L1 answers after {time.monotonic() - began:.1f} s")
+        took = self.inside.start()
+        say(f"ready after {took:.1f} s, first start")
+        self.environment = self.inside.environment(self.folder)
+        self.openstack = OpenStack(self.environment)
+        self.api = Api(self.environment)
+
+    def hypervisor_says_what_it_is(self):
+        (row,) = self.openstack.json("hypervisor list --long")
+        shown = self.openstack.json(f"hypervisor show {row['ID']}")
+        say(f"hypervisor: {row.get('Hypervisor Type')} {shown.get('hypervisor_version')}, {shown.get('cpu_info')}")
+        if self.real():
+            expect("the hypervisor's type is KVM", "KVM" in str(row.get("Hypervisor Type", shown.get("hypervisor_type"))).upper(), shown)
+        expect("it is up and enabled", (row["State"], shown["status"]) == ("up", "enabled"), (row, shown))
+
+    # -- image, key, rules -------------------------------------------------------------------------------------------------
+    def image_key_and_rules(self):
+        began = time.monotonic()
+        self.openstack(f"image create --disk-format qcow2 --container-format bare --file {self.image} guest")
+        image = self.openstack.json("image show guest")
+        expect("the image is active with the right hash", (image["status"], image["checksum"]) == ("active", hashlib.md5(self.image.read_bytes()).hexdigest()), image)
+        say(f"image uploaded in {time.monotonic() - began:.1f} s")
+        key = self.folder / "key"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "me@here", "-f", key], check=True)
+        self.openstack(f"keypair create --public-key {key}.pub me")
+        self.machine.write("/root/key", key.read_text())
+        groups = self.openstack.json(f"security group list --project {self.api.project_id}")
+        group = next(row["ID"] for row in groups if row["Name"] == "default")
+        self.openstack(f"security group rule create --proto tcp --dst-port 22 {group}")
+        self.openstack(f"security group rule create --proto icmp {group}")
+
+    # -- one server ----------------------------------------------------------------------------------------------------------
+    def show(self, name):
+        return self.openstack.json(f"server show {name}")
+
+    def status(self, name):
+        return self.openstack(f"server show -f value -c status {name}")
+
+    def console(self, name):
+        return self.openstack(f"console log show {name}")
+
+    def on_console(self, name, text, count=1):
+        def probe():
+            if self.console(name).count(text) >= count:
+                return True
+            shown = self.show(name)
+            if shown["status"] not in ("ACTIVE", "REBOOT", "HARD_REBOOT"):
+                raise Failure(f"{name} is {shown['status']}: {shown.get('fault')}")
+            return False
+
+        began = time.monotonic()
+        wait_for(f"{name} says `{text}` on its console ({count} times)", probe, BOOT, 1)
+        return time.monotonic() - began
+
+    def ssh(self, command, seconds=90):
+        return self.machine.run(f"timeout {seconds} {SSH} tiny@{self.address} {shlex.quote(command)}", seconds + 30)
+
+    def boot_id(self):
+        return self.ssh("cat /proc/sys/kernel/random/boot_id")
+
+    def booted_again(self, before):
+        def probe():
+            try:
+                return (now := self.boot_id()) != before and now
+            except (l1.Ended, OSError):
+                return None
+
+        began = time.monotonic()
+        now = wait_for("the guest came up again with a new boot id", probe, BOOT, 1)
+        return now, time.monotonic() - began
+
+    def create(self, name, vcpus):
+        self.openstack(f"flavor create --ram 256 --disk 1 --vcpus {vcpus} kvm.{vcpus}")
+        began = time.monotonic()
+        self.openstack(f"server create --image guest --flavor kvm.{vcpus} --network private --key-name me --wait {name}", seconds=BOOT)
+        server = self.show(name)
+        say(f"{name}: ACTIVE after {time.monotonic() - began:.1f} s")
+        expect("the server is ACTIVE", server["status"] == "ACTIVE", server)
+        self.server_id = server["id"]
+        if not self.real():
+            return
+        (process,) = self.inside.processes().values()
+        expect("it runs in a process of our own hypervisor", "solostack vm" in process and "qemu" not in process, process)
+        waited = self.on_console(name, "Linux version")
+        say(f"{name}: kernel speaks {waited:.1f} s later")
+        waited = self.on_console(name, f"solostack-guest ready: {name}")
+        say(f"{name}: ready on its console {waited:.1f} s later")
+        self.on_console(name, "login:")
+
+    def reach(self, name, vcpus):
+        self.address = self.openstack.json("floating ip create public")["floating_ip_address"]
+        self.openstack(f"server add floating ip {name} {self.address}")
+        if not self.real():
+            return
+        wait_for("ssh with the key works", lambda: self.machine.call(f"timeout 40 {SSH} tiny@{self.address} true", 60)[0] == 0, 120)
+        expect("the host name is the server's", self.ssh("hostname") == name)
+        expect("the guest sees its processors", self.ssh("nproc") == str(vcpus), self.ssh("nproc"))
+        expect("the guest's clock is right", abs(int(self.ssh("date +%s")) - int(self.machine.run("date +%s"))) < 60)
+        expect("it says that it runs on KVM", "KVM" in self.ssh("sudo dmesg | grep -i 'hypervisor detected'"))
+        meta = json.loads(self.ssh("curl -s http://169.254.169.254/openstack/latest/meta_data.json"))
+        expect("the metadata service knows it", (meta["uuid"], meta["name"]) == (self.server_id, name), meta)
+        self.machine.run(f"ping -c 2 -W 10 {self.address}")
+
+    def disk_and_net_carry_data(self, name):
+        """Checksums of what goes through disk and net, on both ends."""
+        made = self.ssh("dd if=/dev/urandom of=data bs=1M count=16 2>/dev/null && sync && echo 3 | sudo tee /proc/sys/vm/drop_caches >/dev/null && md5sum <data")
+        fetched = self.machine.run(f"{SSH} tiny@{self.address} cat data | md5sum", 180)
+        expect("what comes over the net is what is on the disk", made == fetched, (made, fetched))
+        expect("the kernel has no complaint", not (bad := self.ssh("sudo dmesg | grep -iE 'i/o error|oops|BUG:|soft lockup|rcu.*stall|blocked for' || true")), bad)
+
+    def power(self, name):
+        first = self.boot_id()
+        self.openstack(f"server reboot --wait {name}", seconds=BOOT)
+        second, waited = self.booted_again(first)
+        expect("a soft reboot lets the guest shut down", any(word in self.console(name) for word in ("reboot: Restarting system", "reboot: Power down")))
+        say(f"{name}: soft reboot, back after {waited:.1f} s")
+        self.openstack(f"server reboot --hard --wait {name}", seconds=BOOT)
+        third, waited = self.booted_again(second)
+        say(f"{name}: hard reboot, back after {waited:.1f} s")
+        self.ssh("sudo sh -c 'sleep 1; reboot' >/dev/null 2>&1 &")
+        fourth, waited = self.booted_again(third)
+        expect("the server is still ACTIVE after the guest rebooted itself", self.status(name) == "ACTIVE")
+        say(f"{name}: reboot from inside, back after {waited:.1f} s")
+        self.openstack(f"server stop {name}")
+        wait_for("the server is SHUTOFF", lambda: self.status(name) == "SHUTOFF", 180, 0.5)
+        expect("the guest shut down by itself", "reboot: Power down" in self.console(name), self.console(name)[-600:])
+        expect("no process is left when it is off", not self.inside.processes(), self.inside.processes())
+        self.openstack(f"server start {name}")
+        _, waited = self.booted_again(fourth)
+        say(f"{name}: stop and start, back after {waited:.1f} s")
+
+    def pause_and_resume(self, name):
+        before = self.boot_id()
+        self.openstack(f"server pause {name}")
+        wait_for("the server is PAUSED", lambda: self.status(name) == "PAUSED", 60, 0.5)
+        expect("a paused guest does not answer", self.machine.call(f"timeout 8 {SSH} tiny@{self.address} true")[0] != 0)
+        self.openstack(f"server unpause {name}")
+        wait_for("the server is ACTIVE", lambda: self.status(name) == "ACTIVE", 60, 0.5)
+        expect("it goes on where it was", self.boot_id() == before)
+        say(f"{name}: pause and unpause")
+
+    def supervisor_dies(self, name):
+        before, boot_id = self.inside.processes(), self.boot_id()
+        # An open session, which must not notice any of it.
+        self.machine.run(f"rm -f /root/lines /root/answers; mkfifo /root/lines; {SSH} tiny@{self.address} 'while read -r line; do echo \"got $line\"; done' "
+                         "</root/lines >/root/answers 2>&1 & exec 3>/root/lines; setsid sh -c 'exec sleep 3600' >/dev/null 2>&1 </dev/null & echo $! >/root/session.pid")  # fmt: skip
+        self.say_in_session("before")
+        self.inside.kill()
+        self.say_in_session("during")
+        expect("the guest runs on without a supervisor", self.boot_id() == boot_id)
+        took = self.inside.start()
+        say(f"{name}: supervisor killed, ready again after {took:.1f} s")
+        self.say_in_session("after")
+        self.machine.run("kill $(cat /root/session.pid)")
+        expect("the guest's process is the same", self.inside.processes() == before, (before, self.inside.processes()))
+        expect("the guest did not boot again", self.boot_id() == boot_id)
+        expect("the server is ACTIVE", self.status(name) == "ACTIVE")
+        expect("the console log goes on", "login:" in self.console(name))
+        self.openstack(f"server reboot --hard --wait {name}", seconds=BOOT)
+        self.booted_again(boot_id)
+        say(f"{name}: the adopted server obeys")
+
+    def say_in_session(self, word):
+        self.machine.run(f"echo {word} >/root/lines")
+        wait_for(f"the open ssh session answers `{word}`", lambda: f"got {word}" in self.machine.run("cat /root/answers"), 30, 0.5)
+
+    def delete(self, name, vcpus):
+        (port,) = self.openstack.json(f"port list --server {self.server_id}")
+        self.openstack(f"server delete --wait {name}", seconds=120)
+        self.openstack(f"floating ip delete {self.address}")
+        self.openstack(f"flavor delete kvm.{vcpus}")
+        try:
+            self.openstack(f"server show {name}")
+            raise Failure("the deleted server is still shown")
+        except ClientError:
+            pass
+
+        def left():
+            found = [f"process {p}: {line}" for p, line in self.inside.processes().items()]
+            found += [f"tap {line}" for line in self.inside.taps()]
+            found += [f"cgroup {g}" for g in self.inside.groups() if self.server_id in g]
+            found += [f"file {f}" for f in self.machine.run(f"find {STATE} /run /tmp -name '*{self.server_id}*'").splitlines()]
+            found += [f"rule with {port['MAC Address']}" for _ in range(1) if self.rules_name(port["MAC Address"])]
+            found += [f"allocation {a}" for a in self.api.get("placement", f"/allocations/{self.server_id}")["allocations"]]
+            return found
+
+        deadline = time.monotonic() + 40
+        while (found := left()) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        expect("nothing of the server is left", not found, found)
+        say(f"{name}: deleted, nothing left")
+
+    def rules_name(self, text):
+        script = f"for n in $(ls /run/netns 2>/dev/null); do ip netns exec $n nft list ruleset; done | grep -F {text}"
+        return self.machine.call(script)[0] == 0
+
+    def server_with(self, vcpus, only):
+        name = f"with-{vcpus}"
+        self.create(name, vcpus)
+        self.reach(name, vcpus)
+        if self.real():
+            steps = [self.disk_and_net_carry_data, self.pause_and_resume, self.power, self.supervisor_dies]
+            for step in steps:
+                if not only or step.__name__ in only:
+                    say(f"-- {name}: {step.__name__.replace('_', ' ')}")
+                    step(name)
+        self.delete(name, vcpus)
+
+    def down_leaves_nothing(self):
+        self.inside.stop()
+        self.machine.run(f"solostack down --state {STATE}", 180)
+        left = self.machine.run("ip -o link show | grep -v ': lo:\\|: eth0:' || true; ls /run/netns 2>/dev/null; nft list ruleset; pgrep -a dnsmasq || true")
+        expect("`down` leaves no link, namespace, rule or process", not left, left)
+        expect("no control group is left", not self.inside.groups(), self.inside.groups())
+
+    def tell(self, vcpus, only):
+        for step in (self.bring_up, self.hypervisor_says_what_it_is, self.image_key_and_rules):
+            say(f"-- {step.__name__.replace('_', ' ')}")
+            step()
+        for count in vcpus:
+            say(f"-- a server with {count} vCPU")
+            self.server_with(count, only)
+        say("-- down leaves nothing")
+        self.down_leaves_nothing()
+
+    def explain(self):
+        """What helps to understand a failure, on standard error."""
+        try:
+            print(f"\n--- end of serve.log\n{self.inside.log_end()}", file=sys.stderr)
+            script = f"for f in {STATE}/servers/*/*.log; do echo \"--- end of $f\"; tail -c 3000 $f; done; for f in {STATE}/servers/*/exit.json; do echo \"--- $f\"; cat $f; done; ps -ww -eo pid,stat,time,args | grep solostack; dmesg | tail -15"
+            print(self.machine.call(script)[1].decode(errors="replace"), file=sys.stderr)
+        except (l1.Ended, OSError) as error:
+            print(f"--- the L1 does not answer any more: {error}\n{self.machine.console_end()}", file=sys.stderr)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("program", type=pathlib.Path)
+    parser.add_argument("--keep", action="store_true", help="keep the folder of the run (logs, copies of files of the L1)")
+    parser.add_argument("--driver", default="kvm", choices=("kvm", "auto", "fake"))
+    parser.add_argument("--vcpus", default="1,2")
+    parser.add_argument("--only", default="", help="of a server's steps, these alone, for example power,supervisor_dies")
+    args = parser.parse_args()
+    for name in [n for n in os.environ if n.lower().endswith("_proxy")] + ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"]:
+        os.environ.pop(name, None)
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="solostack-kvm-"))
+    port = l1.free_port()
+    machine, status = None, 1
+    try:
+        machine = l1.Machine(args.program, folder, forward=[port])
+        story = Story(machine, InTheMachine(machine, port, args.driver), folder)
+        try:
+            story.tell([int(count) for count in args.vcpus.split(",")], [w for w in args.only.split(",") if w])
+            say("the story is told")
+            status = 0
+        except (Failure, l1.Ended, subprocess.SubprocessError, OSError) as failure:
+            say(f"FAILED: {failure}")
+            story.explain()
+    except (l1.Missing, Failure, subprocess.SubprocessError) as failure:
+        say(f"FAILED: {failure}")
+    finally:
+        if machine:
+            machine.stop()
+        if args.keep or status:
+            say(f"kept: {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,293 @@
+#!/usr/bin/env python3
+"""A throw-away machine with a true KVM (L1), on any machine: QEMU emulates a processor with AMD-V, Debian's cloud kernel in it
+brings kvm-amd. What runs in it is our own program, and in that the guests (L2).
+
+    l1.py build                       make the root disk if its inputs changed; prints where it is
+    l1.py run PROGRAM SCRIPT          boot, put PROGRAM at /usr/local/bin/solostack, run a shell script as root; its status is ours
+    l1.py shell PROGRAM               the same, and every line of standard input is a script of its own
+
+Everything in it comes from Debian packages, which are fetched once from the mirrors that apt is configured with. Needs QEMU
+and tools that build file systems (`just setup`), neither root nor KVM. The host reaches the machine by forwarded ports of
+127.0.0.1 alone: one for `run`, which is HTTP with a path that nobody can guess, and those the caller asks for.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import os
+import pathlib
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+
+sys.dont_write_bytecode = True
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+import packages  # noqa: E402
+import tiny  # noqa: E402
+from packages import output, run  # noqa: E402
+
+# The programs that the supervisor calls, those that look at what it made, and what a boot takes.
+PACKAGES = """
+busybox-static dash kmod nftables dnsmasq-base iproute2 procps openssh-client iputils-ping seabios libc6 libgcc-s1
+""".split()
+KERNEL = "cloud-amd64"
+INITRAMFS_MODULES = ["virtio_pci", "virtio_blk", "ext4", "crc32c_generic", "crc32c_intel"]
+# Nobody reads these there.
+LEFT_OUT = ["usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/perl5", "usr/share/bash-completion", "usr/share/lintian"]
+# What the kernel hands to the built program: the root file system, sparse. Servers' disks lie on it.
+ROOT_MIB = 6144
+ADDRESS = "10.0.2.15"
+CHANNEL_PORT = 9
+
+
+class Missing(Exception):
+    """What this needs and this host lacks, with a word on how to get it."""
+
+
+class Ended(Exception):
+    """The machine is gone, or a script in it failed."""
+
+
+# -- the root disk -------------------------------------------------------------------------------------------------------
+def cache():
+    base = os.environ.get("SOLOSTACK_CACHE")
+    if not base:
+        base = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "solostack"
+    return pathlib.Path(base) / "l1"
+
+
+def inputs_hash():
+    digest = hashlib.sha256(packages.host_codename().encode())
+    parent = HERE.parent
+    files = [HERE / "l1.py", parent / "packages.py", parent / "tiny.py", parent / "tiny/initramfs-init"]
+    files += sorted(p for p in (HERE / "rootfs").rglob("*") if p.is_file())
+    for path in files:
+        digest.update(f"\0{path.relative_to(parent)}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def build():
+    """The folder with root.img, vmlinuz and initrd.img; made first if something that it is made from changed."""
+    check_tools()
+    target = cache() / inputs_hash()
+    if (target / "complete").exists():
+        return target
+    cache().mkdir(parents=True, exist_ok=True)
+    with open(cache() / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (target / "complete").exists():
+            return target
+        began = time.monotonic()
+        print(f"l1: building {target}", file=sys.stderr)
+        # Whatever else lies here was made from older inputs, or not to the end.
+        for old in cache().iterdir():
+            if old.is_dir() and old.name != "programs":
+                shutil.rmtree(old)
+        target.mkdir()
+        assemble(target)
+        (target / "complete").touch()
+        print(f"l1: built in {time.monotonic() - began:.0f} s", file=sys.stderr)
+    return target
+
+
+def check_tools():
+    needed = {"qemu-system-x86_64": "qemu-system-x86", "mke2fs": "e2fsprogs", "dpkg-deb": "dpkg", "cpio": "cpio", "depmod": "kmod",
+              "objcopy": "binutils"}  # fmt: skip
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    lacking = [f"{name} (package {package})" for name, package in needed.items() if not shutil.which(name, path=path)]
+    if lacking:
+        raise Missing(f"not installed: {', '.join(lacking)}; run `just setup`")
+
+
+def assemble(out):
+    work = out / "work"
+    root, kernel_tree = work / "root", work / "kernel"
+    for folder in (root, kernel_tree):
+        folder.mkdir(parents=True)
+        packages.merged_usr(folder)
+    archive = packages.Archive(work / "archive", packages.host_codename(), ["amd64"])
+    for deb in archive.closure(PACKAGES):
+        packages.unpack(deb, root)
+    packages.unpack(archive.one(archive.newest_kernel(KERNEL)), kernel_tree)
+    (version,) = [p.name for p in (kernel_tree / "usr/lib/modules").iterdir()]
+    base, depends, by_name = tiny.kernel_files(kernel_tree, version)
+    tiny.initramfs(work / "initramfs", root, base, tiny.in_load_order(INITRAMFS_MODULES, depends, by_name), out / "initrd.img")
+    shutil.copyfile(kernel_tree / "boot" / f"vmlinuz-{version}", out / "vmlinuz")
+    shutil.move(base, root / "usr/lib/modules" / version)
+
+    for name in LEFT_OUT:
+        shutil.rmtree(root / name, ignore_errors=True)
+    for applet in output(root / "usr/bin/busybox", "--list-full").split():
+        name = pathlib.PurePath(applet).name
+        if not any((root / "usr" / d / name).is_symlink() or (root / "usr" / d / name).exists() for d in ("bin", "sbin")):
+            (root / "usr/bin" / name).symlink_to("/usr/bin/busybox")
+    (root / "usr/bin/sh").unlink(missing_ok=True)
+    (root / "usr/bin/sh").symlink_to("dash")
+    # The kernel asks for this one by its full name.
+    (root / "usr/sbin/init").unlink(missing_ok=True)
+    (root / "usr/sbin/init").symlink_to("/usr/bin/busybox")
+    for name in ("proc", "sys", "dev", "run", "tmp", "root", "var/lib", "var/tmp", "srv/cgi-bin", "usr/local/bin"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    shutil.copytree(HERE / "rootfs", root, dirs_exist_ok=True)
+    image = out / "root.img"
+    with open(image, "wb") as file:
+        file.truncate(ROOT_MIB << 20)
+    run("mke2fs", "-q", "-F", "-t", "ext4", "-E", "root_owner=0:0,lazy_itable_init=1,lazy_journal_init=1", "-d", root, image)
+    shutil.rmtree(work)
+
+
+def stripped(program):
+    """The program without what only a debugger reads, which is most of it; kept beside the disk for the next run."""
+    program = pathlib.Path(program).resolve()
+    if not program.is_file():
+        raise Missing(f"no program at {program}: build it first")
+    stat = program.stat()
+    name = hashlib.sha256(f"{program}\0{stat.st_size}\0{stat.st_mtime_ns}".encode()).hexdigest()[:16]
+    folder = cache() / "programs"
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / name
+    if not target.exists():
+        for old in folder.iterdir():
+            # Another run may still want a fresh one.
+            if time.time() - old.stat().st_mtime > 3600:
+                old.unlink()
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as partial:
+            pass
+        run("objcopy", "--strip-debug", program, partial.name)
+        with open(partial.name, "ab") as file:
+            file.truncate((os.path.getsize(partial.name) + 511) // 512 * 512)
+        os.rename(partial.name, target)
+    return target
+
+
+# -- the machine ---------------------------------------------------------------------------------------------------------
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Machine:
+    """A running L1. `folder` takes its console's log; `forward` are ports that mean the same inside and outside."""
+
+    def __init__(self, program, folder, *, forward=(), memory_mib=3072):
+        self.folder = pathlib.Path(folder)
+        self.console = self.folder / "l1-console.log"
+        self.channel, self.secret = free_port(), secrets.token_hex(16)
+        disk, program = build(), stripped(program)
+        forwards = [f"hostfwd=tcp:127.0.0.1:{self.channel}-{ADDRESS}:{CHANNEL_PORT}"]
+        forwards += [f"hostfwd=tcp:127.0.0.1:{port}-{ADDRESS}:{port}" for port in forward]
+        # One processor: a second one is an emulated one too, and everything in it would wait for locks of the first.
+        argv = ["qemu-system-x86_64", "-machine", "q35,hpet=off", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,+svm,+npt",
+                "-m", str(memory_mib), "-smp", "1", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+                "-serial", f"file:{self.console}", "-kernel", disk / "vmlinuz", "-initrd", disk / "initrd.img",
+                "-append", f"console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable root=/dev/vda rw l1.channel={self.secret} l1.program={program.stat().st_size}",
+                "-drive", f"if=none,id=root,file={disk}/root.img,format=raw,snapshot=on,cache=unsafe,discard=unmap", "-device", "virtio-blk-pci,drive=root",
+                "-drive", f"if=none,id=program,file={program},format=raw,readonly=on", "-device", "virtio-blk-pci,drive=program",
+                "-netdev", ",".join(["user,id=net,restrict=on", *forwards]), "-device", "virtio-net-pci,netdev=net", "-device", "virtio-rng-pci"]  # fmt: skip
+        # The overlay of the disk is written to where there is room, and is gone with the process.
+        environment = {**os.environ, "TMPDIR": str(self.folder)}
+        with open(self.folder / "l1-qemu.log", "wb") as log:
+            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+
+    def wait(self, seconds=240):
+        """Until it answers; returns what it says about itself."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return self.run("uname -r; test -c /dev/kvm", seconds=5)
+            except (OSError, ValueError):
+                if time.monotonic() > deadline:
+                    raise Ended(f"the L1 did not answer within {seconds} s:\n{self.console_end()}") from None
+            time.sleep(0.3)
+
+    def call(self, script, seconds=120):
+        """Run a shell script as root; returns its status, standard output and standard error."""
+        if self.process.poll() is not None:
+            said = (self.folder / "l1-qemu.log").read_text(errors="replace")
+            raise Ended(f"the L1 ended with status {self.process.returncode}: {said}\n{self.console_end()}")
+        request = urllib.request.Request(f"http://127.0.0.1:{self.channel}/cgi-bin/run", data=script.encode(), headers={"X-Secret": self.secret})
+        # Proxies of the environment are for other hosts.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=seconds) as reply:
+            data = reply.read()
+        status, out, errors = (int(word) for word in data.split(b"\n", 1)[0].split())
+        body = data.split(b"\n", 1)[1]
+        if len(body) != out + errors:
+            raise ValueError("half an answer")
+        return status, body[:out], body[out:]
+
+    def run(self, script, seconds=120):
+        """The same where nothing else than success will do; returns what was said, without the last newline."""
+        status, out, errors = self.call(script, seconds)
+        if status:
+            raise Ended(f"`{script.strip()}` in the L1 ended with status {status}: {errors.decode(errors='replace')[-2000:]}{out.decode(errors='replace')[-500:]}")
+        return out.decode(errors="replace").strip()
+
+    def read(self, path):
+        status, out, errors = self.call(f"cat '{path}'")
+        if status:
+            raise Ended(f"cannot read {path} in the L1: {errors.decode(errors='replace')}")
+        return out
+
+    def write(self, path, text, mode=0o600):
+        self.run(f"umask 077; cat > '{path}' <<'END-OF-FILE'\n{text.rstrip()}\nEND-OF-FILE\nchmod {mode:o} '{path}'")
+
+    def console_end(self, size=3000):
+        with contextlib.suppress(OSError):
+            return self.console.read_text(errors="replace")[-size:]
+        return ""
+
+    def stop(self):
+        """Nothing in it is to be kept."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("build")
+    for name in ("run", "shell"):
+        command = commands.add_parser(name)
+        command.add_argument("program", type=pathlib.Path)
+        if name == "run":
+            command.add_argument("script")
+    args = parser.parse_args()
+    if args.command == "build":
+        print(build())
+        return 0
+    with tempfile.TemporaryDirectory(prefix="solostack-l1-") as folder:
+        machine = Machine(args.program, folder)
+        try:
+            machine.wait()
+            status = 0
+            for script in [args.script] if args.command == "run" else sys.stdin:
+                status, out, errors = machine.call(script, 3600)
+                sys.stdout.buffer.write(out)
+                sys.stderr.buffer.write(errors)
+                sys.stdout.flush()
+                sys.stderr.flush()
+            return status
+        finally:
+            machine.stop()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (Missing, Ended) as error:
+        raise SystemExit(f"l1: {error}") from None
+    except subprocess.CalledProcessError as error:
+        raise SystemExit(f"l1: `{error.cmd[0]}` ended with status {error.returncode}") from None
