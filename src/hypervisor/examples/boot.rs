@@ -2,8 +2,12 @@
 //!
 //! ```text
 //! boot [--kernel FILE [--initrd FILE] [--append TEXT]] [--bios FILE] [--firmware yes|no] [--disk FILE]...
-//!      [--memory MIB] [--vcpus N] [--resets N] [--mark TEXT]... [--debug]
+//!      [--memory MIB] [--vcpus N] [--resets N] [--mark TEXT]... [--tap NAME] [--vhost]
+//!      [--suspend TEXT] [--plug TEXT=FILE] [--unplug TEXT] [--press TEXT] [--debug]
 //! ```
+//!
+//! When the guest has said the text for the first time: `--suspend` writes the machine to files and goes on from them in a
+//! new one, `--plug` and `--unplug` attach and detach disk 5, `--press` presses the power button.
 //!
 //! COM1 is standard output. Lines that start with `BOOT` on standard error are this program's: the clock (seconds
 //! since the host booted) when the process started, when the guest did, and when a text was first seen; and at each the
@@ -24,7 +28,9 @@ use hypervisor::platform::serial::Output;
 use kvm_ioctls::Kvm;
 use tokio::time::timeout;
 use uuid::Uuid;
-use vmspec::{Disk, DiskKind, Driver, Smbios, VmSpec};
+use vmspec::protocol::Device;
+use vmspec::spec::Mac;
+use vmspec::{Disk, DiskKind, Driver, Nic, Smbios, VmSpec};
 
 #[derive(Default)]
 struct Options {
@@ -38,7 +44,18 @@ struct Options {
     vcpus: u32,
     resets: u32,
     marks: Vec<String>,
+    tap: Option<String>,
+    vhost: bool,
+    acts: Vec<(String, Act)>,
     debug: bool,
+}
+
+/// What is done when the guest has said something.
+enum Act {
+    Suspend,
+    Plug(String),
+    Unplug,
+    Press,
 }
 
 fn options() -> Options {
@@ -58,6 +75,15 @@ fn options() -> Options {
             "--vcpus" => options.vcpus = value().parse().expect("a number"),
             "--resets" => options.resets = value().parse().expect("a number"),
             "--mark" => options.marks.push(value()),
+            "--tap" => options.tap = Some(value()),
+            "--vhost" => options.vhost = true,
+            "--suspend" => options.acts.push((value(), Act::Suspend)),
+            "--plug" => {
+                let (text, file) = value().split_once('=').map(|(a, b)| (a.to_owned(), b.to_owned())).expect("TEXT=FILE");
+                options.acts.push((text, Act::Plug(file)));
+            }
+            "--unplug" => options.acts.push((value(), Act::Unplug)),
+            "--press" => options.acts.push((value(), Act::Press)),
             "--debug" => options.debug = true,
             other => panic!("what is {other}?"),
         }
@@ -124,7 +150,7 @@ fn main() {
         memory_mib,
         cpu: Default::default(),
         disks,
-        nics: Vec::new(),
+        nics: options.tap.iter().map(|_| nic()).collect(),
         console_log_bytes: 4096,
         smbios: Smbios::openstack(id),
         firmware: vmspec::Firmware::Bios,
@@ -142,8 +168,8 @@ fn main() {
         kvm: Kvm::new().expect("/dev/kvm"),
         start,
         output: Arc::clone(&output),
-        disks: spec.disks.iter().cloned().zip(options.disks).collect(),
-        nics: Vec::new(),
+        disks: spec.disks.iter().cloned().zip(files(&options.disks)).collect(),
+        nics: nics(&options.tap, options.vhost),
         restore: None,
         debug_port: options.debug,
     };
@@ -152,6 +178,7 @@ fn main() {
     eprintln!("BOOT started at {started:.3}, guest at {:.3}", now());
     let mut resets = 0;
     let mut marks = options.marks;
+    let mut acts = options.acts;
     let mut seen = Vec::new();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     loop {
@@ -170,8 +197,50 @@ fn main() {
                 }
                 !found
             });
+            let due: Vec<_> = acts.extract_if(.., |(wanted, _)| text.contains(wanted.as_str())).collect();
+            for (wanted, act) in due {
+                match act {
+                    Act::Press => machine.press_power_button(),
+                    Act::Unplug => {
+                        machine.detach(Device::Disk { slot: 5 }).expect("a detach");
+                    }
+                    Act::Plug(path) => {
+                        let file = File::options().read(true).write(true).open(path).expect("the disk to plug");
+                        let disk = plugged(&file);
+                        machine.attach_disk((disk, file)).expect("an attach");
+                    }
+                    Act::Suspend => {
+                        let scratch = |name: &str| {
+                            let mut options = File::options();
+                            options.read(true).write(true).create(true).truncate(true);
+                            options.open(format!("/tmp/{name}.{}", std::process::id())).expect("a file")
+                        };
+                        let (mut state, memory) = (scratch("state"), scratch("memory"));
+                        machine.suspend(&mut state, &memory).expect("a suspend");
+                        drop(machine);
+                        let bytes = state.metadata().map_or(0, |metadata| metadata.len());
+                        mark(&format!("suspended ({bytes} bytes of state)"), memory_mib);
+                        let parts = Parts {
+                            kvm: Kvm::new().expect("/dev/kvm"),
+                            start: Start::Firmware { elf: FIRMWARE, bios: None },
+                            output: Arc::clone(&output),
+                            disks: spec.disks.iter().cloned().zip(files(&options.disks)).collect(),
+                            nics: nics(&options.tap, options.vhost),
+                            restore: Some((state, memory)),
+                            debug_port: options.debug,
+                        };
+                        (machine, wishes) = KvmMachine::new(&spec, parts).expect("a machine again");
+                        machine.go();
+                        mark("restored", memory_mib);
+                    }
+                }
+                eprintln!("BOOT acted on {wanted:?}");
+            }
             let keep = seen.len().saturating_sub(256);
             seen.drain(..keep);
+        }
+        for device in machine.removed() {
+            mark(&format!("removed {device:?}"), memory_mib);
         }
         match wishes.try_recv() {
             Ok(Wish::Reset) if resets < options.resets => {
@@ -193,5 +262,54 @@ fn main() {
             }
             Err(_) => {}
         }
+    }
+}
+
+fn files(disks: &[File]) -> Vec<File> {
+    disks.iter().map(|file| file.try_clone().expect("a descriptor")).collect()
+}
+
+fn nic() -> Nic {
+    Nic {
+        slot: 0,
+        port_id: Uuid::from_u128(1),
+        mac: Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]),
+        mtu: 1500,
+        descriptor: 99,
+        queues: 1,
+    }
+}
+
+fn nics(tap: &Option<String>, vhost: bool) -> Vec<(Nic, Vec<File>, Vec<File>)> {
+    let open = |path: &str| File::options().read(true).write(true).open(path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let made = tap.iter().map(|name| {
+        let device = open("/dev/net/tun");
+        attach_tap(&device, name);
+        let vhost = if vhost { vec![open("/dev/vhost-net")] } else { Vec::new() };
+        (nic(), vec![device], vhost)
+    });
+    made.collect()
+}
+
+/// TUNSETIFF with IFF_TAP, IFF_NO_PI and IFF_VNET_HDR.
+fn attach_tap(device: &File, name: &str) {
+    use std::os::fd::AsRawFd as _;
+    let mut request = [0_u8; 40];
+    request[..name.len()].copy_from_slice(name.as_bytes());
+    request[16..18].copy_from_slice(&0x5002_u16.to_le_bytes());
+    #[allow(unsafe_code, reason = "an interface request has no safe form here")]
+    // SAFETY: the request takes a pointer to a `struct ifreq` of 40 bytes, which `request` is.
+    let done = unsafe { libc::ioctl(device.as_raw_fd(), 0x4004_54ca, request.as_mut_ptr()) };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+}
+
+fn plugged(file: &File) -> Disk {
+    Disk {
+        slot: 5,
+        kind: DiskKind::Volume,
+        descriptor: 0,
+        read_only: false,
+        serial: "plugged".to_owned(),
+        size_bytes: file.metadata().expect("a size").len(),
     }
 }
