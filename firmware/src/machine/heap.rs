@@ -41,7 +41,7 @@ fn class(layout: &Layout) -> Option<(usize, usize)> {
 // is a power of two and starts at a multiple of the smaller of itself and a page.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let Some((class, bytes)) = class(&layout) else { return null_mut() };
+        let Some((class, bytes)) = class(&layout).filter(|_| layout.align() <= 4096) else { return null_mut() };
         // SAFETY: no other reference exists: allocation does not call back.
         let state = unsafe { &mut *self.0.get() };
         let free = state.free[class];
@@ -49,9 +49,6 @@ unsafe impl GlobalAlloc for Heap {
             // SAFETY: a freed block of this size, whose first word `dealloc` wrote.
             state.free[class] = unsafe { *(free as *const usize) };
             return free as *mut u8;
-        }
-        if layout.align() > 4096 {
-            return null_mut();
         }
         let start = state.next.next_multiple_of(bytes.min(4096));
         match start.checked_add(bytes) {
