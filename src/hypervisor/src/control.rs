@@ -161,7 +161,7 @@ async fn answer(machine: &Machine, call: Call, descriptors: Vec<OwnedFd>) -> Res
             Command::AttachNic(nic, files.collect())
         }
         Call::DetachNic { slot } => Command::DetachNic { slot },
-        Call::ResizeDisk { slot, size_bytes } if size_bytes > 0 && size_bytes % 512 == 0 => {
+        Call::ResizeDisk { slot, size_bytes } if size_bytes > 0 && size_bytes.is_multiple_of(512) => {
             Command::ResizeDisk { slot, size_bytes }
         }
         Call::ResizeDisk { .. } => {

@@ -34,8 +34,10 @@ fn passwd() -> i64 {
     c"/etc/passwd".as_ptr() as i64
 }
 
-/// Each answers without panicking whether it worked, should the kernel let it.
-const ATTEMPTS: &[(&str, fn() -> bool)] = &[
+/// A name for people, and the attempt: it answers without panicking whether it worked, should the kernel let it.
+type Attempt = (&'static str, fn() -> bool);
+
+const ATTEMPTS: &[Attempt] = &[
     ("open a file", || raw(libc::SYS_openat, [libc::AT_FDCWD.into(), passwd(), 0, 0]) >= 0),
     ("open a file the old way", || raw(libc::SYS_open, [passwd(), 0, 0, 0]) >= 0),
     ("remove a file", || raw(libc::SYS_unlink, [passwd(), 0, 0, 0]) >= 0),

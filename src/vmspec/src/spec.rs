@@ -205,7 +205,7 @@ impl Disk {
                 "serial {serial:?} of disk {slot} is longer than 20 or not [A-Za-z0-9_-]"
             )));
         }
-        if self.size_bytes == 0 || self.size_bytes % 512 != 0 {
+        if self.size_bytes == 0 || !self.size_bytes.is_multiple_of(512) {
             return Err(SpecError::Invalid(format!("size of disk {slot} is not a positive multiple of 512")));
         }
         Ok(())
