@@ -85,8 +85,8 @@ RUN
 "$l1" -i 1 -q -t "${LIMIT:-1500}" "$folder" | tee "$work/out"
 awk '
   $2 == "RES" { sum[$3] += $4; count[$3]++ }
-  # The first START of direct: the shell took the time just after it had forked.
-  $2 == "START" && $3 == "direct" && !first { first = $NF - $4; have = 1 }
+  # A firmware of 260 KB is what servers start with. The shell took the time just before, in steps of 0.01.
+  $2 == "START" && $3 == "disk" { first += $NF - $4; starts++ }
   / kB beyond the guest/ { for (i = 1; i < NF; i++) if ($(i + 1) == "kB") beyond = $i }
   function row(what, value, bar) {
     printf "%-34s %8.2f   bar %8.2f   %s\n", what, value, bar, value <= bar ? "ok" : "ABOVE"
@@ -98,7 +98,7 @@ awk '
     printf "%-34s %8.2f\n", "QEMU microvm, direct", unit * 5.28
     row("built in, direct", sum["direct"] / count["direct"], 1.05 * 3.49 * unit)
     row("built in, disk", sum["disk"] / count["disk"], 1.05 * 4.73 * unit)
-    if (have) row("exec to first instruction", first, 0.03 * unit + 0.01)
+    if (starts) row("exec to first instruction", first / starts, 0.03 * unit + 0.01)
     row("MiB beyond the guest", beyond / 1024, 5)
     exit bad
   }' "$work/out"
