@@ -179,6 +179,8 @@ fn main() {
     let mut resets = 0;
     let mut marks = options.marks;
     let mut acts = options.acts;
+    // With what is plugged in later.
+    let mut here: Vec<(Disk, File)> = spec.disks.iter().cloned().zip(files(&options.disks)).collect();
     let mut seen = Vec::new();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     loop {
@@ -207,6 +209,7 @@ fn main() {
                     Act::Plug(path) => {
                         let file = File::options().read(true).write(true).open(path).expect("the disk to plug");
                         let disk = plugged(&file);
+                        here.push((disk.clone(), file.try_clone().expect("a descriptor")));
                         machine.attach_disk((disk, file)).expect("an attach");
                     }
                     Act::Suspend => {
@@ -224,7 +227,7 @@ fn main() {
                             kvm: Kvm::new().expect("/dev/kvm"),
                             start: Start::Firmware { elf: FIRMWARE, bios: None },
                             output: Arc::clone(&output),
-                            disks: spec.disks.iter().cloned().zip(files(&options.disks)).collect(),
+                            disks: std::mem::take(&mut here),
                             nics: nics(&options.tap, options.vhost),
                             restore: Some((state, memory)),
                             debug_port: options.debug,
