@@ -79,7 +79,8 @@ fn options() -> Options {
             "--vhost" => options.vhost = true,
             "--suspend" => options.acts.push((value(), Act::Suspend)),
             "--plug" => {
-                let (text, file) = value().split_once('=').map(|(a, b)| (a.to_owned(), b.to_owned())).expect("TEXT=FILE");
+                let (text, file) =
+                    value().split_once('=').map(|(a, b)| (a.to_owned(), b.to_owned())).expect("TEXT=FILE");
                 options.acts.push((text, Act::Plug(file)));
             }
             "--unplug" => options.acts.push((value(), Act::Unplug)),
@@ -154,6 +155,7 @@ fn main() {
         console_log_bytes: 4096,
         smbios: Smbios::openstack(id),
         firmware: vmspec::Firmware::Bios,
+        display: options.display,
         run_as: None,
         restore: None,
     };
@@ -170,6 +172,7 @@ fn main() {
         output: Arc::clone(&output),
         disks: spec.disks.iter().cloned().zip(files(&options.disks)).collect(),
         nics: nics(&options.tap, options.vhost),
+        display: None,
         restore: None,
         debug_port: options.debug,
     };
@@ -229,6 +232,7 @@ fn main() {
                             output: Arc::clone(&output),
                             disks: std::mem::take(&mut here),
                             nics: nics(&options.tap, options.vhost),
+                            display: None,
                             restore: Some((state, memory)),
                             debug_port: options.debug,
                         };

@@ -154,6 +154,7 @@ fn make(
         output,
         disks,
         nics,
+        display: None,
         restore,
         debug_port: false,
     };

@@ -11,6 +11,7 @@ use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{GuestAddress, GuestMemoryBackend as _, GuestMemoryRegion as _, GuestRegionMmap};
 
 use super::layout;
+use crate::display::Framebuffer;
 use crate::memory::GuestRam;
 
 /// Slots of KVM's memory map. Those of RAM come first, one for each region.
@@ -148,6 +149,20 @@ pub fn give(vm: &VmFd, slot: u32, region: &GuestRegionMmap<()>, flags: SlotFlags
     };
     // SAFETY: the memory is mapped, and outlives the VM: RAM and device memory are mapped for the life of the process or
     // taken from the VM (`take`) before they are unmapped. Rust holds no references into it.
+    unsafe { vm.set_user_memory_region(described) }.map_err(errno)
+}
+
+/// Let the guest see the memory of a screen at `start`.
+pub fn give_framebuffer(vm: &VmFd, slot: u32, start: u64, framebuffer: &Framebuffer) -> io::Result<()> {
+    let described = kvm_userspace_memory_region {
+        slot,
+        flags: 0,
+        guest_phys_addr: start,
+        memory_size: framebuffer.len(),
+        userspace_addr: framebuffer.host_address(),
+    };
+    // SAFETY: the framebuffer is mapped as long as it lives, and whoever gives it takes the slot away before it lets go of
+    // it (`devices::ScreenMemory`). This process looks at it by volatile accesses only.
     unsafe { vm.set_user_memory_region(described) }.map_err(errno)
 }
 
