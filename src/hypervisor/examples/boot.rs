@@ -256,7 +256,7 @@ fn main() {
                 machine.go();
                 mark(&format!("reset {resets}"), memory_mib);
             }
-            Ok(Wish::Bios) => {
+            Ok(Wish::Bios) if machine.has_bios() => {
                 mark("BIOS wanted", memory_mib);
                 machine.reset(true).expect("a reset");
                 machine.go();
