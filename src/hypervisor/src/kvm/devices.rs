@@ -5,16 +5,14 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use kvm_ioctls::VmFd;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use vmspec::protocol::{Device, Devices, DiskStatistics, PluggedDisk, PluggedNic};
 use vmspec::{Disk, Nic};
 
-use super::{lock, ram, refused};
-use crate::display::Framebuffer;
+use super::{lock, refused};
 use crate::interrupts::Interrupts;
 use crate::memory::SharedRam;
-use crate::pci::{Hotplug, HotplugEvent, IoEvents, MemoryBar, PciBus, intx_gsi, slots};
+use crate::pci::{Hotplug, HotplugEvent, IoEvents, PciBus, intx_gsi, slots};
 use crate::virtio::blk::{Blk, BlkControl, BlkSettings};
 use crate::virtio::device::VirtioDevice;
 use crate::virtio::net::{Net, NetSettings};
@@ -78,50 +76,6 @@ struct DiskHere {
 struct NicHere {
     nic: Nic,
     leaving: bool,
-}
-
-/// Where a screen's memory is in the guest: a slot of KVM that follows BAR 0.
-pub(super) struct ScreenMemory {
-    vm: Arc<VmFd>,
-    framebuffer: Arc<Framebuffer>,
-    placed: bool,
-}
-
-impl ScreenMemory {
-    pub fn new(vm: Arc<VmFd>, framebuffer: Arc<Framebuffer>) -> Self {
-        Self { vm, framebuffer, placed: false }
-    }
-}
-
-impl MemoryBar for ScreenMemory {
-    fn moved(&mut self, address: Option<u64>) {
-        // A slot that exists cannot be moved over others at once: away first, then to where it goes.
-        if std::mem::take(&mut self.placed)
-            && let Err(error) = ram::take(&self.vm, ram::DEVICE_SLOTS)
-        {
-            tracing::error!(%error, "the memory of the screen stays where it is");
-            return;
-        }
-        let Some(address) = address else { return };
-        match ram::give_framebuffer(&self.vm, ram::DEVICE_SLOTS, address, &self.framebuffer) {
-            Ok(()) => self.placed = true,
-            Err(error) => tracing::error!(%error, address, "the memory of the screen cannot be there"),
-        }
-    }
-
-    fn read(&mut self, offset: u64, data: &mut [u8]) {
-        self.framebuffer.read(offset, data);
-    }
-
-    fn write(&mut self, offset: u64, data: &[u8]) {
-        self.framebuffer.write(offset, data);
-    }
-}
-
-impl Drop for ScreenMemory {
-    fn drop(&mut self) {
-        self.moved(None);
-    }
 }
 
 /// A disk and its file; a nic, the queues of its tap, and as many `/dev/vhost-net` or none.

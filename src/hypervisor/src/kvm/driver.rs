@@ -154,7 +154,6 @@ fn make(
         output,
         disks,
         nics,
-        display: None,
         restore,
         debug_port: false,
     };

@@ -22,7 +22,7 @@ mod tests;
 pub mod vcpu;
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
@@ -34,14 +34,13 @@ use vmspec::{DiskKind, VmSpec};
 
 use self::boot::{BiosRom, Entry, Start, Tables};
 use self::cpuid::{Cpuid, Features, Topology};
-use self::devices::{OpenDisk, OpenNic, Plugged, ScreenMemory, Wiring};
+use self::devices::{OpenDisk, OpenNic, Plugged, Wiring};
 use self::interrupts::KvmInterrupts;
 use self::ram::errno;
 use self::state::{ChipState, VcpuState};
 use self::vcpu::{Dispatch, Vcpus};
 use crate::acpi::{self, Pm1};
 use crate::bus::{Bus, Registers, SharedRegisters};
-use crate::display::{Display, Seat};
 use crate::memory::SharedRam;
 use crate::pci::{Hotplug, PciBus, SharedLines, SimpleFunction, Windows, hotplug, slots};
 use crate::platform::acpi::{Events, PmTimer};
@@ -53,7 +52,6 @@ use crate::platform::serial::{Output, SerialPort};
 use crate::platform::vmgenid::GenerationId;
 use crate::platform::{Wish, Wishes, smbios};
 use crate::virtio::balloon::Balloon;
-use crate::virtio::input::{Input as VirtioInput, InputKind};
 use crate::virtio::rng::Rng;
 
 /// What a machine is made with besides its spec.
@@ -64,8 +62,6 @@ pub struct Parts {
     pub output: Arc<Output>,
     pub disks: Vec<OpenDisk>,
     pub nics: Vec<OpenNic>,
-    /// A screen, a keyboard and a tablet. With a BIOS for the screen where there is one, for SeaBIOS.
-    pub display: Option<Option<File>>,
     /// State and memory of a suspended machine, to go on as that.
     pub restore: Option<(File, File)>,
     /// Have the BIOS write its log, to this process's.
@@ -126,7 +122,6 @@ pub struct KvmMachine {
     rom: Option<BiosRom>,
     tables: AreaTables,
     plugged: Plugged,
-    screen: Option<(Display, Arc<Seat>)>,
     power_on: Vec<VcpuState>,
     chips: ChipState,
     msrs: Vec<u32>,
@@ -173,7 +168,7 @@ const NEEDED: [(Cap, &str); 8] = [
 
 impl KvmMachine {
     pub fn new(spec: &VmSpec, parts: Parts) -> io::Result<(Self, UnboundedReceiver<Wish>)> {
-        let Parts { kvm, start, output, disks, nics, display, restore, debug_port } = parts;
+        let Parts { kvm, start, output, disks, nics, restore, debug_port } = parts;
         for (cap, what) in NEEDED {
             if !kvm.check_extension(cap) {
                 return Err(io::Error::new(io::ErrorKind::Unsupported, format!("/dev/kvm lacks {what}")));
@@ -225,19 +220,14 @@ impl KvmMachine {
         let smbios = smbios::Tables::new(&spec.smbios, spec.vcpus, spec.memory_mib);
         let window = layout::mmio64(cpuid.physical_bits(), ram_bytes).map(|(start, bytes)| start..start + bytes);
         let tables = acpi::build(&acpi::Machine {
-            i8042: display.is_some(),
+            i8042: false,
             ..acpi::Machine::solo_1(topology.apic_ids(), window.clone())
         });
         let placed = tables.place(layout::ACPI_TABLES);
         if placed.bytes.len() as u64 > layout::ACPI_TABLES_BYTES {
             return Err(refused("the ACPI tables do not fit below the BIOS"));
         }
-        let mut items = fw_cfg_items(spec, ram_bytes, &smbios, tables);
-        if let Some(Some(bios)) = &display {
-            let mut content = Vec::new();
-            bios.take(MOST_SCREEN_BIOS).read_to_end(&mut content)?;
-            items.file("vgaroms/vgabios-bochs-display.bin", content);
-        }
+        let items = fw_cfg_items(spec, ram_bytes, &smbios, tables);
         let pci = PciBus::new(Windows { low: layout::MMIO32..layout::MMIO32_END, high: window });
         let events = Arc::new(Mutex::new(Events::new(interrupts.edge(layout::GED_GSI)?)));
         let (notified, off) = (Arc::clone(&events), Arc::clone(&wishes));
@@ -249,12 +239,11 @@ impl KvmMachine {
             vcpus: spec.vcpus,
         };
         let mut plugged = Plugged::new(wiring, Arc::clone(&pci), notify);
-        let keyboard = display.as_ref().map(|_| interrupts.edge(layout::KEYBOARD_GSI)).transpose()?;
         let platform = Platform {
             serial: Arc::new(Mutex::new(SerialPort::new(interrupts.edge(layout::SERIAL_GSI)?, output)?)),
             cmos: Arc::new(Mutex::new(Cmos::new(ram_bytes, spec.vcpus))),
             fw_cfg: Arc::new(Mutex::new(FwCfg::new(items, ram.clone()))),
-            keyboard: Arc::new(Mutex::new(I8042::new(Arc::clone(&wishes), keyboard))),
+            keyboard: Arc::new(Mutex::new(I8042::new(Arc::clone(&wishes), None))),
             events,
             pm1: Arc::new(Mutex::new(Pm1::new(move || off.make(Wish::PowerOff)))),
             generation,
@@ -271,10 +260,6 @@ impl KvmMachine {
         pci.add(slots::RNG, rng).map_err(io::Error::other)?;
         let balloon = plugged.wiring().function(slots::BALLOON, Balloon::new()?)?;
         pci.add(slots::BALLOON, balloon).map_err(io::Error::other)?;
-        let screen = match display {
-            Some(_) => Some(plug_screen(&vm, &pci, plugged.wiring())?),
-            None => None,
-        };
         let exits = Arc::new(Exits { ports: Bus::new(), pci, wishes });
         platform.place(&exits, &plugged.hotplug, debug_port).map_err(io::Error::other)?;
 
@@ -294,7 +279,6 @@ impl KvmMachine {
             rom: None,
             tables: AreaTables { smbios: smbios.placed(layout::SMBIOS), acpi: placed },
             plugged,
-            screen,
             power_on,
             chips,
             msrs,
@@ -442,32 +426,11 @@ impl KvmMachine {
         lock(&self.platform.events).raise(acpi::EVENT_POWER_BUTTON);
     }
 
-    /// The screen, and what whoever sits at it types and points with.
-    pub fn screen(&self) -> Option<(Display, Arc<Seat>)> {
-        self.screen.clone()
-    }
-
     /// COM1, for whoever types.
     pub fn serial(&self) -> Arc<Mutex<SerialPort>> {
         Arc::clone(&self.platform.serial)
     }
 }
-
-/// A bochs-display, a keyboard and a tablet on the bus.
-fn plug_screen(vm: &Arc<VmFd>, pci: &PciBus, wiring: &Wiring) -> io::Result<(Display, Arc<Seat>)> {
-    let display = Display::new()?;
-    let memory = ScreenMemory::new(Arc::clone(vm), Arc::clone(display.framebuffer()));
-    let function = display.function(Box::new(memory)).map_err(io::Error::other)?;
-    pci.add(slots::DISPLAY, function).map_err(io::Error::other)?;
-    let (keyboard, tablet) = (VirtioInput::new(InputKind::Keyboard)?, VirtioInput::new(InputKind::Tablet)?);
-    let seat = Seat::new(keyboard.control(), tablet.control());
-    pci.add(slots::KEYBOARD, wiring.function(slots::KEYBOARD, keyboard)?).map_err(io::Error::other)?;
-    pci.add(slots::TABLET, wiring.function(slots::TABLET, tablet)?).map_err(io::Error::other)?;
-    Ok((display, Arc::new(seat)))
-}
-
-/// An option ROM is never longer.
-const MOST_SCREEN_BIOS: u64 = 256 << 10;
 
 impl Platform {
     fn place(&self, exits: &Exits, hotplug: &Arc<Mutex<Hotplug>>, debug_port: bool) -> Result<(), crate::bus::Overlap> {

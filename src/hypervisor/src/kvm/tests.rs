@@ -75,7 +75,6 @@ fn spec(vcpus: u32) -> VmSpec {
         console_log_bytes: 4096,
         smbios: Smbios::openstack(id),
         firmware: Firmware::Bios,
-        display: true,
         run_as: None,
         restore: None,
     }
@@ -94,16 +93,7 @@ fn machine(spec: &VmSpec, start: Start, restore: Option<(File, File)>) -> Option
     };
     let output = Arc::new(Output::default());
     let disks = spec.disks.iter().map(|disk| (disk.clone(), tempfile::tempfile().unwrap())).collect();
-    let parts = Parts {
-        kvm,
-        start,
-        output: Arc::clone(&output),
-        disks,
-        nics: Vec::new(),
-        display: None,
-        restore,
-        debug_port: false,
-    };
+    let parts = Parts { kvm, start, output: Arc::clone(&output), disks, nics: Vec::new(), restore, debug_port: false };
     let (guest, wishes) = KvmMachine::new(spec, parts).unwrap();
     Some(Bench { guest, wishes, output })
 }
@@ -246,7 +236,6 @@ fn a_machine_of_another_shape_refuses_a_saved_state() {
         output: Arc::new(Output::default()),
         disks: Vec::new(),
         nics: Vec::new(),
-        display: None,
         restore: Some(restore),
         debug_port: false,
     };
@@ -309,39 +298,4 @@ fn disks_come_and_are_asked_to_go() {
     assert_eq!(bench.guest.removed(), [device]);
     assert!(bench.guest.devices().disks.is_empty());
     assert!(!bench.guest.detach(device).unwrap());
-}
-
-#[test]
-fn a_screen_is_moved_with_its_bar_and_what_the_guest_draws_is_seen() {
-    let Ok(kvm) = Kvm::new() else { return };
-    let output = Arc::new(Output::default());
-    let parts = Parts {
-        kvm,
-        start: Start::Bios { bios: bios(&[HALT]) },
-        output,
-        disks: Vec::new(),
-        nics: Vec::new(),
-        display: Some(None),
-        restore: None,
-        debug_port: false,
-    };
-    let (mut guest, _wishes) = KvmMachine::new(&spec(1), parts).unwrap();
-    let (display, _seat) = guest.screen().unwrap();
-    let pci = Arc::clone(&guest.exits.pci);
-    let configuration = |offset: u64| super::layout::ECAM + u64::from(crate::pci::slots::DISPLAY) * 0x8000 + offset;
-    let mut ids = [0; 4];
-    assert!(pci.mmio_read(configuration(0), &mut ids));
-    assert_eq!(ids, [0x34, 0x12, 0x11, 0x11]);
-    for address in [0xd000_0000_u32, 0xe000_0000, 0xd000_0000] {
-        assert!(pci.mmio_write(configuration(0x10), &address.to_le_bytes()));
-        assert!(pci.mmio_write(configuration(4), &[2, 0]));
-        // A write of the guest that came while the BAR was on its way.
-        assert!(pci.mmio_write(address.into(), &[0x55]));
-        let mut seen = [0];
-        display.framebuffer().read(0, &mut seen);
-        assert_eq!(seen, [0x55]);
-    }
-    guest.go();
-    guest.reset(false).unwrap();
-    guest.go();
 }
