@@ -75,6 +75,7 @@ fn spec(vcpus: u32) -> VmSpec {
         console_log_bytes: 4096,
         smbios: Smbios::openstack(id),
         firmware: Firmware::Bios,
+        display: false,
         run_as: None,
         restore: None,
     }
