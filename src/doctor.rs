@@ -298,9 +298,10 @@ async fn in_new_namespace() -> Vec<Row> {
     .await;
     rows.push(feature("nat and conntrack", nat, "a kernel with CONFIG_NF_TABLES, CONFIG_NFT_CT and CONFIG_NFT_MASQ"));
     // Security groups need states on bridged packets: in nftables' own bridge family, or through br_netfilter.
-    let own =
-        nft("table bridge doctor { chain f { type filter hook forward priority 0; ct state established accept; } }")
-            .await;
+    let own = nft("table bridge doctor {
+            chain f { type filter hook forward priority 0; ct state established accept; }
+        }")
+    .await;
     let through = Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables").exists();
     rows.push(match (own, through) {
         (Ok(()), _) => Row::ok("bridge filtering", "nf_conntrack_bridge"),

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::io;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,8 +21,12 @@ use crate::{qemu, sys};
 
 /// For all of it, on a host that is not overloaded.
 pub const TIME_BOX: Duration = Duration::from_millis(150);
-/// For the payload.
+/// For the payload, once there is a VM.
 const PAYLOAD: Duration = Duration::from_millis(100);
+/// For making the VM, which takes a few milliseconds on a host with nothing else to do: a busy one must not lose KVM for it.
+const SETUP: Duration = Duration::from_secs(2);
+/// For QEMU to say its version; only waited for where guests need it.
+const VERSION: Duration = Duration::from_secs(1);
 /// A vCPU slower than this is slower than QEMU's translator, which it would replace. True KVM is above 1000, also when
 /// nested; one that interprets is below 1.
 const LEAST_MIPS: f64 = 50.0;
@@ -57,7 +61,7 @@ impl fmt::Display for KvmVerdict {
     }
 }
 
-/// Look at everything. Blocks for [`TIME_BOX`] at most.
+/// Look at everything. Blocks for [`TIME_BOX`] or less where the host has time, for [`SETUP`] and [`PAYLOAD`] at most.
 pub fn probe() -> Probe {
     let version = thread::spawn(qemu_version);
     let kvm = probe_kvm();
@@ -101,7 +105,7 @@ fn qemu_version() -> Option<String> {
         let text = stdout.and_then(|stdout| io::read_to_string(io::Read::take(stdout, 4096)).ok());
         let _ = sender.send(text);
     });
-    let text = receiver.recv_timeout(PAYLOAD).ok().flatten();
+    let text = receiver.recv_timeout(VERSION).ok().flatten();
     let _ = child.kill();
     let _ = child.wait();
     let version = text.as_deref().and_then(|text| text.split_once(" version ")).map(|(_, rest)| rest);
@@ -112,32 +116,33 @@ fn qemu_version() -> Option<String> {
 pub fn probe_kvm() -> KvmVerdict {
     let unusable = |reason: String| KvmVerdict::Unusable { reason };
     let (told, heard) = mpsc::channel();
+    let (made, is_made) = mpsc::channel();
     let progress = Arc::new(Progress::default());
-    let until = Instant::now() + PAYLOAD;
     let runner = thread::Builder::new().name("kvm-probe".to_owned()).spawn({
         let progress = Arc::clone(&progress);
         move || {
-            let _ = told.send(run_payload(&progress, until));
+            let ready = || {
+                let _ = made.send(());
+                Instant::now() + PAYLOAD
+            };
+            let _ = told.send(run_payload(&progress, ready));
         }
     });
     let runner = match runner {
         Ok(runner) => runner,
         Err(error) => return unusable(format!("cannot start a thread: {error}")),
     };
+    // A failure drops the sender, and is heard below at once.
+    if is_made.recv_timeout(SETUP) == Err(mpsc::RecvTimeoutError::Timeout) {
+        return unusable(format!("/dev/kvm did not set up a VM within {} ms", SETUP.as_millis()));
+    }
     match heard.recv_timeout(PAYLOAD) {
         Ok(Ok(mips)) => KvmVerdict::Usable { mips },
         Ok(Err(reason)) => unusable(reason),
         Err(_) => {
-            // A kick would be deadly before the thread has blocked the signal for itself. If it is not that far, it
-            // will find its time over by itself.
-            if progress.can_be_kicked.load(Ordering::SeqCst) {
-                sys::vcpu::kick(&runner);
-            }
-            let took = PAYLOAD.as_millis();
-            unusable(match progress.instructions.load(Ordering::SeqCst) {
-                0 => format!("/dev/kvm did not set up a VM within {took} ms"),
-                instructions => too_late(instructions),
-            })
+            // The thread has blocked the signal for itself by now, else it would be deadly.
+            sys::vcpu::kick(&runner);
+            unusable(too_late(progress.instructions.load(Ordering::SeqCst)))
         }
     }
 }
@@ -145,7 +150,6 @@ pub fn probe_kvm() -> KvmVerdict {
 /// How far the payload has come.
 #[derive(Debug, Default)]
 struct Progress {
-    can_be_kicked: AtomicBool,
     /// How many are being executed.
     instructions: AtomicU32,
 }
@@ -192,7 +196,8 @@ fn expected(rounds: u32) -> u64 {
 }
 
 /// Millions of instructions a second, or why not.
-fn run_payload(progress: &Progress, until: Instant) -> Result<u32, String> {
+/// `ready` is called when there is a vCPU that can be kicked, and answers until when it may run.
+fn run_payload(progress: &Progress, ready: impl FnOnce() -> Instant) -> Result<u32, String> {
     let mut memory = GuestMemory::new().map_err(|error| format!("cannot map guest memory: {error}"))?;
     memory.write(0x4000, &CODE);
     // One 2 MiB page mapped to itself: PML4 at 0x1000, PDPT at 0x2000, PD at 0x3000.
@@ -222,7 +227,7 @@ fn run_payload(progress: &Progress, until: Instant) -> Result<u32, String> {
     (registers.rip, registers.rsp, registers.rflags) = (0x4000, 0x8000, 2);
     vcpu.set_regs(&registers).map_err(step("/dev/kvm does not take registers"))?;
     sys::vcpu::prepare_kick(&vcpu).map_err(|error| format!("a vCPU cannot be interrupted: {error}"))?;
-    progress.can_be_kicked.store(true, Ordering::SeqCst);
+    let until = ready();
 
     let mut best = 0.0_f64;
     for rounds in ROUNDS {

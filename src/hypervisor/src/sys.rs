@@ -56,6 +56,13 @@ pub fn take_stdout() -> io::Result<File> {
     Ok(taken)
 }
 
+/// Two arenas of the heap for all threads. Left to itself glibc opens a file of `/sys` when a thread first contends for
+/// memory, to count processors; and each arena would keep what its threads have once needed.
+pub fn bound_heap() {
+    // SAFETY: mallopt only sets a number of the allocator; it takes no pointers.
+    let _ = unsafe { libc::mallopt(libc::M_ARENA_MAX, 2) };
+}
+
 /// A terminal that goes away is not this process's concern. (`std` has SIGPIPE ignored already.)
 pub fn ignore_hangup() {
     // SAFETY: SIG_IGN installs no handler, so nothing of ours can run in signal context.

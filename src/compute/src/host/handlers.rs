@@ -327,19 +327,50 @@ pub(crate) async fn hypervisor(
     mut params: Params,
 ) -> Result<Reply> {
     ctx.allow(policy::HYPERVISORS_SHOW, &target(&[]))?;
-    if ctx.since(2, 53) && !is_uuid(&id) {
-        return Err(Error::bad_request(format!("Invalid uuid {id}")));
-    }
-    let host = host(&app).await?;
-    // A number before 2.53, a UUID since.
-    let own = host.id(&ctx);
-    let own = own.as_str().map_or_else(|| own.to_string(), str::to_owned);
-    if own != id {
-        return Err(Error::new(Kind::NotFound, format!("Hypervisor with ID '{id}' could not be found.")));
-    }
+    let host = named(&app, &ctx, &id).await?;
     let view = host.detail(&app, &ctx);
     let with_servers = ctx.since(2, 53) && params.take_bool("with_servers")?.unwrap_or(false);
     Ok(Reply::ok(&json!({"hypervisor": if with_servers { host.with_servers(view) } else { view }})))
+}
+
+/// The host, if `id` is its: a number before 2.53, a UUID since.
+async fn named(app: &App, ctx: &Ctx, id: &str) -> Result<Host> {
+    if ctx.since(2, 53) && !is_uuid(id) {
+        return Err(Error::bad_request(format!("Invalid uuid {id}")));
+    }
+    let host = host(app).await?;
+    let own = host.id(ctx);
+    if own.as_str().map_or_else(|| own.to_string(), str::to_owned) != id {
+        return Err(Error::new(Kind::NotFound, format!("Hypervisor with ID '{id}' could not be found.")));
+    }
+    Ok(host)
+}
+
+/// What uptime(1) prints, which is what clients take apart.
+pub(crate) async fn uptime(State(app): State<App>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {
+    ctx.allow(policy::HYPERVISORS_UPTIME, &target(&[]))?;
+    let host = named(&app, &ctx, &id).await?;
+    let read = |path: &str| std::fs::read_to_string(path).map_err(Error::internal);
+    let (up, load) = (read("/proc/uptime")?, read("/proc/loadavg")?);
+    let mut view = host.brief(&app, &ctx);
+    view["uptime"] = json!(uptime_line(app.clock.now(), &up, &load));
+    Ok(Reply::ok(&json!({"hypervisor": view})))
+}
+
+/// ` 12:01:02 up 3 days,  1:02,  0 users,  load average: 0.20, 0.12, 0.14`, of the contents of `/proc/uptime` and
+/// `/proc/loadavg`.
+fn uptime_line(now: time::OffsetDateTime, up: &str, load: &str) -> String {
+    let seconds: u64 = up.split('.').next().and_then(|whole| whole.parse().ok()).unwrap_or_default();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    let days = match days {
+        0 => String::new(),
+        1 => "1 day, ".to_owned(),
+        many => format!("{many} days, "),
+    };
+    let since = if hours == 0 { format!("{minutes} min") } else { format!("{hours:2}:{minutes:02}") };
+    let load: Vec<&str> = load.split_whitespace().take(3).collect();
+    let (hour, minute, second) = now.to_hms();
+    format!(" {hour:02}:{minute:02}:{second:02} up {days}{since},  0 users,  load average: {}", load.join(", "))
 }
 
 pub(crate) async fn statistics(State(app): State<App>, ctx: Ctx) -> Result<Reply> {
@@ -349,4 +380,18 @@ pub(crate) async fn statistics(State(app): State<App>, ctx: Ctx) -> Result<Reply
     view["count"] = json!(1);
     view["disk_available_least"] = view["free_disk_gb"].clone();
     Ok(Reply::ok(&json!({"hypervisor_statistics": view})))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::uptime_line;
+
+    #[test]
+    fn uptime_reads_as_the_program_of_that_name_prints_it() {
+        let now = time::macros::datetime!(2026-01-02 03:04:05 UTC);
+        let line = |up: &str| uptime_line(now, up, "0.20 0.12 0.14 1/123 4567\n");
+        assert_eq!(line("263000.5 1.0\n"), " 03:04:05 up 3 days,  1:03,  0 users,  load average: 0.20, 0.12, 0.14");
+        assert_eq!(line("90000.00 1"), " 03:04:05 up 1 day,  1:00,  0 users,  load average: 0.20, 0.12, 0.14");
+        assert_eq!(line("600.00 1"), " 03:04:05 up 10 min,  0 users,  load average: 0.20, 0.12, 0.14");
+    }
 }

@@ -38,6 +38,12 @@ pub(crate) const HYPERVISORS_SHOW: Rule = rule(
     "Show a hypervisor",
     &[("GET", "/os-hypervisors/{hypervisor_id}")],
 );
+pub(crate) const HYPERVISORS_UPTIME: Rule = rule(
+    "os_compute_api:os-hypervisors:uptime",
+    ADMIN,
+    "Show how long a hypervisor has been up",
+    &[("GET", "/os-hypervisors/{hypervisor_id}/uptime")],
+);
 pub(crate) const HYPERVISORS_STATISTICS: Rule = rule(
     "os_compute_api:os-hypervisors:statistics",
     ADMIN,

@@ -815,23 +815,26 @@ fn vcpus_device_threads_and_hotplug_never_wait_for_each_other_in_a_circle() {
             })
         })
         .collect();
-    let end = std::time::Instant::now() + std::time::Duration::from_millis(700);
-    let mut swaps = 0;
-    while std::time::Instant::now() < end {
+    // A circle would hold one of them for ever.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let (mut swaps, mut pauses) = (0, 0);
+    while swaps < 3 || pauses < 20 {
+        assert!(std::time::Instant::now() < deadline, "{swaps} swaps, {pauses} pauses");
         if let Ok(event) = heard.recv_timeout(std::time::Duration::from_millis(20)) {
             drop(event);
             let mut hotplug = hotplug.lock().unwrap();
             hotplug.attach(0x10, nic(0x10)).unwrap();
-            hotplug.request_eject(0x10, end).unwrap();
+            hotplug.request_eject(0x10, deadline).unwrap();
             swaps += 1;
         }
         bus.pause();
         drop(bus.save());
         bus.resume();
+        pauses += 1;
     }
     over.store(true, Ordering::SeqCst);
     let rounds: u32 = vcpus.into_iter().map(|vcpu| vcpu.join().unwrap()).sum();
-    assert!(swaps > 0 && rounds > 100, "{swaps} {rounds}");
+    assert!(rounds > 4, "{rounds}");
     for slot in slots {
         drop(bus.remove(slot));
     }
