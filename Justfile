@@ -72,6 +72,15 @@ test-crash CYCLES="100" SEED="":
     SOLOSTACK_CRASH_CYCLES={{ CYCLES }} SOLOSTACK_CRASH_SEED={{ SEED }} \
       cargo nextest run --locked --profile slow --workspace --test crash -E 'package(solostack)' --success-output immediate
 
+# The guest firmware: its parsers on this machine, with configurations of real distributions and hostile ones
+test-firmware:
+    cargo test --manifest-path firmware/Cargo.toml --locked
+    cargo test --manifest-path firmware/properties/Cargo.toml --locked
+
+# The guest firmware in guests under QEMU: stock disks to their login prompts, and what it hands over
+test-firmware-boots: (guests "tiny")
+    firmware/tests/boot.py
+
 # The test guests alone, booted without a cloud: console, ssh, config drive, power button
 test-guests: (guests "tiny")
     tests/guests/boot.py tiny
