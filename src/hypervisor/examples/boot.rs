@@ -3,8 +3,11 @@
 //! ```text
 //! boot [--kernel FILE [--initrd FILE] [--append TEXT]] [--bios FILE] [--firmware yes|no] [--disk FILE]...
 //!      [--memory MIB] [--vcpus N] [--resets N] [--mark TEXT]... [--tap NAME] [--vhost]
+//!      [--display yes|no] [--vnc SOCKET] [--agent SOCKET] [--vsock CID]
 //!      [--suspend TEXT] [--plug TEXT=FILE] [--unplug TEXT] [--press TEXT] [--debug]
 //! ```
+//!
+//! `--vnc` and `--agent` are served on sockets that this makes.
 //!
 //! When the guest has said the text for the first time: `--suspend` writes the machine to files and goes on from them in a
 //! new one, `--plug` and `--unplug` attach and detach disk 5, `--press` presses the power button.
@@ -17,11 +20,13 @@
 
 use std::fs::File;
 use std::io::Write as _;
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hypervisor::kvm::boot::{Linux, Start};
 use hypervisor::kvm::driver::FIRMWARE;
+use hypervisor::kvm::screen::Viewers;
 use hypervisor::kvm::{KvmMachine, Parts};
 use hypervisor::platform::Wish;
 use hypervisor::platform::serial::Output;
@@ -46,6 +51,10 @@ struct Options {
     marks: Vec<String>,
     tap: Option<String>,
     vhost: bool,
+    display: bool,
+    vnc: Option<String>,
+    agent: Option<String>,
+    vsock: Option<u64>,
     acts: Vec<(String, Act)>,
     debug: bool,
 }
@@ -59,7 +68,7 @@ enum Act {
 }
 
 fn options() -> Options {
-    let mut options = Options { memory_mib: 256, vcpus: 1, firmware: true, ..Options::default() };
+    let mut options = Options { memory_mib: 256, vcpus: 1, firmware: true, display: true, ..Options::default() };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().expect("a value");
@@ -77,6 +86,10 @@ fn options() -> Options {
             "--mark" => options.marks.push(value()),
             "--tap" => options.tap = Some(value()),
             "--vhost" => options.vhost = true,
+            "--display" => options.display = value() == "yes",
+            "--vnc" => options.vnc = Some(value()),
+            "--agent" => options.agent = Some(value()),
+            "--vsock" => options.vsock = Some(value().parse().expect("a number")),
             "--suspend" => options.acts.push((value(), Act::Suspend)),
             "--plug" => {
                 let (text, file) =
@@ -172,11 +185,13 @@ fn main() {
         output: Arc::clone(&output),
         disks: spec.disks.iter().cloned().zip(files(&options.disks)).collect(),
         nics: nics(&options.tap, options.vhost),
-        display: None,
+        vsock: vsock(options.vsock),
         restore: None,
         debug_port: options.debug,
     };
     let (mut machine, mut wishes) = KvmMachine::new(&spec, parts).expect("a machine");
+    let sockets = (options.vnc.map(listen), options.agent.map(listen));
+    let mut viewers = serve(&sockets, &machine);
     machine.go();
     eprintln!("BOOT started at {started:.3}, guest at {:.3}", now());
     let mut resets = 0;
@@ -223,6 +238,7 @@ fn main() {
                         };
                         let (mut state, memory) = (scratch("state"), scratch("memory"));
                         machine.suspend(&mut state, &memory).expect("a suspend");
+                        drop(viewers);
                         drop(machine);
                         let bytes = state.metadata().map_or(0, |metadata| metadata.len());
                         mark(&format!("suspended ({bytes} bytes of state)"), memory_mib);
@@ -232,11 +248,12 @@ fn main() {
                             output: Arc::clone(&output),
                             disks: std::mem::take(&mut here),
                             nics: nics(&options.tap, options.vhost),
-                            display: None,
+                            vsock: vsock(options.vsock),
                             restore: Some((state, memory)),
                             debug_port: options.debug,
                         };
                         (machine, wishes) = KvmMachine::new(&spec, parts).expect("a machine again");
+                        viewers = serve(&sockets, &machine);
                         machine.go();
                         mark("restored", memory_mib);
                     }
@@ -270,6 +287,31 @@ fn main() {
             Err(_) => {}
         }
     }
+}
+
+fn listen(path: String) -> UnixListener {
+    let _ = std::fs::remove_file(&path);
+    UnixListener::bind(path).expect("a socket")
+}
+
+/// Serve the screen, and give the guest agent's port to who connects next.
+fn serve((vnc, agent): &(Option<UnixListener>, Option<UnixListener>), machine: &KvmMachine) -> Option<Viewers> {
+    if let Some(agent) = agent {
+        let (agent, port) = (agent.try_clone().expect("a descriptor"), machine.agent());
+        std::thread::spawn(move || {
+            while let Ok((stream, _)) = agent.accept() {
+                port.connect(stream).expect("a stream");
+            }
+        });
+    }
+    let vnc = vnc.as_ref()?.try_clone().expect("a descriptor");
+    vnc.set_nonblocking(true).expect("a listener that does not block");
+    Some(Viewers::start(vnc, "boot".to_owned(), machine.workplace()?).expect("a thread"))
+}
+
+fn vsock(cid: Option<u64>) -> Option<(File, u64)> {
+    let open = |cid| (File::options().read(true).write(true).open("/dev/vhost-vsock").expect("/dev/vhost-vsock"), cid);
+    cid.map(open)
 }
 
 fn files(disks: &[File]) -> Vec<File> {

@@ -20,6 +20,8 @@ pub enum ThreadKind {
     Console,
     /// Everything small: entropy, balloon, vsock events, input.
     Device,
+    /// Those who look at the screen.
+    Display,
 }
 
 /// Devices need little; what they do not touch costs nothing.

@@ -170,7 +170,7 @@ impl LastWord {
 
 /// What a driver has opened before the walls.
 enum Opened {
-    Kvm(kvm::Opened),
+    Kvm { opened: kvm::Opened, agent: UnixListener, vnc: Option<UnixListener> },
     Qemu { log: BoundedLog, uefi: Option<UefiFiles>, processes: File },
 }
 
@@ -207,7 +207,10 @@ fn live(
     let control = bind(directory, &handle, directory::CONTROL).map_err(explained("cannot bind control.sock"))?;
     let serial = bind(directory, &handle, directory::SERIAL).map_err(explained("cannot bind serial.sock"))?;
     let opened = if built_in {
-        Opened::Kvm(kvm::open(&spec)?)
+        let agent = bind(directory, &handle, directory::AGENT).map_err(explained("cannot bind agent.sock"))?;
+        let vnc = spec.display.then(|| bind(directory, &handle, directory::VNC)).transpose();
+        let vnc = vnc.map_err(explained("cannot bind vnc.sock"))?;
+        Opened::Kvm { opened: kvm::open(&spec)?, agent, vnc }
     } else {
         let log = bound(QEMU_LOG, QEMU_LOG_BYTES).map_err(explained("cannot open qemu.log"))?;
         let uefi = if qemu::wants_uefi(&spec) { Some(open_uefi(directory)?) } else { None };
@@ -240,8 +243,9 @@ fn live(
             let _ = stdout.write_all(b"ready\n");
         };
         let ended = match opened {
-            Opened::Kvm(opened) => {
-                let resources = kvm::Resources { opened, descriptors, console_log, serial };
+            Opened::Kvm { opened, agent, vnc } => {
+                let agent = AsyncUnixListener::from_std(agent).map_err(explained("cannot listen on agent.sock"))?;
+                let resources = kvm::Resources { opened, descriptors, console_log, serial, agent, vnc };
                 kvm::run(&machine, resources, orders, ready).await
             }
             Opened::Qemu { log, uefi, processes } => {

@@ -12,13 +12,14 @@ use hypervisor::jail::{self, Violation};
 use hypervisor::threads::ThreadKind;
 use vmspec::protocol::Isolation;
 
-const KINDS: [(&str, ThreadKind); 6] = [
+const KINDS: [(&str, ThreadKind); 7] = [
     ("control", ThreadKind::Control),
     ("vcpu", ThreadKind::Vcpu),
     ("block", ThreadKind::Block),
     ("net", ThreadKind::Net),
     ("console", ThreadKind::Console),
     ("device", ThreadKind::Device),
+    ("display", ThreadKind::Display),
 ];
 const GUEST_BYTES: u64 = 64 << 20;
 /// What an attempt answers that the kernel let it make.

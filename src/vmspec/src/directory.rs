@@ -5,6 +5,7 @@
 //! | `spec.json` | supervisor | before spawn; complete and fsynced, or absent |
 //! | `lock` | VM process | flock held from its first act to its end; it is the truth about "running" |
 //! | `control.sock`, `serial.sock` | VM process | bound after the lock is held; stale ones are left behind by a kill |
+//! | `vnc.sock`, `agent.sock` | VM process | the same, with the built-in machine only: its screen (RFB), and the port of the guest agent |
 //! | `console.log` | VM process | bounded ([`crate::console`]) |
 //! | `vm.log` | VM process | its own and QEMU's messages, bounded |
 //! | `exit.json` | VM process | emptied at start, filled last, fsynced ([`crate::exit`]) |
@@ -33,6 +34,10 @@ pub const SPEC: &str = "spec.json";
 pub const LOCK: &str = "lock";
 pub const CONTROL: &str = "control.sock";
 pub const SERIAL: &str = "serial.sock";
+/// The screen, by RFB 3.8; absent without one.
+pub const VNC: &str = "vnc.sock";
+/// The port of the guest agent. Who connects last has it.
+pub const AGENT: &str = "agent.sock";
 pub const CONSOLE: &str = "console.log";
 pub const VM_LOG: &str = "vm.log";
 pub const EXIT: &str = "exit.json";

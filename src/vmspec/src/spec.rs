@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-/// The version this program writes. Version 2 added `nics[].queues` and `restore`.
+/// The version this program writes. Version 2 added `nics[].queues`, `display` and `restore`.
 pub const SPEC_VERSION: u32 = 2;
 /// The oldest version this program reads: the one before its own, so that VMs outlive an upgrade.
 pub const OLDEST_SPEC_VERSION: u32 = 1;
@@ -64,6 +64,9 @@ pub struct VmSpec {
     pub console_log_bytes: u64,
     pub smbios: Smbios,
     pub firmware: Firmware,
+    /// A screen with keyboard and tablet, seen through `vnc.sock`. Drivers other than `kvm` have none.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub display: bool,
     /// User and group id of the VM process. Only a supervisor with root may set it.
     pub run_as: Option<u32>,
     /// Go on where a VM was suspended, instead of booting.
@@ -189,6 +192,15 @@ fn one_queue() -> u32 {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_one(queues: &u32) -> bool {
     *queues == 1
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_yes(flag: &bool) -> bool {
+    *flag
 }
 
 impl Disk {
@@ -325,7 +337,9 @@ impl VmSpec {
         }
         let mut spec = serde_json::from_slice::<Self>(bytes)?;
         if version == 1 && !spec.fits_version_1() {
-            return Err(SpecError::Invalid("version 1 has no queues of nics and no restore".to_owned()));
+            return Err(SpecError::Invalid(
+                "version 1 has no queues of nics, no restore, and no word on the display".to_owned(),
+            ));
         }
         spec.version = SPEC_VERSION;
         spec.validate()?;
@@ -364,7 +378,18 @@ impl VmSpec {
 
     /// Whether nothing in it came with version 2.
     fn fits_version_1(&self) -> bool {
-        self.restore.is_none() && self.nics.iter().all(|nic| nic.queues == 1)
+        self.restore.is_none() && self.display && self.nics.iter().all(|nic| nic.queues == 1)
+    }
+
+    /// The address of the guest among the host's vsocks: the same for every start of the server. Two servers of a host
+    /// have the same one once in four thousand million pairs; the second has no vsock then.
+    pub fn vsock_cid(&self) -> u32 {
+        const FIRST: u32 = 3;
+        let (high, low) = self.server_id.as_u64_pair();
+        let mixed = high ^ low;
+        let folded = (mixed >> 32) as u32 ^ mixed as u32;
+        // The last number means "any".
+        FIRST + folded % (u32::MAX - FIRST)
     }
 
     /// How many descriptors the VM process is handed.

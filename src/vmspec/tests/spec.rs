@@ -35,7 +35,12 @@ fn every_readable_version_of_the_file_is_read() {
     assert_eq!(second.nics[0].queues, 2);
     assert_eq!(second.restore, Some(Restore { state_descriptor: 4, memory_descriptor: 5 }));
     assert_eq!(second.descriptor_count(), 6);
-    assert_eq!(VmSpec { nics: spec.nics.clone(), restore: None, ..second }, spec, "the rest is the same");
+    assert!(spec.display && !second.display);
+    assert_eq!(
+        VmSpec { nics: spec.nics.clone(), restore: None, display: true, ..second },
+        spec,
+        "the rest is the same"
+    );
 }
 
 #[test]
@@ -47,6 +52,19 @@ fn a_vm_started_by_the_previous_release_is_known_by_its_hash() {
     let second = VmSpec::parse(GOLDEN_2).unwrap();
     assert!(second.has_hash(&second.hash()));
     assert!(!second.has_hash(HASH_1));
+    let unseen = VmSpec { display: false, ..golden() };
+    assert!(!unseen.has_hash(HASH_1) && unseen.has_hash(&unseen.hash()));
+}
+
+#[test]
+fn every_server_has_a_vsock_address_of_a_guest() {
+    let spec = golden();
+    assert_eq!(spec.vsock_cid(), 2_460_354_351);
+    for id in [uuid::Uuid::from_u128(u128::MAX), uuid::Uuid::from_u128(0xffff_ffff), uuid::Uuid::from_u128(0xffff_fffc)]
+    {
+        let cid = VmSpec { server_id: id, ..spec.clone() }.vsock_cid();
+        assert!((3..u32::MAX).contains(&cid), "{cid}");
+    }
 }
 
 #[test]

@@ -89,6 +89,7 @@ async fn prepare(app: &App, server: &Server, id: Uuid, generation: u64) -> Resul
         Some("uefi") => spec::Firmware::Uefi,
         _ => spec::Firmware::Bios,
     };
+    let video = server.image_properties.get("hw_video_model").and_then(|value| value.as_str());
     let spec = VmSpec {
         version: spec::SPEC_VERSION,
         server_id: id,
@@ -104,6 +105,7 @@ async fn prepare(app: &App, server: &Server, id: Uuid, generation: u64) -> Resul
         console_log_bytes: app.options.console_log_bytes,
         smbios: spec::Smbios::openstack(id),
         firmware,
+        display: video != Some("none"),
         run_as: app.options.run_as_base.and_then(|_| u32::try_from(server.run_as).ok()),
         restore: None,
     };

@@ -18,13 +18,14 @@ use seccompiler::{
 use super::Violation;
 use crate::threads::ThreadKind;
 
-const KINDS: [ThreadKind; 6] = [
+const KINDS: [ThreadKind; 7] = [
     ThreadKind::Control,
     ThreadKind::Vcpu,
     ThreadKind::Block,
     ThreadKind::Net,
     ThreadKind::Console,
     ThreadKind::Device,
+    ThreadKind::Display,
 ];
 
 /// Calls that any thread of a Rust program on glibc makes, and none of which reaches out of the process.
@@ -96,6 +97,9 @@ const SOCKETS: &[i64] = &[
     libc::SYS_getsockname,
     libc::SYS_getpeername,
 ];
+
+/// Clients of one listening socket. Nobody hands descriptors over.
+const VIEWERS: &[i64] = &[libc::SYS_accept4, libc::SYS_recvfrom, libc::SYS_sendto, libc::SYS_shutdown];
 
 /// New descriptors that lead nowhere: for devices that are plugged in later.
 const NEW_DESCRIPTORS: &[i64] = &[
@@ -169,6 +173,7 @@ fn rules(kind: ThreadKind) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompile
             add(&[libc::SYS_eventfd2, libc::SYS_timerfd_settime]);
             requests.push(of_type(VHOST)?);
         }
+        ThreadKind::Display => add(VIEWERS),
     }
     if matches!(kind, ThreadKind::Control | ThreadKind::Net) {
         for request in TUN {

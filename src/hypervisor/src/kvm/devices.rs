@@ -33,9 +33,9 @@ pub(super) struct Wiring {
 }
 
 impl Wiring {
-    pub fn function(&self, slot: u8, device: impl VirtioDevice + 'static) -> io::Result<VirtioPci> {
+    pub fn function(&self, slot: u8, device: Box<dyn VirtioDevice>) -> io::Result<VirtioPci> {
         let (interrupts, events) = (Arc::clone(&self.interrupts), Arc::clone(&self.events));
-        VirtioPci::new(Box::new(device), self.ram.clone(), interrupts, events, intx_gsi(slot))
+        VirtioPci::new(device, self.ram.clone(), interrupts, events, intx_gsi(slot))
     }
 
     fn disk(&self, disk: &Disk, file: File) -> io::Result<(VirtioPci, BlkControl)> {
@@ -49,7 +49,7 @@ impl Wiring {
             limits: Limits::default(),
         })?;
         let control = device.control();
-        Ok((self.function(slots::FIRST_DISK + disk.slot, device)?, control))
+        Ok((self.function(slots::FIRST_DISK + disk.slot, Box::new(device))?, control))
     }
 
     fn nic(&self, nic: &Nic, taps: Vec<File>, vhost: Vec<File>) -> io::Result<VirtioPci> {
@@ -63,7 +63,7 @@ impl Wiring {
             receive_limits: Limits::default(),
             transmit_limits: Limits::default(),
         })?;
-        self.function(slots::FIRST_NIC + nic.slot, device)
+        self.function(slots::FIRST_NIC + nic.slot, Box::new(device))
     }
 }
 

@@ -27,11 +27,14 @@ use vmspec::protocol::{Device, EventKind, RefusalCode, Statistics, VmState};
 use vmspec::{ExitCause, VmSpec};
 
 use super::boot::Start;
+use super::screen::Viewers;
 use super::{KvmMachine, Parts};
 use crate::machine::{Command, Ended, Machine, Order, Outcome, refusal};
 use crate::platform::Wish;
 use crate::platform::serial::{Output, SerialPort};
 use crate::threads::ThreadKind;
+use crate::virtio::console::ConsoleControl;
+use crate::virtio::vhost;
 
 /// Our firmware, built by `build.rs`.
 pub const FIRMWARE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/firmware.elf"));
@@ -39,11 +42,14 @@ pub const FIRMWARE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/firmware.e
 const BIOS: [&str; 3] =
     ["/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/bios-256k.bin", "/usr/share/seabios/bios.bin"];
 const VHOST_NET: &str = "/dev/vhost-net";
+const VHOST_VSOCK: &str = "/dev/vhost-vsock";
 
 /// Bytes of the console wait this long for more to come with them.
 const CONSOLE_DELAY: Duration = Duration::from_millis(3);
 /// How often a full input of COM1 is tried again.
 const TYPING_DELAY: Duration = Duration::from_millis(2);
+/// A listener that fails is tried again after this.
+const LISTENER_DELAY: Duration = Duration::from_millis(100);
 /// The console's last bytes are carried away within this, or not.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -53,6 +59,7 @@ pub struct Opened {
     bios: Option<File>,
     /// One for each queue of each nic of the spec, or none where this host has none.
     vhost: Vec<File>,
+    vsock: Option<(File, u64)>,
     /// `/proc/self/statm`, which is out of sight later.
     memory_use: File,
 }
@@ -63,6 +70,10 @@ pub struct Resources {
     pub descriptors: Vec<OwnedFd>,
     pub console_log: BoundedLog,
     pub serial: UnixListener,
+    /// For the guest agent's clients.
+    pub agent: UnixListener,
+    /// For those who look at the screen; none if the machine has none.
+    pub vnc: Option<std::os::unix::net::UnixListener>,
 }
 
 /// Where SeaBIOS is on this host.
@@ -72,6 +83,19 @@ pub fn find_bios() -> Option<&'static Path> {
 
 fn device(path: &str) -> io::Result<File> {
     File::options().read(true).write(true).custom_flags(OFlag::O_CLOEXEC.bits()).open(path)
+}
+
+/// The guest's end of a vsock, where this host has them. A guest gets on without.
+fn open_vsock(spec: &VmSpec) -> Option<(File, u64)> {
+    let file = device(VHOST_VSOCK).ok()?;
+    let cid = spec.vsock_cid().into();
+    match vhost::claim_cid(&file, cid) {
+        Ok(()) => Some((file, cid)),
+        Err(error) => {
+            tracing::warn!(%error, cid, "the guest has no vsock");
+            None
+        }
+    }
 }
 
 /// Open what only root can open. To be called before the walls.
@@ -85,7 +109,7 @@ pub fn open(spec: &VmSpec) -> Result<Opened, String> {
     let vhost = (0..queues).map(|_| device(VHOST_NET)).collect::<io::Result<Vec<_>>>().unwrap_or_default();
     let memory_use =
         File::open("/proc/self/statm").map_err(|error| format!("cannot open /proc/self/statm: {error}"))?;
-    Ok(Opened { kvm: kvm.into(), bios, vhost, memory_use })
+    Ok(Opened { kvm: kvm.into(), bios, vhost, vsock: open_vsock(spec), memory_use })
 }
 
 /// Make the machine, run the guest, and return how it ended, with no vCPU left. `ready` is called when the guest executes.
@@ -95,18 +119,22 @@ pub async fn run(
     mut orders: mpsc::Receiver<Order>,
     ready: impl FnOnce(),
 ) -> Ended {
-    let Resources { opened, descriptors, console_log, serial } = resources;
-    let Opened { kvm, bios, vhost, memory_use } = opened;
+    let Resources { opened, descriptors, console_log, serial, agent, vnc } = resources;
     let output = Arc::new(Output::default());
-    let made = make(&machine.spec, (kvm, bios, vhost), descriptors, Arc::clone(&output));
-    let made = made.and_then(|(guest, heard)| {
+    let made = make(&machine.spec, opened, descriptors, Arc::clone(&output));
+    let made = made.and_then(|(guest, heard, memory_use)| {
         let console = Console::start(output, guest.serial(), console_log, serial)?;
-        Ok((guest, heard, console))
+        let viewers = match (vnc, guest.workplace()) {
+            (Some(vnc), Some(workplace)) => Some(Viewers::start(vnc, machine.spec.name.clone(), workplace)?),
+            _ => None,
+        };
+        Ok((guest, heard, memory_use, console, viewers))
     });
-    let (mut guest, mut wishes, console) = match made {
+    let (mut guest, mut wishes, memory_use, console, viewers) = match made {
         Ok(made) => made,
         Err(error) => return Ended::new(ExitCause::StartFailed, error.to_string()),
     };
+    let agent = tokio::spawn(plug_in_agents(agent, guest.agent()));
     // Nothing is left to open.
     if let Err(error) = crate::jail::confine_this_thread(ThreadKind::Control) {
         return Ended::new(ExitCause::StartFailed, format!("this process cannot be confined: {error}"));
@@ -118,6 +146,8 @@ pub async fn run(
     let ended = running.watch(&mut wishes, &mut orders).await;
     // From here on every order is refused: its receiver is gone.
     drop(orders);
+    agent.abort();
+    drop(viewers);
     guest.end();
     console.end().await;
     ended
@@ -125,10 +155,11 @@ pub async fn run(
 
 fn make(
     spec: &VmSpec,
-    (kvm, bios, mut vhost): (OwnedFd, Option<File>, Vec<File>),
+    opened: Opened,
     descriptors: Vec<OwnedFd>,
     output: Arc<Output>,
-) -> io::Result<(KvmMachine, mpsc::UnboundedReceiver<Wish>)> {
+) -> io::Result<(KvmMachine, mpsc::UnboundedReceiver<Wish>, File)> {
+    let Opened { kvm, bios, mut vhost, vsock, memory_use } = opened;
     let mut files: Vec<Option<File>> = descriptors.into_iter().map(|fd| Some(File::from(fd))).collect();
     let mut take = |index: u32| {
         let file = usize::try_from(index).ok().and_then(|index| files.get_mut(index)).and_then(Option::take);
@@ -154,10 +185,28 @@ fn make(
         output,
         disks,
         nics,
+        vsock,
         restore,
         debug_port: false,
     };
-    KvmMachine::new(spec, parts)
+    let (guest, heard) = KvmMachine::new(spec, parts)?;
+    Ok((guest, heard, memory_use))
+}
+
+/// Whoever connects gets the guest agent's port, in place of whoever had it: a supervisor that comes back finds it free.
+async fn plug_in_agents(listener: UnixListener, port: ConsoleControl) {
+    loop {
+        let plugged = match listener.accept().await {
+            Ok((stream, _)) => stream.into_std().and_then(|stream| port.connect(stream)),
+            Err(error) => {
+                sleep(LISTENER_DELAY).await;
+                Err(error)
+            }
+        };
+        if let Err(error) = plugged {
+            tracing::warn!(%error, "a client of agent.sock was lost");
+        }
+    }
 }
 
 struct Running<'a> {

@@ -3,7 +3,8 @@
 //!
 //! - [`layout`]: addresses, ports, interrupts. - [`ram`]: guest memory. - [`cpuid`]: what the CPUs say.
 //! - [`vcpu`]: threads and exits. - [`state`]: registers, for reset and suspend. - [`interrupts`]: irqfds and doorbells.
-//! - [`boot`]: what runs first. - [`devices`]: disks and nics. - `suspend`: to files and back. - [`driver`]: the bridge to the VM process.
+//! - [`boot`]: what runs first. - [`devices`]: disks and nics. - [`screen`]: the display and who looks at it.
+//! - `suspend`: to files and back. - [`driver`]: the bridge to the VM process.
 //!
 //! What must stay true: everything that changes the machine as a whole happens on one thread, with all vCPUs at the gate
 //! and, where guest memory is concerned, all devices reset or paused.
@@ -15,6 +16,7 @@ pub mod driver;
 pub mod interrupts;
 pub mod layout;
 pub mod ram;
+pub mod screen;
 pub mod state;
 mod suspend;
 #[cfg(test)]
@@ -37,7 +39,9 @@ use self::cpuid::{Cpuid, Features, Topology};
 use self::devices::{OpenDisk, OpenNic, Plugged, Wiring};
 use self::interrupts::KvmInterrupts;
 use self::ram::errno;
+use self::screen::{MappedFramebuffer, Workplace};
 use self::state::{ChipState, VcpuState};
+use self::suspend::Saved;
 use self::vcpu::{Dispatch, Vcpus};
 use crate::acpi::{self, Pm1};
 use crate::bus::{Bus, Registers, SharedRegisters};
@@ -52,7 +56,10 @@ use crate::platform::serial::{Output, SerialPort};
 use crate::platform::vmgenid::GenerationId;
 use crate::platform::{Wish, Wishes, smbios};
 use crate::virtio::balloon::Balloon;
+use crate::virtio::console::{Console, ConsoleControl};
+use crate::virtio::device::VirtioDevice;
 use crate::virtio::rng::Rng;
+use crate::virtio::vsock::Vsock;
 
 /// What a machine is made with besides its spec.
 pub struct Parts {
@@ -62,6 +69,8 @@ pub struct Parts {
     pub output: Arc<Output>,
     pub disks: Vec<OpenDisk>,
     pub nics: Vec<OpenNic>,
+    /// An open `/dev/vhost-vsock`, and the guest's number.
+    pub vsock: Option<(File, u64)>,
     /// State and memory of a suspended machine, to go on as that.
     pub restore: Option<(File, File)>,
     /// Have the BIOS write its log, to this process's.
@@ -122,6 +131,8 @@ pub struct KvmMachine {
     rom: Option<BiosRom>,
     tables: AreaTables,
     plugged: Plugged,
+    agent: ConsoleControl,
+    workplace: Option<Workplace>,
     power_on: Vec<VcpuState>,
     chips: ChipState,
     msrs: Vec<u32>,
@@ -168,7 +179,12 @@ const NEEDED: [(Cap, &str); 8] = [
 
 impl KvmMachine {
     pub fn new(spec: &VmSpec, parts: Parts) -> io::Result<(Self, UnboundedReceiver<Wish>)> {
-        let Parts { kvm, start, output, disks, nics, restore, debug_port } = parts;
+        let Parts { kvm, start, output, disks, nics, vsock, mut restore, debug_port } = parts;
+        let saved = match &mut restore {
+            Some((state, _)) => Some(Saved::read(state)?),
+            None => None,
+        };
+        let vsock = suspend::as_before(saved.as_ref(), vsock)?;
         for (cap, what) in NEEDED {
             if !kvm.check_extension(cap) {
                 return Err(io::Error::new(io::ErrorKind::Unsupported, format!("/dev/kvm lacks {what}")));
@@ -187,7 +203,7 @@ impl KvmMachine {
         vm.create_pit2(timer).map_err(step("timer"))?;
 
         let guest_ram = match &restore {
-            Some((_, memory)) => suspend::memory_from(memory, ram_bytes)?,
+            Some((_, memory)) => suspend::memory_from(memory, ram_bytes, spec.display)?,
             None => ram::allocate(ram_bytes)?,
         };
         ram::give_all(&vm, &guest_ram)?;
@@ -256,10 +272,29 @@ impl KvmMachine {
         for nic in nics {
             plugged.add_nic(nic)?;
         }
-        let rng = plugged.wiring().function(slots::RNG, Rng::new()?)?;
-        pci.add(slots::RNG, rng).map_err(io::Error::other)?;
-        let balloon = plugged.wiring().function(slots::BALLOON, Balloon::new()?)?;
-        pci.add(slots::BALLOON, balloon).map_err(io::Error::other)?;
+        let (rng, balloon, console) = (Rng::new()?, Balloon::new()?, Console::new()?);
+        let agent = console.control();
+        let mut fixed: Vec<(u8, Box<dyn VirtioDevice>)> = vec![
+            (slots::RNG, Box::new(rng)),
+            (slots::BALLOON, Box::new(balloon)),
+            (slots::VIRTIO_SERIAL, Box::new(console)),
+        ];
+        if let Some((file, cid)) = vsock {
+            fixed.push((slots::VSOCK, Box::new(Vsock::new(file, cid)?)));
+        }
+        let mut workplace = None;
+        if spec.display {
+            let (made, keyboard, tablet) = Workplace::new()?;
+            let memory = MappedFramebuffer::new(Arc::clone(&vm), Arc::clone(made.display.framebuffer()));
+            let display = made.display.function(Box::new(memory)).map_err(io::Error::other)?;
+            pci.add(slots::DISPLAY, display).map_err(io::Error::other)?;
+            fixed.push((slots::KEYBOARD, Box::new(keyboard)));
+            fixed.push((slots::TABLET, Box::new(tablet)));
+            workplace = Some(made);
+        }
+        for (slot, device) in fixed {
+            pci.add(slot, plugged.wiring().function(slot, device)?).map_err(io::Error::other)?;
+        }
         let exits = Arc::new(Exits { ports: Bus::new(), pci, wishes });
         platform.place(&exits, &plugged.hotplug, debug_port).map_err(io::Error::other)?;
 
@@ -279,17 +314,19 @@ impl KvmMachine {
             rom: None,
             tables: AreaTables { smbios: smbios.placed(layout::SMBIOS), acpi: placed },
             plugged,
+            agent,
+            workplace,
             power_on,
             chips,
             msrs,
             apic_ids: topology.apic_ids(),
             ram_bytes,
             paused: false,
-            restored: restore.is_some(),
+            restored: saved.is_some(),
         };
-        match restore {
-            Some((mut state, _)) => machine.take_over(&mut state)?,
-            None => machine.load()?,
+        match (saved, restore) {
+            (Some(saved), Some((_, memory))) => machine.take_over(saved, &memory)?,
+            _ => machine.load()?,
         }
         Ok((machine, heard))
     }
@@ -424,6 +461,16 @@ impl KvmMachine {
 
     pub fn press_power_button(&self) {
         lock(&self.platform.events).raise(acpi::EVENT_POWER_BUTTON);
+    }
+
+    /// The port of the guest agent.
+    pub fn agent(&self) -> ConsoleControl {
+        self.agent.clone()
+    }
+
+    /// The screen, unless the machine has none.
+    pub fn workplace(&self) -> Option<Workplace> {
+        self.workplace.clone()
     }
 
     /// COM1, for whoever types.

@@ -152,17 +152,17 @@ pub fn give(vm: &VmFd, slot: u32, region: &GuestRegionMmap<()>, flags: SlotFlags
     unsafe { vm.set_user_memory_region(described) }.map_err(errno)
 }
 
-/// Let the guest see the memory of a screen at `start`.
-pub fn give_framebuffer(vm: &VmFd, slot: u32, start: u64, framebuffer: &Framebuffer) -> io::Result<()> {
+/// Let the guest see a framebuffer at `address`. Whoever does this takes the slot away before the framebuffer goes.
+pub fn give_framebuffer(vm: &VmFd, slot: u32, address: u64, framebuffer: &Framebuffer) -> io::Result<()> {
     let described = kvm_userspace_memory_region {
         slot,
         flags: 0,
-        guest_phys_addr: start,
+        guest_phys_addr: address,
         memory_size: framebuffer.len(),
         userspace_addr: framebuffer.host_address(),
     };
-    // SAFETY: the framebuffer is mapped as long as it lives, and whoever gives it takes the slot away before it lets go of
-    // it (`devices::ScreenMemory`). This process looks at it by volatile accesses only.
+    // SAFETY: the framebuffer is mapped for as long as it lives, and `screen::MappedFramebuffer`, which owns a handle to it,
+    // takes the slot from the VM before it lets go of that. Rust holds no references into it.
     unsafe { vm.set_user_memory_region(described) }.map_err(errno)
 }
 

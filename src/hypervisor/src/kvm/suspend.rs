@@ -1,4 +1,5 @@
-//! A machine in two files: its state (one JSON document with a version) and its memory (sparse: what is zero is a hole).
+//! A machine in two files: its state (one JSON document with a version) and its memory (sparse: what is zero is a hole),
+//! which is that of RAM and then that of the framebuffer, if there is a display.
 //!
 //! What must stay true: a machine goes on only in one that is made like it; the files are written and synced before
 //! anybody is told; nothing of the state is trusted to be right but by checks of whoever takes it.
@@ -13,9 +14,11 @@ use vm_memory::{Bytes as _, GuestAddress, GuestAddressSpace as _, GuestMemoryBac
 use super::state::{ChipState, ClockState, VcpuState};
 use super::{KvmMachine, lock, ram, refused};
 use crate::acpi::{self, SavedPm1};
+use crate::display::{FRAMEBUFFER_BYTES, Framebuffer};
 use crate::memory::GuestRam;
 use crate::pci::bus::SavedBus;
 use crate::pci::hotplug::SavedHotplug;
+use crate::pci::slots;
 use crate::platform::acpi::SavedEvents;
 use crate::platform::cmos::Cmos;
 use crate::platform::fw_cfg::SavedFwCfg;
@@ -28,7 +31,7 @@ const MOST_STATE_BYTES: u64 = 256 << 20;
 const CHUNK: usize = 64 * 1024;
 
 #[derive(Serialize, Deserialize)]
-struct Saved {
+pub(super) struct Saved {
     version: u32,
     machine: String,
     ram_bytes: u64,
@@ -45,6 +48,29 @@ struct Saved {
     pm1: SavedPm1,
     pci: SavedBus,
     hotplug: SavedHotplug,
+}
+
+impl Saved {
+    pub fn read(state: &mut File) -> io::Result<Self> {
+        let mut bytes = Vec::new();
+        state.seek(SeekFrom::Start(0))?;
+        state.take(MOST_STATE_BYTES).read_to_end(&mut bytes)?;
+        let saved: Self = serde_json::from_slice(&bytes)?;
+        if saved.version != VERSION || saved.machine != MACHINE {
+            return Err(refused(format!("the saved machine is {} version {}", saved.machine, saved.version)));
+        }
+        Ok(saved)
+    }
+}
+
+/// What depends on the host and not on the spec must be as it was: a guest that goes on keeps its devices.
+pub(super) fn as_before<T>(saved: Option<&Saved>, vsock: Option<T>) -> io::Result<Option<T>> {
+    let Some(saved) = saved else { return Ok(vsock) };
+    if !saved.pci.has(slots::VSOCK) {
+        return Ok(None);
+    }
+    let missing = || refused("the saved machine has a vsock, and this host has no /dev/vhost-vsock to spare");
+    vsock.ok_or_else(missing).map(Some)
 }
 
 impl KvmMachine {
@@ -70,6 +96,9 @@ impl KvmMachine {
             hotplug: lock(&self.plugged.hotplug).save(),
         };
         write_memory(&self.ram.memory(), memory)?;
+        if let Some(workplace) = &self.workplace {
+            write_framebuffer(workplace.display.framebuffer(), memory, self.ram_bytes)?;
+        }
         state.set_len(0)?;
         state.seek(SeekFrom::Start(0))?;
         let mut writer = io::BufWriter::new(&mut *state);
@@ -81,15 +110,7 @@ impl KvmMachine {
     }
 
     /// Into a machine just made with the memory file as its RAM, which has not run.
-    pub(super) fn take_over(&mut self, state: &mut File) -> io::Result<()> {
-        let mut bytes = Vec::new();
-        state.seek(SeekFrom::Start(0))?;
-        state.take(MOST_STATE_BYTES).read_to_end(&mut bytes)?;
-        let saved: Saved = serde_json::from_slice(&bytes)?;
-        drop(bytes);
-        if saved.version != VERSION || saved.machine != MACHINE {
-            return Err(refused(format!("the saved machine is {} version {}", saved.machine, saved.version)));
-        }
+    pub(super) fn take_over(&mut self, saved: Saved, memory: &File) -> io::Result<()> {
         if saved.ram_bytes != self.ram_bytes || saved.apic_ids != self.apic_ids || saved.vcpus.len() != self.vcpus.len()
         {
             return Err(refused("the saved machine has other memory or vCPUs"));
@@ -101,6 +122,9 @@ impl KvmMachine {
         lock(&self.platform.fw_cfg).restore(saved.fw_cfg);
         lock(&self.platform.keyboard).restore(saved.keyboard);
         lock(&self.platform.pm1).restore(saved.pm1);
+        if let Some(workplace) = &self.workplace {
+            read_framebuffer(workplace.display.framebuffer(), memory, self.ram_bytes)?;
+        }
         self.exits.pci.restore(&saved.pci).map_err(io::Error::other)?;
         lock(&self.plugged.hotplug).restore(&saved.hotplug).map_err(io::Error::other)?;
         self.chips.restore(&self.vm)?;
@@ -145,9 +169,45 @@ fn write_memory(guest: &GuestRam, file: &File) -> io::Result<()> {
     Ok(())
 }
 
+/// After RAM. The guest's pages are read through the file, as looking at them in memory would make those that are not there.
+fn write_framebuffer(framebuffer: &Framebuffer, file: &File, base: u64) -> io::Result<()> {
+    let Some(from) = framebuffer.file() else { return Ok(()) };
+    file.set_len(base + framebuffer.len())?;
+    copy_data(from, 0, framebuffer.len(), |at, part| file.write_all_at(part, base + at))
+}
+
+fn read_framebuffer(framebuffer: &Framebuffer, file: &File, base: u64) -> io::Result<()> {
+    copy_data(file, base, framebuffer.len(), |at, part| {
+        framebuffer.write(at, part);
+        Ok(())
+    })
+}
+
+/// What is not zero among `length` bytes from `base` on.
+fn copy_data(
+    from: &File,
+    base: u64,
+    length: u64,
+    mut to: impl FnMut(u64, &[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut chunk = vec![0_u8; CHUNK];
+    let mut at = 0;
+    while at < length {
+        let wanted = usize::try_from(length - at).unwrap_or(CHUNK).min(CHUNK);
+        let part = chunk.get_mut(..wanted).unwrap_or_default();
+        from.read_exact_at(part, base + at)?;
+        if part.iter().any(|byte| *byte != 0) {
+            to(at, part)?;
+        }
+        at += wanted as u64;
+    }
+    Ok(())
+}
+
 /// RAM as it was saved.
-pub(super) fn memory_from(file: &File, ram_bytes: u64) -> io::Result<GuestRam> {
-    if file.metadata()?.len() != ram_bytes {
+pub(super) fn memory_from(file: &File, ram_bytes: u64, display: bool) -> io::Result<GuestRam> {
+    let bytes = ram_bytes + if display { FRAMEBUFFER_BYTES } else { 0 };
+    if file.metadata()?.len() != bytes {
         return Err(refused("the saved memory has another size"));
     }
     ram::from_file(ram_bytes, file)
@@ -167,11 +227,12 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         write_memory(&guest, &file).unwrap();
         assert!(file.metadata().unwrap().blocks() * 512 <= 4 * CHUNK as u64);
-        let back = memory_from(&file, 64 << 20).unwrap();
+        let back = memory_from(&file, 64 << 20, false).unwrap();
         for at in [0, 0x1_2345, (64 << 20) - 1] {
             assert_eq!(back.read_obj::<u8>(GuestAddress(at)).unwrap(), 0x5a);
         }
         assert_eq!(back.read_obj::<u8>(GuestAddress(0x1_2346)).unwrap(), 0);
-        assert!(memory_from(&file, 32 << 20).is_err());
+        assert!(memory_from(&file, 32 << 20, false).is_err());
+        assert!(memory_from(&file, 64 << 20, true).is_err());
     }
 }

@@ -94,7 +94,16 @@ fn machine(spec: &VmSpec, start: Start, restore: Option<(File, File)>) -> Option
     };
     let output = Arc::new(Output::default());
     let disks = spec.disks.iter().map(|disk| (disk.clone(), tempfile::tempfile().unwrap())).collect();
-    let parts = Parts { kvm, start, output: Arc::clone(&output), disks, nics: Vec::new(), restore, debug_port: false };
+    let parts = Parts {
+        kvm,
+        start,
+        output: Arc::clone(&output),
+        disks,
+        nics: Vec::new(),
+        vsock: None,
+        restore,
+        debug_port: false,
+    };
     let (guest, wishes) = KvmMachine::new(spec, parts).unwrap();
     Some(Bench { guest, wishes, output })
 }
@@ -237,6 +246,7 @@ fn a_machine_of_another_shape_refuses_a_saved_state() {
         output: Arc::new(Output::default()),
         disks: Vec::new(),
         nics: Vec::new(),
+        vsock: None,
         restore: Some(restore),
         debug_port: false,
     };

@@ -99,6 +99,13 @@ pub struct SavedBus {
     functions: BTreeMap<u8, serde_json::Value>,
 }
 
+impl SavedBus {
+    /// Whether there was something in the slot.
+    pub fn has(&self, slot: u8) -> bool {
+        self.functions.contains_key(&slot)
+    }
+}
+
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

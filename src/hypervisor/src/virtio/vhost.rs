@@ -42,6 +42,12 @@ pub fn features(vhost: &File) -> io::Result<u64> {
     Ok(features)
 }
 
+/// Have a descriptor of `/dev/vhost-vsock` be the one of this number. Another that is open has it: `AddrInUse`.
+pub fn claim_cid(vhost: &File, cid: u64) -> io::Result<()> {
+    // SAFETY: VHOST_VSOCK_SET_GUEST_CID reads a u64.
+    checked("context id", unsafe { ioctl_with_ref(vhost, VHOST_VSOCK_SET_GUEST_CID(), &cid) })
+}
+
 /// One descriptor of vhost with its owner, features and memory set.
 pub struct Vhost {
     file: Arc<File>,
@@ -229,8 +235,7 @@ impl std::ops::Deref for VhostVsock {
 impl VhostVsock {
     pub fn new(file: Arc<File>, memory: SharedRam, features: u64, cid: u64) -> io::Result<Self> {
         let vsock = Self(Vhost::new(file, memory, features)?);
-        // SAFETY: VHOST_VSOCK_SET_GUEST_CID reads a u64.
-        checked("context id", unsafe { ioctl_with_ref(&vsock.0, VHOST_VSOCK_SET_GUEST_CID(), &cid) })?;
+        claim_cid(&vsock.0.file, cid)?;
         Ok(vsock)
     }
 
