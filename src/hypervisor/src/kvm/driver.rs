@@ -18,7 +18,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -135,6 +135,8 @@ pub async fn run(
         Err(error) => return Ended::new(ExitCause::StartFailed, error.to_string()),
     };
     let agent = tokio::spawn(plug_in_agents(agent, guest.agent()));
+    // The handler is installed now: later nobody may.
+    let mut terminate = signal(SignalKind::terminate()).ok();
     // Nothing is left to open.
     if let Err(error) = crate::jail::confine_this_thread(ThreadKind::Control) {
         return Ended::new(ExitCause::StartFailed, format!("this process cannot be confined: {error}"));
@@ -143,7 +145,7 @@ pub async fn run(
     machine.change(VmState::Running, EventKind::Started);
     ready();
     let mut running = Running { machine, guest: &mut guest, memory_use, reboot_until: None };
-    let ended = running.watch(&mut wishes, &mut orders).await;
+    let ended = running.watch(&mut wishes, &mut orders, terminate.as_mut()).await;
     // From here on every order is refused: its receiver is gone.
     drop(orders);
     agent.abort();
@@ -219,8 +221,12 @@ struct Running<'a> {
 
 impl Running<'_> {
     /// Serve orders and wishes until the guest or somebody else makes an end.
-    async fn watch(&mut self, wishes: &mut mpsc::UnboundedReceiver<Wish>, orders: &mut mpsc::Receiver<Order>) -> Ended {
-        let mut terminate = signal(SignalKind::terminate()).ok();
+    async fn watch(
+        &mut self,
+        wishes: &mut mpsc::UnboundedReceiver<Wish>,
+        orders: &mut mpsc::Receiver<Order>,
+        mut terminate: Option<&mut Signal>,
+    ) -> Ended {
         loop {
             let reboot_until = self.reboot_until;
             tokio::select! {
@@ -240,7 +246,7 @@ impl Running<'_> {
                     self.reboot_until = None;
                     self.machine.set_shutdown_pending(false);
                 }
-                _ = async { match &mut terminate { Some(terminate) => terminate.recv().await, None => pending().await } } => {
+                _ = async { match terminate.as_mut() { Some(terminate) => terminate.recv().await, None => pending().await } } => {
                     return Ended::new(ExitCause::Stopped, "the VM process was told to terminate".to_owned());
                 }
             }
