@@ -2,7 +2,7 @@
 """Servers on the built-in hypervisor, as a user runs them: the program runs in a machine with a true KVM (tests/guests/l1),
 the stock client talks to it from outside.
 
-    kvm.py PROGRAM [--keep] [--vcpus 1,2] [--only STEP,...] [--driver kvm|fake]
+    kvm.py PROGRAM [--keep] [--vcpus 1,2] [--only STEP,...] [--driver kvm|auto|fake] [--hold SECONDS]
 
 PROGRAM is the built `solostack`. Needs python-openstackclient in the interpreter that runs this (tests/setup/tools makes
 one), QEMU for the machine, and the guest `tiny`; neither root nor KVM. Every step prints what it does and when; the first
@@ -80,7 +80,7 @@ class InTheMachine:
     def processes(self):
         """Processes of servers: id and command line."""
         lines = self.machine.run("ps -ww -eo pid=,args=").splitlines()
-        return {int(line.split(None, 1)[0]): line.split(None, 1)[1] for line in lines if "solostack vm" in line or "qemu-system" in line}
+        return {int(line.split(None, 1)[0]): line.split(None, 1)[1] for line in lines if " vm /" in line or "qemu-system" in line}
 
     def taps(self):
         script = 'for n in "" $(ip -j netns list | tr -d \'[]{}"\' | tr , "\\n" | sed -n "s/^name://p"); do ip ${n:+-n $n} -d -o link show type tun 2>/dev/null; done'
@@ -110,13 +110,20 @@ class Story:
         self.openstack = OpenStack(self.environment)
         self.api = Api(self.environment)
 
-    def hypervisor_says_what_it_is(self):
+    def the_host_says_what_it_is(self):
         (row,) = self.openstack.json("hypervisor list --long")
-        shown = self.openstack.json(f"hypervisor show {row['ID']}")
-        say(f"hypervisor: {row.get('Hypervisor Type')} {shown.get('hypervisor_version')}, {shown.get('cpu_info')}")
+        (shown,) = self.api.get("compute", "/os-hypervisors/detail")["hypervisors"]
+        say(f"hypervisor: {shown['hypervisor_type']} {shown['hypervisor_version']}, {shown['cpu_info']}")
         if self.real():
-            expect("the hypervisor's type is KVM", "KVM" in str(row.get("Hypervisor Type", shown.get("hypervisor_type"))).upper(), shown)
+            expect("the hypervisor's type is KVM", (row["Hypervisor Type"], shown["hypervisor_type"]) == ("KVM", "KVM"), (row, shown))
+            expect("the processor's model is the built-in driver's", "kvm" in str(shown["cpu_info"]), shown)
         expect("it is up and enabled", (row["State"], shown["status"]) == ("up", "enabled"), (row, shown))
+
+    def the_client_shows_the_hypervisor(self):
+        (row,) = self.openstack.json("hypervisor list")
+        shown = self.openstack.json(f"hypervisor show {row['ID']}")
+        if self.real():
+            expect("`hypervisor show` says KVM", shown["hypervisor_type"] == "KVM", shown)
 
     # -- image, key, rules -------------------------------------------------------------------------------------------------
     def image_key_and_rules(self):
@@ -184,8 +191,8 @@ class Story:
         self.server_id = server["id"]
         if not self.real():
             return
-        (process,) = self.inside.processes().values()
-        expect("it runs in a process of our own hypervisor", "solostack vm" in process and "qemu" not in process, process)
+        processes = list(self.inside.processes().values())
+        expect("it runs in one process, of our own hypervisor", len(processes) == 1 and "qemu" not in processes[0], processes)
         waited = self.on_console(name, "Linux version")
         say(f"{name}: kernel speaks {waited:.1f} s later")
         waited = self.on_console(name, f"solostack-guest ready: {name}")
@@ -319,12 +326,14 @@ class Story:
         expect("no control group is left", not self.inside.groups(), self.inside.groups())
 
     def tell(self, vcpus, only):
-        for step in (self.bring_up, self.hypervisor_says_what_it_is, self.image_key_and_rules):
+        for step in (self.bring_up, self.the_host_says_what_it_is, self.image_key_and_rules):
             say(f"-- {step.__name__.replace('_', ' ')}")
             step()
         for count in vcpus:
             say(f"-- a server with {count} vCPU")
             self.server_with(count, only)
+        say("-- the client shows the hypervisor")
+        self.the_client_shows_the_hypervisor()
         say("-- down leaves nothing")
         self.down_leaves_nothing()
 
@@ -342,6 +351,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program", type=pathlib.Path)
     parser.add_argument("--keep", action="store_true", help="keep the folder of the run (logs, copies of files of the L1)")
+    parser.add_argument("--hold", type=int, default=0, metavar="SECONDS", help="after a failure, leave the machine running that long")
     parser.add_argument("--driver", default="kvm", choices=("kvm", "auto", "fake"))
     parser.add_argument("--vcpus", default="1,2")
     parser.add_argument("--only", default="", help="of a server's steps, these alone, for example power,supervisor_dies")
@@ -361,6 +371,9 @@ def main():
         except (Failure, l1.Ended, subprocess.SubprocessError, OSError) as failure:
             say(f"FAILED: {failure}")
             story.explain()
+            if args.hold:
+                say(f"held for {args.hold} s: tests/guests/l1/l1.py in {folder} SCRIPT")
+                time.sleep(args.hold)
     except (l1.Missing, Failure, subprocess.SubprocessError) as failure:
         say(f"FAILED: {failure}")
     finally:

@@ -5,6 +5,7 @@ brings kvm-amd. What runs in it is our own program, and in that the guests (L2).
     l1.py build                       make the root disk if its inputs changed; prints where it is
     l1.py run PROGRAM SCRIPT          boot, put PROGRAM at /usr/local/bin/solostack, run a shell script as root; its status is ours
     l1.py shell PROGRAM               the same, and every line of standard input is a script of its own
+    l1.py in FOLDER SCRIPT            run a script in a machine that a test holds for you (its folder has an l1.json)
 
 Everything in it comes from Debian packages, which are fetched once from the mirrors that apt is configured with. Needs QEMU
 and tools that build file systems (`just setup`), neither root nor KVM. The host reaches the machine by forwarded ports of
@@ -15,6 +16,7 @@ import argparse
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import pathlib
 import secrets
@@ -177,6 +179,20 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def call(channel, secret, script, seconds):
+    """Run a shell script in the machine behind that port; returns its status, standard output and standard error."""
+    request = urllib.request.Request(f"http://127.0.0.1:{channel}/cgi-bin/run", data=script.encode(), headers={"X-Secret": secret})
+    # Proxies of the environment are for other hosts.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=seconds) as reply:
+        data = reply.read()
+    head, _, body = data.partition(b"\n")
+    status, out, errors = (int(word) for word in head.split())
+    if len(body) != out + errors:
+        raise ValueError("half an answer")
+    return status, body[:out], body[out:]
+
+
 class Machine:
     """A running L1. `folder` takes its console's log; `forward` are ports that mean the same inside and outside."""
 
@@ -197,6 +213,8 @@ class Machine:
                 "-netdev", ",".join(["user,id=net,restrict=on", *forwards]), "-device", "virtio-net-pci,netdev=net", "-device", "virtio-rng-pci"]  # fmt: skip
         # The overlay of the disk is written to where there is room, and is gone with the process.
         environment = {**os.environ, "TMPDIR": str(self.folder)}
+        with open(os.open(self.folder / "l1.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            json.dump({"channel": self.channel, "secret": self.secret}, file)
         with open(self.folder / "l1-qemu.log", "wb") as log:
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
 
@@ -216,16 +234,7 @@ class Machine:
         if self.process.poll() is not None:
             said = (self.folder / "l1-qemu.log").read_text(errors="replace")
             raise Ended(f"the L1 ended with status {self.process.returncode}: {said}\n{self.console_end()}")
-        request = urllib.request.Request(f"http://127.0.0.1:{self.channel}/cgi-bin/run", data=script.encode(), headers={"X-Secret": self.secret})
-        # Proxies of the environment are for other hosts.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=seconds) as reply:
-            data = reply.read()
-        status, out, errors = (int(word) for word in data.split(b"\n", 1)[0].split())
-        body = data.split(b"\n", 1)[1]
-        if len(body) != out + errors:
-            raise ValueError("half an answer")
-        return status, body[:out], body[out:]
+        return call(self.channel, self.secret, script, seconds)
 
     def run(self, script, seconds=120):
         """The same where nothing else than success will do; returns what was said, without the last newline."""
@@ -264,10 +273,19 @@ def main():
         command.add_argument("program", type=pathlib.Path)
         if name == "run":
             command.add_argument("script")
+    command = commands.add_parser("in")
+    command.add_argument("folder", type=pathlib.Path)
+    command.add_argument("script")
     args = parser.parse_args()
     if args.command == "build":
         print(build())
         return 0
+    if args.command == "in":
+        where = json.loads((args.folder / "l1.json").read_text())
+        status, out, errors = call(where["channel"], where["secret"], args.script, 3600)
+        sys.stdout.buffer.write(out)
+        sys.stderr.buffer.write(errors)
+        return status
     with tempfile.TemporaryDirectory(prefix="solostack-l1-") as folder:
         machine = Machine(args.program, folder)
         try:
