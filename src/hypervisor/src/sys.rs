@@ -56,11 +56,11 @@ pub fn take_stdout() -> io::Result<File> {
     Ok(taken)
 }
 
-/// Two arenas of the heap for all threads. Left to itself glibc opens a file of `/sys` when a thread first contends for
-/// memory, to count processors; and each arena would keep what its threads have once needed.
+/// One arena of the heap for all threads. Of a second one glibc would read files of `/sys` and `/proc`, when a thread first
+/// contends for memory and when a heap shrinks; and each arena would keep what its threads have once needed.
 pub fn bound_heap() {
     // SAFETY: mallopt only sets a number of the allocator; it takes no pointers.
-    let _ = unsafe { libc::mallopt(libc::M_ARENA_MAX, 2) };
+    let _ = unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
 }
 
 /// A terminal that goes away is not this process's concern. (`std` has SIGPIPE ignored already.)

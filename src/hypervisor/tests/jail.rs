@@ -70,6 +70,8 @@ static PARENT: std::sync::atomic::AtomicI64 = std::sync::atomic::AtomicI64::new(
 fn child(attempt: &str, kind: &str, violation: &str) -> (ExitStatus, String) {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "inside", "--ignored", "--nocapture", "--test-threads=1"])
+        // As in a VM process, which bounds its heap before it starts a thread; the test's thread is there already.
+        .env("MALLOC_ARENA_MAX", "1")
         .env("JAIL_ATTEMPT", attempt)
         .env("JAIL_KIND", kind)
         .env("JAIL_VIOLATION", violation)
