@@ -303,7 +303,8 @@ pub struct BiosRom {
 
 impl BiosRom {
     pub fn new(file: &File) -> io::Result<Self> {
-        let bytes = file.metadata()?.len();
+        // By seeking, which the jail allows; it knows no call that could ask for a path's size.
+        let bytes = (&*file).seek(SeekFrom::End(0))?;
         let fits = (layout::BIOS_COPY_BYTES as u64..=MOST_BIOS).contains(&bytes) && bytes.is_multiple_of(0x1000);
         if !fits {
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a BIOS of {bytes} bytes is none")));
