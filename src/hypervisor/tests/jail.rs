@@ -67,6 +67,62 @@ fn parent() -> i64 {
 
 static PARENT: std::sync::atomic::AtomicI64 = std::sync::atomic::AtomicI64::new(0);
 
+struct Viewing {
+    runtime: tokio::runtime::Runtime,
+    listener: tokio::net::UnixListener,
+    client: tokio::net::UnixStream,
+}
+
+/// What there is before the walls: a listener, and a client that waits.
+fn viewing() -> Viewing {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("vnc.sock");
+    let (listener, client) = runtime.block_on(async {
+        let listener = tokio::net::UnixListener::bind(&place).unwrap();
+        (listener, tokio::net::UnixStream::connect(&place).await.unwrap())
+    });
+    Viewing { runtime, listener, client }
+}
+
+struct Blank;
+
+impl hypervisor::rfb::Screen for Blank {
+    fn mode(&self) -> hypervisor::rfb::Mode {
+        hypervisor::rfb::Mode { width: 2000, height: 1000 }
+    }
+    fn read(&self, mode: hypervisor::rfb::Mode, pixels: &mut Vec<u32>) {
+        pixels.clear();
+        pixels.resize(usize::from(mode.width) * usize::from(mode.height), 0);
+    }
+}
+
+impl hypervisor::rfb::Input for Blank {
+    fn key(&self, _code: u16, _down: bool) {}
+    fn pointer(&self, _x: u16, _y: u16, _buttons: hypervisor::rfb::Buttons, _wheel: i8, _sideways: i8) {}
+}
+
+/// Serve the client a whole picture.
+fn look(Viewing { runtime, listener, mut client }: Viewing) {
+    use std::sync::Arc;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let looking = async {
+        client.write_all(b"RFB 003.008\n\x01\x01").await.unwrap();
+        let mut greeting = [0; 12 + 2 + 4 + 24 + 4];
+        client.read_exact(&mut greeting).await.unwrap();
+        client.write_all(&[3, 0, 0, 0, 0, 0, 0x07, 0xd0, 0x03, 0xe8]).await.unwrap();
+        let mut picture = vec![0; 2000 * 1000 * 4];
+        client.read_exact(&mut picture).await.unwrap();
+    };
+    runtime.block_on(async {
+        tokio::select! {
+            _ = hypervisor::rfb::serve(listener, "work".to_owned(), Arc::new(Blank), Arc::new(Blank)) => panic!("served"),
+            () = looking => {}
+        }
+    });
+}
+
 fn child(attempt: &str, kind: &str, violation: &str) -> (ExitStatus, String) {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "inside", "--ignored", "--nocapture", "--test-threads=1"])
@@ -91,6 +147,7 @@ fn inside() {
     nix::sys::prctl::set_no_new_privs().unwrap();
     let violation = if violation == "kill" { Violation::Kill } else { Violation::Report };
     let mut file = tempfile::tempfile().unwrap();
+    let viewing = (attempt == "work" && kind == ThreadKind::Display).then(viewing);
     jail::enter(GUEST_BYTES, violation, &mut isolation).unwrap();
     match attempt.as_str() {
         "landlock" => {
@@ -109,6 +166,9 @@ fn inside() {
         }
         "work" => {
             jail::confine_this_thread(kind).unwrap();
+            if kind == ThreadKind::Display {
+                look(viewing.unwrap());
+            }
             if kind == ThreadKind::Control {
                 // A device that is plugged in brings a thread.
                 let text = hypervisor::threads::spawn(ThreadKind::Block, "late", || "worked".to_owned()).unwrap();

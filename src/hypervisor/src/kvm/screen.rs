@@ -149,3 +149,41 @@ impl Drop for OwnRuntime {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read as _;
+    use std::os::unix::net::UnixStream;
+
+    fn viewers(place: &std::path::Path) -> Viewers {
+        let (workplace, _keyboard, _tablet) = Workplace::new().unwrap();
+        let listener = UnixListener::bind(place).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        Viewers::start(listener, "test".to_owned(), workplace).unwrap()
+    }
+
+    #[test]
+    fn whoever_looks_is_greeted_and_let_go_at_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("vnc.sock");
+        let viewers = viewers(&place);
+        let mut clients: Vec<_> = (0..3).map(|_| UnixStream::connect(&place).unwrap()).collect();
+        for client in &mut clients {
+            let mut greeting = [0; 12];
+            client.read_exact(&mut greeting).unwrap();
+            assert_eq!(&greeting, b"RFB 003.008\n");
+        }
+        drop(viewers);
+        for client in &mut clients {
+            assert_eq!(client.read(&mut [0; 8]).unwrap(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_thread_is_started_and_ended_by_one_that_runs_tasks() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(viewers(&folder.path().join("vnc.sock")));
+        drop(OwnRuntime::new().unwrap());
+    }
+}

@@ -310,3 +310,74 @@ fn disks_come_and_are_asked_to_go() {
     assert!(bench.guest.devices().disks.is_empty());
     assert!(!bench.guest.detach(device).unwrap());
 }
+
+/// The display's configuration by ECAM.
+fn configuration(offset: u64) -> u64 {
+    super::layout::ECAM + u64::from(crate::pci::slots::DISPLAY) * 0x8000 + offset
+}
+
+#[test]
+fn the_framebuffer_follows_its_bar() {
+    let with_display = VmSpec { display: true, ..spec(1) };
+    let Some(mut bench) = machine(&with_display, Start::Bios { bios: bios(&[HALT]) }, None) else { return };
+    let display = bench.guest.workplace().unwrap().display;
+    let pci = Arc::clone(&bench.guest.exits.pci);
+    let mut ids = [0; 4];
+    assert!(pci.mmio_read(configuration(0), &mut ids));
+    assert_eq!(ids, [0x34, 0x12, 0x11, 0x11]);
+    for (address, value) in [(0xd000_0000_u32, 1), (0xe000_0000, 2), (0xd000_0000, 3)] {
+        assert!(pci.mmio_write(configuration(0x10), &address.to_le_bytes()));
+        assert!(pci.mmio_write(configuration(4), &[2, 0]));
+        // As if the guest's write had come while the BAR was on its way.
+        assert!(pci.mmio_write(address.into(), &[value]));
+        let mut seen = [0];
+        display.framebuffer().read(0, &mut seen);
+        assert_eq!(seen, [value]);
+    }
+    bench.guest.go();
+    bench.guest.reset(false).unwrap();
+    let mut seen = [9];
+    display.framebuffer().read(0, &mut seen);
+    assert_eq!(seen, [0]);
+    bench.guest.go();
+}
+
+#[test]
+fn the_screen_of_a_suspended_guest_comes_back() {
+    use crate::rfb::{Mode, Screen as _};
+
+    let with_display = VmSpec { display: true, ..spec(1) };
+    let start = || Start::Bios { bios: bios(&[HALT]) };
+    let Some(mut bench) = machine(&with_display, start(), None) else { return };
+    let pci = Arc::clone(&bench.guest.exits.pci);
+    assert!(pci.mmio_write(configuration(0x10), &0xd000_0000_u32.to_le_bytes()));
+    assert!(pci.mmio_write(configuration(0x18), &0xd800_0000_u32.to_le_bytes()));
+    assert!(pci.mmio_write(configuration(4), &[2, 0]));
+    for (register, value) in [(1_u64, 320_u16), (2, 200), (3, 32), (4, 1)] {
+        assert!(pci.mmio_write(0xd800_0500 + 2 * register, &value.to_le_bytes()));
+    }
+    let last = (16 << 20) - 1;
+    for at in [0, 5 << 20, last] {
+        bench.guest.workplace().unwrap().display.framebuffer().write(at, &[0x77]);
+    }
+    let (mut state, memory) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+    bench.guest.suspend(&mut state, &memory).unwrap();
+    drop((bench, pci));
+    let Some(bench) = machine(&with_display, start(), Some((state, memory))) else { return };
+    let display = bench.guest.workplace().unwrap().display;
+    assert_eq!(display.mode(), Mode { width: 320, height: 200 });
+    for (at, value) in [(0, 0x77), (1, 0), (5 << 20, 0x77), (last, 0x77)] {
+        let mut seen = [9];
+        display.framebuffer().read(at, &mut seen);
+        assert_eq!(seen, [value], "at {at}");
+    }
+}
+
+#[test]
+fn a_machine_without_a_display_has_nothing_in_its_place() {
+    let Some(bench) = with(&[HALT]) else { return };
+    assert!(bench.guest.workplace().is_none());
+    let mut ids = [0; 4];
+    bench.guest.exits.pci.mmio_read(configuration(0), &mut ids);
+    assert_eq!(ids, [0xff; 4]);
+}
