@@ -88,7 +88,11 @@ test-guests: (guests "tiny")
 
 # The real openstack client and a real guest against the real program, from image create to delete
 test-clients: (guests "tiny")
-    cargo nextest run --locked --profile slow --workspace --test clients -E 'package(solostack)' --success-output immediate
+    cargo nextest run --locked --profile slow --workspace --test clients -E 'package(solostack) and not test(kvm_)' --success-output immediate
+
+# Servers on the built-in hypervisor, in an emulated machine with a true KVM (tests/guests/l1), driven by the real client
+test-kvm: (guests "tiny")
+    cargo nextest run --locked --profile slow --workspace --test clients -E 'package(solostack) and test(kvm_)' --success-output immediate
 
 # Speed and memory against the budgets of docs/ARCHITECTURE.md
 bench *ARGS:

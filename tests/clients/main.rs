@@ -1,5 +1,6 @@
 //! Real clients against the real program, in namespaces of their own. Each test runs one script of this folder with the
 //! interpreter that `just setup` made, and shows what it printed. Needs root, the guest `tiny` (`just guests`) and QEMU.
+//! The one in a machine with a true KVM (`just test-kvm`) needs no root.
 //! What is missing makes a test fail with a word on how to get it, never pass.
 
 #![allow(clippy::expect_used, reason = "a test says what it expected by failing")]
@@ -36,4 +37,9 @@ fn the_stock_client_boots_a_server_reaches_it_and_leaves_nothing_behind() {
 #[test]
 fn openstacksdk_finds_every_service_as_it_expects() {
     run("sdk.py");
+}
+
+#[test]
+fn kvm_runs_servers_with_one_and_two_processors_for_the_stock_client() {
+    run("kvm.py");
 }
