@@ -16,7 +16,8 @@ use tokio::time::timeout;
 use vmspec::SpecError;
 use vmspec::passing::Receiver;
 use vmspec::protocol::{
-    Answer, Call, Event, EventKind, Message, OLDEST_PROTOCOL, PROTOCOL, Refusal, RefusalCode, Reply, Request, read_line, to_line,
+    Answer, Call, Event, EventKind, Message, OLDEST_PROTOCOL, PROTOCOL, Refusal, RefusalCode, Reply, Request,
+    read_line, to_line,
 };
 
 use crate::machine::{Command, Machine, Outcome, refusal};
