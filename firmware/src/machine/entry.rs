@@ -64,6 +64,7 @@ start32:
     or eax, 0x80000003      // paging, monitor coprocessor, protected
     mov cr0, eax
     lgdt [gdt_pointer]
+    mov esp, offset exception_stack_top     // PVH gives no stack; the far return below needs one
     push 0x10
     mov eax, offset start64
     push eax
