@@ -2,7 +2,7 @@
 # Boots Debian's cloud kernel on the built-in machine and on QEMU, in an L1 machine whose clock counts instructions, so that
 # figures repeat and ratios are what counts. Prints each figure beside its bar; ends with 1 if one is above it.
 #
-#   tests/bench/boot.sh            needs nested-l1.sh in $NESTED_L1 (see tests/README.md) and the packages it names, sfdisk, e2fsprogs
+#   tests/bench/boot.sh            needs nested-l1.sh in $NESTED_L1, and the packages it names, sfdisk, e2fsprogs
 #   BOOT=path                      the measured program, in place of a release build of `examples/boot`
 #   VCPUS=n                        virtual CPUs of the guest (1)
 #
@@ -11,8 +11,8 @@
 # by what microvm takes in this run.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")"); top=$here/../..
-l1=${NESTED_L1:-$top/../shared/nested/nested-l1.sh}
-[ -x "$l1" ] || { echo "boot.sh: no nested-l1.sh at $l1: set NESTED_L1" >&2; exit 2; }
+l1=${NESTED_L1:?boot.sh: set NESTED_L1 to the path of nested-l1.sh; tests/guests/l1 cannot count instructions yet}
+[ -x "$l1" ] || { echo "boot.sh: no nested-l1.sh at $l1" >&2; exit 2; }
 for program in sfdisk mkfs.ext4 cpio qemu-system-x86_64; do
   command -v "$program" > /dev/null || { echo "boot.sh: $program is missing" >&2; exit 2; }
 done
