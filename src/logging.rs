@@ -15,6 +15,9 @@ pub fn init(log: &Log) -> Result<(), String> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // It would be said on standard error too, by `eprintln!`, which panics: a full disk below the log is no reason to
+        // drop a request.
+        .log_internal_errors(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     // Fails only where a log is set up already: tests that start several clouds in one process.
     let _ = match log.format {

@@ -60,6 +60,8 @@ pub fn main(dir: &Path) -> ExitCode {
     };
     let logging =
         tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_max_level(tracing::Level::INFO);
+    // A log that cannot be written must not end the guest: saying so on standard error would panic.
+    let logging = logging.log_internal_errors(false);
     // A caller that logs already keeps its way.
     let _ = logging.try_init();
     walls::own_session();
