@@ -189,7 +189,10 @@ class Story:
     def create(self, name, vcpus):
         self.openstack(f"flavor create --ram 256 --disk 1 --vcpus {vcpus} kvm.{vcpus}")
         began = time.monotonic()
-        self.openstack(f"server create --image guest --flavor kvm.{vcpus} --network private --key-name me --wait {name}", seconds=BOOT)
+        try:
+            self.openstack(f"server create --image guest --flavor kvm.{vcpus} --network private --key-name me --wait {name}", seconds=BOOT)
+        except ClientError as error:
+            raise Failure(f"{error}; the server's fault: {self.show(name).get('fault')}") from None
         server = self.show(name)
         say(f"{name}: ACTIVE after {time.monotonic() - began:.1f} s")
         expect("the server is ACTIVE", server["status"] == "ACTIVE", server)
@@ -357,10 +360,12 @@ def main():
     port = l1.free_port()
     machine, status = None, 1
     try:
-        machine = l1.Machine(args.program, folder, forward=[port])
+        vcpus = [int(count) for count in args.vcpus.split(",")]
+        # A server is never given more processors than its host has.
+        machine = l1.Machine(args.program, folder, forward=[port], processors=max(vcpus))
         story = Story(machine, InTheMachine(machine, port, args.driver), folder)
         try:
-            story.tell([int(count) for count in args.vcpus.split(",")], [w for w in args.only.split(",") if w])
+            story.tell(vcpus, [w for w in args.only.split(",") if w])
             say("the story is told")
             status = 0
         except (Failure, l1.Ended, subprocess.SubprocessError, OSError) as failure:
