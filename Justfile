@@ -94,6 +94,11 @@ test-clients: (guests "tiny")
 test-kvm: (guests "tiny")
     cargo nextest run --locked --profile slow --workspace --test clients -E 'package(solostack) and test(kvm_)' --success-output immediate
 
+# Garbage to every register and queue of the built-in machine for MINUTES; says the seed, SOLOSTACK_FUZZ_SEED repeats it
+fuzz-machine MINUTES="10":
+    SOLOSTACK_FUZZ_SECONDS=$(( {{ MINUTES }} * 60 )) cargo test --locked -p hypervisor --lib kvm::tests::fuzz -- --nocapture
+    SOLOSTACK_MACHINE_CYCLES=500 cargo test --locked -p hypervisor --lib kvm::tests::cycles -- --nocapture
+
 # Speed and memory against the budgets of docs/ARCHITECTURE.md
 bench *ARGS:
     cargo bench --locked --package solostack --bench bench -- {{ ARGS }}

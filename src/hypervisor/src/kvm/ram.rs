@@ -12,7 +12,7 @@ use vm_memory::{GuestAddress, GuestMemoryBackend as _, GuestMemoryRegion as _, G
 
 use super::layout;
 use crate::display::Framebuffer;
-use crate::memory::GuestRam;
+use crate::memory::{GuestRam, Mapping, RamRegion};
 
 /// Slots of KVM's memory map. Those of RAM come first, one for each region.
 pub const BIOS_SLOT: u32 = 8;
@@ -21,11 +21,12 @@ pub const GENERATION_SLOT: u32 = 9;
 pub const DEVICE_SLOTS: u32 = 16;
 
 const HUGE_PAGE: usize = 2 << 20;
+const PAGE: usize = 4096;
 
 /// Map `bytes` of RAM, all of it zero and none of it there until it is touched. Huge pages can back it: each region lies
 /// in this process as it lies in the guest, modulo the size of one.
 ///
-/// The mapping is for the life of the process: devices hold handles to it until the end.
+/// The mapping lasts as long as the last handle to it.
 pub fn allocate(bytes: u64) -> io::Result<GuestRam> {
     map(bytes, None)
 }
@@ -41,6 +42,8 @@ fn map(bytes: u64, file: Option<&File>) -> io::Result<GuestRam> {
     for (start, length) in layout::ram_regions(bytes) {
         let length = usize::try_from(length).map_err(io::Error::other)?;
         let pointer = reserve(length)?;
+        // SAFETY: `reserve` has mapped this for nobody else, whole pages of it, and only the region made below uses it.
+        let mapping = unsafe { Mapping::of(pointer, length.next_multiple_of(PAGE)) };
         if let Some(file) = file {
             let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
             let protection = libc::PROT_READ | libc::PROT_WRITE;
@@ -57,9 +60,10 @@ fn map(bytes: u64, file: Option<&File>) -> io::Result<GuestRam> {
             let _ = unsafe { libc::madvise(pointer.cast(), length, advice) };
         }
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        let builder =
-            MmapRegionBuilder::new(length).with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE).with_mmap_flags(flags);
-        // SAFETY: `pointer` is the start of a mapping of `length` bytes that is never unmapped.
+        let builder = MmapRegionBuilder::new_with_bitmap(length, mapping)
+            .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
+            .with_mmap_flags(flags);
+        // SAFETY: `pointer` is the start of a mapping of `length` bytes that lasts until the region drops its `Mapping`.
         let region = unsafe { builder.with_raw_mmap_pointer(pointer) }.build().map_err(io::Error::other)?;
         let region = GuestRegionMmap::new(region, start).ok_or_else(|| io::Error::other("RAM wraps"))?;
         regions.push(region);
@@ -80,8 +84,7 @@ fn reserve(length: usize) -> io::Result<*mut u8> {
     }
     let start: *mut u8 = start.cast();
     let before = start.align_offset(HUGE_PAGE).min(HUGE_PAGE);
-    let page = 4096;
-    let kept = (length + page - 1) & !(page - 1);
+    let kept = length.next_multiple_of(PAGE);
     let after = padded - before - kept.min(padded - before);
     // SAFETY: `before` bytes at the start and `after` at the end of the mapping just made, which nobody uses, are given
     // back; what lies between stays.
@@ -137,7 +140,7 @@ pub struct SlotFlags {
 }
 
 /// Let the guest see `region` as slot `slot`.
-pub fn give(vm: &VmFd, slot: u32, region: &GuestRegionMmap<()>, flags: SlotFlags) -> io::Result<()> {
+pub fn give(vm: &VmFd, slot: u32, region: &RamRegion, flags: SlotFlags) -> io::Result<()> {
     let read_only = if flags.read_only { KVM_MEM_READONLY } else { 0 };
     let log_dirty = if flags.log_dirty { KVM_MEM_LOG_DIRTY_PAGES } else { 0 };
     let described = kvm_userspace_memory_region {

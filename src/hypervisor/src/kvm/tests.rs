@@ -6,8 +6,13 @@
     reason = "guests have no event for what is waited for here; every wait has a deadline"
 )]
 
+mod cycles;
+mod fuzz;
+
 use std::fs::File;
 use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +20,7 @@ use kvm_ioctls::Kvm;
 use tokio::sync::mpsc::UnboundedReceiver;
 use uuid::Uuid;
 use vm_memory::{Bytes as _, GuestAddress, GuestAddressSpace as _};
-use vmspec::spec::{Cpu, CpuTopology};
+use vmspec::spec::{Cpu, CpuTopology, Mac, Nic};
 use vmspec::{Disk, DiskKind, Driver, Firmware, Smbios, VmSpec};
 
 use super::boot::Start;
@@ -106,6 +111,97 @@ fn machine(spec: &VmSpec, start: Start, restore: Option<(File, File)>) -> Option
     };
     let (guest, wishes) = KvmMachine::new(spec, parts).unwrap();
     Some(Bench { guest, wishes, output })
+}
+
+/// With files for the disks of the spec, and this tap for its nics.
+fn machine_with(spec: &VmSpec, start: Start, tap: Option<&File>, restore: Option<(File, File)>) -> Option<Bench> {
+    let Ok(kvm) = Kvm::new() else {
+        eprintln!("no usable /dev/kvm: nothing is tested here");
+        return None;
+    };
+    let output = Arc::new(Output::default());
+    let disk = |disk: &Disk| {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(disk.size_bytes).unwrap();
+        (disk.clone(), file)
+    };
+    let nic = |nic: &Nic| tap.map(|tap| (nic.clone(), vec![tap.try_clone().unwrap()], Vec::new()));
+    let parts = Parts {
+        kvm,
+        start,
+        output: Arc::clone(&output),
+        disks: spec.disks.iter().map(disk).collect(),
+        nics: spec.nics.iter().filter_map(nic).collect(),
+        vsock: None,
+        restore,
+        debug_port: true,
+    };
+    let (guest, wishes) = KvmMachine::new(spec, parts).unwrap();
+    Some(Bench { guest, wishes, output })
+}
+
+/// Every device that the machine can have here.
+fn everything(nic: bool) -> VmSpec {
+    let disk = |slot: u8| Disk {
+        slot,
+        kind: if slot == 0 { DiskKind::Root } else { DiskKind::Volume },
+        descriptor: slot.into(),
+        read_only: slot == 1,
+        serial: format!("disk-{slot}"),
+        size_bytes: 1 << 20,
+    };
+    let nics = if nic {
+        let mac = Mac([0xfa, 0x16, 0x3e, 0, 0, 1]);
+        vec![Nic { slot: 0, port_id: Uuid::from_u128(7), mac, mtu: 1500, descriptor: 2, queues: 1 }]
+    } else {
+        Vec::new()
+    };
+    VmSpec { memory_mib: 32, disks: vec![disk(0), disk(1)], nics, display: true, ..spec(1) }
+}
+
+/// A tap that is up, in a network namespace of the calling thread.
+#[allow(unsafe_code, reason = "the making of taps has no safe form here")]
+fn tap() -> Option<File> {
+    // SAFETY: only this test's thread moves to the new namespace; all pointers are to locals that live long enough.
+    unsafe {
+        if libc::unshare(libc::CLONE_NEWNET) != 0 {
+            eprintln!("without a nic: no network namespace: {}", std::io::Error::last_os_error());
+            return None;
+        }
+        let Ok(tap) = File::options().read(true).write(true).open("/dev/net/tun") else {
+            eprintln!("without a nic: no /dev/net/tun");
+            return None;
+        };
+        let mut request: libc::ifreq = std::mem::zeroed();
+        request.ifr_name[..4].copy_from_slice(&b"tap0".map(|letter| letter as libc::c_char));
+        request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as _;
+        assert_eq!(libc::ioctl(tap.as_raw_fd(), libc::TUNSETIFF, &raw mut request), 0);
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as _;
+        assert_eq!(libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request), 0);
+        Some(tap)
+    }
+}
+
+/// Run one test in a process of its own, and what it printed; None in that process. Other tests open and close
+/// descriptors of this one meanwhile, and a panic in a thread of a machine must be the end of the process that counts it.
+fn apart(name: &str, mark: &str, environment: &[(&str, String)]) -> Option<String> {
+    if std::env::var_os(mark).is_some() {
+        return None;
+    }
+    let listed = Command::new(std::env::current_exe().unwrap()).arg("--list").output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let suffix = format!("::{name}: test");
+    let path = listed.lines().find(|line| line.ends_with(&suffix)).unwrap().trim_end_matches(": test");
+    let inner = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", path, "--nocapture", "--test-threads=1", "--include-ignored"])
+        .env(mark, "1")
+        .envs(environment.iter().map(|(name, value)| (*name, value.as_str())))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&inner.stdout).into_owned() + &String::from_utf8_lossy(&inner.stderr);
+    assert!(inner.status.success(), "{}: {said}", inner.status);
+    Some(said)
 }
 
 fn with(code: &[&[u8]]) -> Option<Bench> {

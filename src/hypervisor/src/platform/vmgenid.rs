@@ -3,10 +3,10 @@
 
 use std::io;
 
-use vm_memory::{Bytes as _, GuestAddress, GuestMemoryBackend as _, GuestRegionMmap};
+use vm_memory::{Bytes as _, GuestAddress, GuestMemoryBackend as _};
 
 use crate::kvm::layout;
-use crate::memory::GuestRam;
+use crate::memory::{GuestRam, RamRegion};
 
 /// A page of its own, outside RAM: no memory map of any firmware can hand it to somebody else.
 pub struct GenerationId {
@@ -23,7 +23,7 @@ impl GenerationId {
     }
 
     /// The memory, to be given to the VM.
-    pub fn regions(&self) -> impl Iterator<Item = &GuestRegionMmap<()>> {
+    pub fn regions(&self) -> impl Iterator<Item = &RamRegion> {
         self.page.iter()
     }
 

@@ -310,7 +310,7 @@ fn give_back(ram: &GuestRam, first: u64, count: u64) {
 
 /// Whether the mapping that holds this byte of guest RAM is one that others see.
 fn is_shared(ram: &GuestRam, host: *const u8) -> bool {
-    let holds = |region: &&vm_memory::GuestRegionMmap<()>| {
+    let holds = |region: &&crate::memory::RamRegion| {
         let start = region.as_ptr() as usize;
         (start..start + region.size()).contains(&(host as usize))
     };

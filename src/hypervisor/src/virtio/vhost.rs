@@ -85,7 +85,7 @@ impl Vhost {
         }
         vhost.set_features(features & offered & !NOT_FROM_GUEST).map_err(failed("features"))?;
         let ram = vhost.memory.memory();
-        let region = |region: &vm_memory::GuestRegionMmap<()>| {
+        let region = |region: &crate::memory::RamRegion| {
             let host = region.get_host_address(MemoryRegionAddress(0)).map_err(io::Error::other)?;
             Ok::<_, io::Error>(VhostUserMemoryRegionInfo {
                 guest_phys_addr: region.start_addr().raw_value(),
