@@ -19,11 +19,12 @@ fn interpreter() -> PathBuf {
     client.with_file_name("python")
 }
 
-fn run(script: &str) {
+fn run(script: &str, arguments: &[&str]) {
     let program = std::env::var_os("SOLOSTACK_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_solostack").into());
     let status = Command::new(interpreter())
         .arg(Path::new(ROOT).join("tests/clients").join(script))
         .arg(program)
+        .args(arguments)
         .status()
         .expect("the script starts");
     assert!(status.success(), "{script} ended with {status}");
@@ -31,15 +32,20 @@ fn run(script: &str) {
 
 #[test]
 fn the_stock_client_boots_a_server_reaches_it_and_leaves_nothing_behind() {
-    run("story.py");
+    run("story.py", &[]);
 }
 
 #[test]
 fn openstacksdk_finds_every_service_as_it_expects() {
-    run("sdk.py");
+    run("sdk.py", &[]);
 }
 
 #[test]
-fn kvm_runs_servers_with_one_and_two_processors_for_the_stock_client() {
-    run("kvm.py");
+fn kvm_runs_a_server_with_one_processor_for_the_stock_client() {
+    run("kvm.py", &["--vcpus", "1"]);
+}
+
+#[test]
+fn kvm_runs_a_server_with_two_processors_for_the_stock_client() {
+    run("kvm.py", &["--vcpus", "2"]);
 }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 use vmspec::protocol::{
-    Devices, Event, EventKind, Hello, Isolation, KEPT_EVENTS, PROTOCOL, Refusal, RefusalCode, Statistics, Status, VmState,
+    Devices, Event, EventKind, Hello, Isolation, KEPT_EVENTS, PROTOCOL, Refusal, RefusalCode, Statistics, Status,
+    VmState,
 };
 use vmspec::{Disk, ExitCause, Nic, VmSpec};
 
@@ -21,7 +22,9 @@ pub struct Order {
 #[derive(Debug)]
 pub enum Command {
     PowerButton,
-    Reboot { deadline: Duration },
+    Reboot {
+        deadline: Duration,
+    },
     Stop,
     Reset,
     Pause,

@@ -223,7 +223,8 @@ fn live(
     walls::drop_root(&spec, &mut isolation).map_err(explained("cannot become the user of this VM"))?;
     if built_in {
         let guest_bytes = spec.memory_mib.saturating_mul(1 << 20);
-        jail::enter(guest_bytes, jail::Violation::Report, &mut isolation).map_err(explained("cannot enter the jail"))?;
+        jail::enter(guest_bytes, jail::Violation::Report, &mut isolation)
+            .map_err(explained("cannot enter the jail"))?;
     }
     for missing in &isolation.missing {
         tracing::warn!("a wall is missing: {missing}");

@@ -2,7 +2,8 @@
 //! 6.12 in turn). Open descriptors keep working.
 
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _, RulesetStatus, Scope,
+    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _, RulesetStatus,
+    Scope,
 };
 
 /// Denies this thread, and all that it starts, everything that the kernel's Landlock knows to deny.

@@ -102,13 +102,8 @@ const SOCKETS: &[i64] = &[
 const VIEWERS: &[i64] = &[libc::SYS_accept4, libc::SYS_recvfrom, libc::SYS_sendto, libc::SYS_shutdown];
 
 /// New descriptors that lead nowhere: for devices that are plugged in later.
-const NEW_DESCRIPTORS: &[i64] = &[
-    libc::SYS_eventfd2,
-    libc::SYS_epoll_create1,
-    libc::SYS_timerfd_create,
-    libc::SYS_socketpair,
-    libc::SYS_dup,
-];
+const NEW_DESCRIPTORS: &[i64] =
+    &[libc::SYS_eventfd2, libc::SYS_epoll_create1, libc::SYS_timerfd_create, libc::SYS_socketpair, libc::SYS_dup];
 
 /// `_IOC` types: the second byte of a request.
 const KVM: u64 = 0xae;
@@ -233,8 +228,7 @@ fn compile(kind: ThreadKind, violation: Violation) -> Result<BpfProgram, seccomp
 fn compile_all(violation: Violation) -> Result<Filters, seccompiler::BackendError> {
     let unknown = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
     let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
-    let without_clone3 =
-        SeccompFilter::new(clone3, SeccompAction::Allow, unknown, TargetArch::x86_64)?.try_into()?;
+    let without_clone3 = SeccompFilter::new(clone3, SeccompAction::Allow, unknown, TargetArch::x86_64)?.try_into()?;
     let mut by_kind = BTreeMap::new();
     for kind in KINDS {
         by_kind.insert(kind, compile(kind, violation)?);

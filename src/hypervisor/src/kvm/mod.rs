@@ -235,10 +235,8 @@ impl KvmMachine {
         let wishes = Arc::new(wishes);
         let smbios = smbios::Tables::new(&spec.smbios, spec.vcpus, spec.memory_mib);
         let window = layout::mmio64(cpuid.physical_bits(), ram_bytes).map(|(start, bytes)| start..start + bytes);
-        let tables = acpi::build(&acpi::Machine {
-            i8042: false,
-            ..acpi::Machine::solo_1(topology.apic_ids(), window.clone())
-        });
+        let tables =
+            acpi::build(&acpi::Machine { i8042: false, ..acpi::Machine::solo_1(topology.apic_ids(), window.clone()) });
         let placed = tables.place(layout::ACPI_TABLES);
         if placed.bytes.len() as u64 > layout::ACPI_TABLES_BYTES {
             return Err(refused("the ACPI tables do not fit below the BIOS"));

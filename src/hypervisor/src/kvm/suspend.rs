@@ -184,12 +184,7 @@ fn read_framebuffer(framebuffer: &Framebuffer, file: &File, base: u64) -> io::Re
 }
 
 /// What is not zero among `length` bytes from `base` on.
-fn copy_data(
-    from: &File,
-    base: u64,
-    length: u64,
-    mut to: impl FnMut(u64, &[u8]) -> io::Result<()>,
-) -> io::Result<()> {
+fn copy_data(from: &File, base: u64, length: u64, mut to: impl FnMut(u64, &[u8]) -> io::Result<()>) -> io::Result<()> {
     let mut chunk = vec![0_u8; CHUNK];
     let mut at = 0;
     while at < length {
