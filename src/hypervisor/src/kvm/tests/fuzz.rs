@@ -767,7 +767,7 @@ impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Log {
 fn memory_use_mib() -> u64 {
     let mut text = String::new();
     File::open("/proc/self/statm").unwrap().read_to_string(&mut text).unwrap();
-    text.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096 >> 20
+    (text.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096) >> 20
 }
 
 struct Run {
