@@ -814,7 +814,7 @@ impl Run {
         };
         // What its owner does is drawn apart, as it depends on the clock.
         let mut owner = Random::new(seed ^ 0xffff);
-        let suspends = seed % 4 == 0;
+        let suspends = seed.is_multiple_of(4);
         let mut agents = Vec::new();
         let ends = (Instant::now() + LIFE).min(self.until);
         generator.begin();
