@@ -79,7 +79,7 @@ pub(crate) fn table() -> Vec<Route<App>> {
         get("/v2.1/os-hypervisors/detail", host::hypervisors_detail).rule(host_rule::HYPERVISORS_DETAIL),
         get("/v2.1/os-hypervisors/statistics", host::statistics).rule(host_rule::HYPERVISORS_STATISTICS),
         get("/v2.1/os-hypervisors/{id}", host::hypervisor).rule(host_rule::HYPERVISORS_SHOW),
-        get("/v2.1/os-hypervisors/{id}/uptime", host::uptime).rule(host_rule::HYPERVISORS_UPTIME).until(2, 87),
+        get("/v2.1/os-hypervisors/{id}/uptime", host::uptime).rule(host_rule::HYPERVISORS_UPTIME),
         get("/v2.1/extensions", host::extensions).rule(host_rule::EXTENSIONS),
     ]
 }

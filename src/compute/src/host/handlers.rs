@@ -346,7 +346,7 @@ async fn named(app: &App, ctx: &Ctx, id: &str) -> Result<Host> {
     Ok(host)
 }
 
-/// What uptime(1) prints, which is what clients take apart.
+/// What uptime(1) prints, which is what clients take apart. (From 2.88 on, which is not announced, a part of the hypervisor.)
 pub(crate) async fn uptime(State(app): State<App>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {
     ctx.allow(policy::HYPERVISORS_UPTIME, &target(&[]))?;
     let host = named(&app, &ctx, &id).await?;
