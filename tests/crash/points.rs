@@ -323,8 +323,10 @@ async fn dies_everywhere(story: Story) {
     let undisturbed = run(&mut cloud, story, None, None).await;
     assert!(undisturbed.passed >= 2, "{story:?} passes no point at all");
     let (mut deaths, mut point) = (0, 1);
-    // Of two requests at once, the second can come early or late: a run may have fewer points than another.
-    let mut spare = if story == Story::CreateThenDeleteAtOnce { 4 } else { 0 };
+    // Of two requests at once, the second can come early or late, and a refused import passes seven or eight points by
+    // timing: a run may have fewer points than another.
+    let varies = matches!(story, Story::CreateThenDeleteAtOnce | Story::ImportThatIsRefused);
+    let mut spare = if varies { 4 } else { 0 };
     loop {
         let again = run(&mut cloud, story, Some(point), Some(&undisturbed.end)).await;
         if again.passed >= point {
@@ -337,7 +339,7 @@ async fn dies_everywhere(story: Story) {
         point += 1;
     }
     println!("{story:?}: died at each of {deaths} points, ends as if it never had: {}", undisturbed.end);
-    if story != Story::CreateThenDeleteAtOnce {
+    if !varies {
         assert_eq!(deaths, undisturbed.passed, "{story:?} was to die at every point that it passes");
     }
 }
