@@ -1,7 +1,6 @@
 //! How the program is linked: no libc, no start files, at a fixed address, by our own script.
 
 fn main() {
-    let here = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
     for argument in [
         "-nostartfiles",
         "-nostdlib",
@@ -15,7 +14,8 @@ fn main() {
     ] {
         println!("cargo:rustc-link-arg-bins={argument}");
     }
-    println!("cargo:rustc-link-arg-bins=-Wl,-T,{here}/layout.ld");
+    // Relative to the workspace, where cargo has the linker run: what is cached survives a checkout that moves.
+    println!("cargo:rustc-link-arg-bins=-Wl,-T,layout.ld");
     println!("cargo:rerun-if-changed=layout.ld");
     println!("cargo:rerun-if-changed=build.rs");
 }

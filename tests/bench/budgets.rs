@@ -29,21 +29,8 @@ use serde_json::{Value, json};
 
 mod program;
 
-use program::{Connection, Place, Program, password_request, trusting, wait_for};
+use program::{Connection, Place, Program, ROOM, password_request, trusting, wait_for};
 
-/// Room for a thousand servers that take nothing.
-const CONFIG: &str = "\
-identity.token_lifetime_s = 86400
-quota.instances = -1
-quota.cores = -1
-quota.ram_mib = -1
-quota.ports = -1
-scheduling.cpu_allocation_ratio = 100.0
-scheduling.ram_allocation_ratio = 100.0
-scheduling.disk_allocation_ratio = 100.0
-scheduling.reserved_memory_mib = 0
-scheduling.reserved_disk_gib = 0
-";
 /// A budget missed by this factor is a defect, whatever else the machine is doing.
 const GROSS: f64 = 4.0;
 const CONNECTIONS: usize = 8;
@@ -462,7 +449,7 @@ async fn main() -> ExitCode {
     let arguments = arguments();
     let state = tempfile::Builder::new().prefix("solostack-bench-").tempdir().unwrap();
     let binary = std::env::var_os("SOLOSTACK_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_solostack").into());
-    let place = Place { binary: binary.into(), state: state.path().to_owned(), driver: "fake", config: CONFIG };
+    let place = Place { binary: binary.into(), state: state.path().to_owned(), driver: "fake", config: ROOM };
     let mut table = Table::default();
     let program = at_rest(&mut table, &place).await;
     let mut connection = program.login(&place).await.unwrap();

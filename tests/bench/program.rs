@@ -26,6 +26,19 @@ use tokio::{
     process::{Child, Command},
 };
 
+/// A configuration with room for a thousand servers that take nothing, and tokens for as long as a run takes.
+pub const ROOM: &str = "\
+identity.token_lifetime_s = 86400
+quota.instances = -1
+quota.cores = -1
+quota.ram_mib = -1
+quota.ports = -1
+scheduling.cpu_allocation_ratio = 100.0
+scheduling.ram_allocation_ratio = 100.0
+scheduling.disk_allocation_ratio = 100.0
+scheduling.reserved_memory_mib = 0
+scheduling.reserved_disk_gib = 0
+";
 /// Longer than anything takes, even on a machine with other things to do.
 const PATIENCE: Duration = Duration::from_secs(120);
 

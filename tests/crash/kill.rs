@@ -13,21 +13,10 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    program::{Connection, Place, Program, wait_for},
+    program::{Connection, Place, Program, ROOM, wait_for},
     random::Random,
 };
 
-const CONFIG: &str = "\
-quota.instances = -1
-quota.cores = -1
-quota.ram_mib = -1
-quota.ports = -1
-scheduling.cpu_allocation_ratio = 100.0
-scheduling.ram_allocation_ratio = 100.0
-scheduling.disk_allocation_ratio = 100.0
-scheduling.reserved_memory_mib = 0
-scheduling.reserved_disk_gib = 0
-";
 const CLIENTS: u64 = 3;
 /// `m1.nano`
 const FLAVOR: &str = "42";
@@ -474,7 +463,7 @@ fn any_seed() -> u64 {
 
 pub fn place(state: &Path, driver: &'static str) -> Place {
     let binary = std::env::var_os("SOLOSTACK_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_solostack").into());
-    Place { binary: binary.into(), state: state.to_owned(), driver, config: CONFIG }
+    Place { binary: binary.into(), state: state.to_owned(), driver, config: ROOM }
 }
 
 fn seed() -> u64 {

@@ -345,7 +345,8 @@ pub(super) fn menu_entry(submenu: bool, words: &[String], body: Rc<Vec<Node>>) -
         at += 1;
         let (option, value) = match word.strip_prefix("--") {
             Some(option) => {
-                option.split_once('=').map_or((option, None), |(option, value)| (option, Some(value.to_string())))
+                let (option, value) = option_and_value(option);
+                (option, value.map(str::to_string))
             }
             None => {
                 if title.is_none() {
@@ -380,6 +381,11 @@ enum By {
     PartitionUuid,
 }
 
+/// `--option=value`, or an option whose value, if it has one, is the next word.
+fn option_and_value(argument: &str) -> (&str, Option<&str>) {
+    argument.split_once('=').map_or((argument, None), |(option, value)| (option, Some(value)))
+}
+
 fn search(grub: &mut Grub, arguments: &[String], by: Option<By>) -> Result<End> {
     let fixed = by.is_some();
     let (mut by, mut variable, mut plain) = (by, None, Vec::new());
@@ -387,8 +393,7 @@ fn search(grub: &mut Grub, arguments: &[String], by: Option<By>) -> Result<End> 
     while at < arguments.len() {
         let argument = arguments[at].as_str();
         at += 1;
-        let (option, value) =
-            argument.split_once('=').map_or((argument, None), |(option, value)| (option, Some(value)));
+        let (option, value) = option_and_value(argument);
         match option {
             "-f" | "--file" => by = Some(By::File),
             "-l" | "--label" | "--fs-label" => by = Some(By::Label),
@@ -439,8 +444,7 @@ fn probe(grub: &mut Grub, arguments: &[String]) -> Result<End> {
     while at < arguments.len() {
         let argument = arguments[at].as_str();
         at += 1;
-        let (option, value) =
-            argument.split_once('=').map_or((argument, None), |(option, value)| (option, Some(value)));
+        let (option, value) = option_and_value(argument);
         match option {
             "--set" | "-s" => {
                 variable = match value {

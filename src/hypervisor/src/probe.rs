@@ -2,7 +2,8 @@
 //! slowly, and the file being there proves nothing.
 //!
 //! A small long-mode program runs a loop whose result is known, in rounds that grow; the rounds are timed. Everything
-//! together takes [`TIME_BOX`] at most, also when KVM_RUN does not come back by itself: it is kicked out by a signal.
+//! together takes [`TIME_BOX`] at most on a host that is not overloaded, also when KVM_RUN does not come back by itself: it is kicked
+//! out by a signal.
 //! The answer is good for one boot of the host; the caller may keep it under the boot id.
 
 use std::fmt;

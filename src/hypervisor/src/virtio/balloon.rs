@@ -11,7 +11,7 @@ use vm_memory::{GuestAddress, GuestAddressSpace as _, GuestMemoryBackend as _};
 
 use crate::memory::GuestRam;
 use crate::threads::ThreadKind;
-use crate::virtio::device::{ActivateError, Activation, Interrupt, QueueStates, VirtioDevice};
+use crate::virtio::device::{ActivateError, Activation, ConfigNotifier, QueueStates, VirtioDevice};
 use crate::virtio::ring::{Buffers, F_EVENT_IDX, F_INDIRECT_DESC, Rings, read_config};
 use crate::virtio::scatter;
 use crate::virtio::worker::{Engine, Poller, Worker};
@@ -43,7 +43,7 @@ struct Shared {
     target: AtomicU32,
     actual: AtomicU32,
     statistics: Mutex<BalloonStatistics>,
-    interrupt: Mutex<Option<Arc<dyn Interrupt>>>,
+    notifier: ConfigNotifier,
 }
 
 /// What the owner of a balloon may do to it while the transport has the device.
@@ -58,10 +58,7 @@ impl BalloonControl {
     pub fn set_target_mib(&self, mib: u64) {
         let pages = u32::try_from(mib.saturating_mul(PAGES_PER_MIB)).unwrap_or(u32::MAX);
         self.shared.target.store(pages, Ordering::Release);
-        let interrupt = self.shared.interrupt.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(interrupt) = interrupt {
-            interrupt.signal_config();
-        }
+        self.shared.notifier.notify();
     }
 
     /// How much it says it has lent.
@@ -139,12 +136,12 @@ impl VirtioDevice for Balloon {
     fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
         let interrupt = Arc::clone(&activation.interrupt);
         self.worker.activate(activation)?;
-        *self.shared.interrupt.lock().unwrap_or_else(PoisonError::into_inner) = Some(interrupt);
+        self.shared.notifier.set(Some(interrupt));
         Ok(())
     }
 
     fn reset(&mut self) {
-        *self.shared.interrupt.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.shared.notifier.set(None);
         self.worker.reset();
         // The driver is gone, and with it what it knew of lent pages; the pages come back as they are touched.
         self.shared.actual.store(0, Ordering::Release);

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FallocateFlags, OFlags, fallocate, fcntl_getfl};
@@ -17,7 +17,7 @@ use vmm_sys_util::timerfd::TimerFd;
 
 use crate::memory::{GuestRam, SharedRam};
 use crate::threads::ThreadKind;
-use crate::virtio::device::{ActivateError, Activation, Interrupt, QueueStates, VirtioDevice};
+use crate::virtio::device::{ActivateError, Activation, ConfigNotifier, QueueStates, VirtioDevice};
 use crate::virtio::rate_limiter::{Limits, RateLimiter};
 use crate::virtio::ring::{Buffers, Chain, F_EVENT_IDX, F_INDIRECT_DESC, Ring, read_config};
 use crate::virtio::scatter;
@@ -95,7 +95,7 @@ pub struct BlkStatistics {
 struct Shared {
     sectors: AtomicU64,
     write_back: AtomicBool,
-    interrupt: Mutex<Option<Arc<dyn Interrupt>>>,
+    notifier: ConfigNotifier,
     read_bytes: AtomicU64,
     read_operations: AtomicU64,
     written_bytes: AtomicU64,
@@ -115,10 +115,7 @@ impl BlkControl {
     /// The disk has another size from now on, and the guest is told.
     pub fn resize(&self, size_bytes: u64) {
         self.shared.sectors.store(size_bytes / SECTOR, Ordering::Release);
-        let interrupt = self.shared.interrupt.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(interrupt) = interrupt {
-            interrupt.signal_config();
-        }
+        self.shared.notifier.notify();
     }
 
     pub fn set_limits(&self, limits: Limits) {
@@ -155,7 +152,7 @@ impl Blk {
         let shared = Arc::new(Shared {
             sectors: AtomicU64::new(size_bytes / SECTOR),
             write_back: AtomicBool::new(true),
-            interrupt: Mutex::new(None),
+            notifier: ConfigNotifier::default(),
             read_bytes: AtomicU64::new(0),
             read_operations: AtomicU64::new(0),
             written_bytes: AtomicU64::new(0),
@@ -264,13 +261,13 @@ impl VirtioDevice for Blk {
         }
         let interrupt = Arc::clone(&activation.interrupt);
         self.worker.activate(activation)?;
-        *self.shared.interrupt.lock().unwrap_or_else(PoisonError::into_inner) = Some(interrupt);
+        self.shared.notifier.set(Some(interrupt));
         self.features = Some(features);
         Ok(())
     }
 
     fn reset(&mut self) {
-        *self.shared.interrupt.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.shared.notifier.set(None);
         self.features = None;
         self.worker.reset();
         self.shared.write_back.store(true, Ordering::Release);

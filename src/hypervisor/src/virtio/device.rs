@@ -4,7 +4,7 @@
 //! back the state of power-on whatever happened before, and never fails; a device trusts nothing that it reads from guest
 //! memory; no method blocks for longer than the input or output that is under way.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use virtio_queue::Queue;
 use vmm_sys_util::eventfd::EventFd;
@@ -24,6 +24,25 @@ pub trait Interrupt: Send + Sync {
     fn queue_eventfd(&self, index: u16) -> Option<EventFd>;
     /// The guest broke a rule that the device cannot go on from: sets DEVICE_NEEDS_RESET (section 2.1.2) and tells it.
     fn needs_reset(&self, why: &str);
+}
+
+/// For the owner of a device: tells the guest of changed configuration while a driver is there, and nobody otherwise.
+#[derive(Default)]
+pub struct ConfigNotifier(Mutex<Option<Arc<dyn Interrupt>>>);
+
+impl ConfigNotifier {
+    /// From activation on, by this interrupt; from reset on, by none.
+    pub fn set(&self, interrupt: Option<Arc<dyn Interrupt>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = interrupt;
+    }
+
+    pub fn notify(&self) {
+        // The lock is free again while the guest is told, so that a reset never waits for that.
+        let interrupt = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(interrupt) = interrupt {
+            interrupt.signal_config();
+        }
+    }
 }
 
 /// A queue as the driver set it up, with the eventfd that is written when the driver kicks it.

@@ -18,7 +18,7 @@ use vmm_sys_util::timerfd::TimerFd;
 
 use crate::memory::{GuestRam, SharedRam};
 use crate::threads::ThreadKind;
-use crate::virtio::device::{ActivateError, Activation, Interrupt, QueueStates, VirtioDevice};
+use crate::virtio::device::{ActivateError, Activation, ConfigNotifier, Interrupt, QueueStates, VirtioDevice};
 use crate::virtio::rate_limiter::{Limits, RateLimiter};
 use crate::virtio::ring::{Buffers, Chain, F_EVENT_IDX, F_INDIRECT_DESC, Ring, read_config};
 use crate::virtio::scatter;
@@ -114,7 +114,7 @@ struct Shared {
     mac: Mutex<[u8; 6]>,
     link_up: AtomicBool,
     announce: AtomicBool,
-    interrupt: Mutex<Option<Arc<dyn Interrupt>>>,
+    notifier: ConfigNotifier,
     vhost: AtomicBool,
     received_bytes: AtomicU64,
     received_packets: AtomicU64,
@@ -122,15 +122,6 @@ struct Shared {
     transmitted_bytes: AtomicU64,
     transmitted_packets: AtomicU64,
     transmitted_dropped: AtomicU64,
-}
-
-impl Shared {
-    fn config_changed(&self) {
-        let interrupt = self.interrupt.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(interrupt) = interrupt {
-            interrupt.signal_config();
-        }
-    }
 }
 
 /// What the owner of a card may do to it while the transport has the device.
@@ -147,13 +138,13 @@ impl NetControl {
         if let Some(worker) = self.worker.upgrade() {
             worker.tell(move |engine, poller| engine.link_changed(poller));
         }
-        self.shared.config_changed();
+        self.shared.notifier.notify();
     }
 
     /// Have the guest tell the network where it is (after a restore).
     pub fn announce(&self) {
         self.shared.announce.store(true, Ordering::Release);
-        self.shared.config_changed();
+        self.shared.notifier.notify();
     }
 
     /// Limits of a card that runs in user space; one that vhost serves takes them at its next reset.
@@ -204,7 +195,7 @@ impl Net {
             mac: Mutex::new(mac),
             link_up: AtomicBool::new(link_up),
             announce: AtomicBool::new(false),
-            interrupt: Mutex::new(None),
+            notifier: ConfigNotifier::default(),
             vhost: AtomicBool::new(false),
             received_bytes: AtomicU64::new(0),
             received_packets: AtomicU64::new(0),
@@ -296,13 +287,13 @@ impl VirtioDevice for Net {
         let interrupt = Arc::clone(&activation.interrupt);
         let features = activation.features;
         self.worker.activate(activation)?;
-        *self.shared.interrupt.lock().unwrap_or_else(PoisonError::into_inner) = Some(interrupt);
+        self.shared.notifier.set(Some(interrupt));
         self.features = Some(features);
         Ok(())
     }
 
     fn reset(&mut self) {
-        *self.shared.interrupt.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.shared.notifier.set(None);
         self.features = None;
         self.worker.reset();
         *self.shared.mac.lock().unwrap_or_else(PoisonError::into_inner) = self.permanent_mac;
