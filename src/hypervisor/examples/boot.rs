@@ -151,6 +151,7 @@ fn main() {
             read_only: false,
             serial: format!("disk-{slot}"),
             size_bytes: file.metadata().expect("a size").len(),
+            limits: Default::default(),
         })
         .collect();
     let spec = VmSpec {
@@ -162,6 +163,7 @@ fn main() {
         driver: Driver::Kvm,
         vcpus: options.vcpus,
         memory_mib,
+        page_size: Default::default(),
         cpu: Default::default(),
         disks,
         nics: options.tap.iter().map(|_| nic()).collect(),
@@ -326,6 +328,7 @@ fn nic() -> Nic {
         mtu: 1500,
         descriptor: 99,
         queues: 1,
+        limits: Default::default(),
     }
 }
 
@@ -360,5 +363,6 @@ fn plugged(file: &File) -> Disk {
         read_only: false,
         serial: "plugged".to_owned(),
         size_bytes: file.metadata().expect("a size").len(),
+        limits: Default::default(),
     }
 }

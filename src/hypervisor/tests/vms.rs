@@ -112,6 +112,7 @@ impl Bench {
             driver: if self.kind == Kind::Fake { vmspec::Driver::Fake } else { vmspec::Driver::Tcg },
             vcpus: 1,
             memory_mib: 32,
+            page_size: Default::default(),
             cpu: Cpu::default(),
             disks: vec![Disk {
                 slot: 0,
@@ -120,6 +121,7 @@ impl Bench {
                 read_only: false,
                 serial: "root".to_owned(),
                 size_bytes: DISK_BYTES,
+                limits: Default::default(),
             }],
             nics: vec![],
             console_log_bytes: 8192,
@@ -1047,7 +1049,8 @@ fn tap(name: &str) -> OwnedFd {
 async fn a_nic_is_the_tap_that_was_handed_over(bench: Bench) {
     let mut spec = bench.spec();
     let mac = Mac([0xfa, 0x16, 0x3e, 1, 2, 3]);
-    spec.nics = vec![Nic { slot: 0, port_id: Uuid::from_u128(5), mac, mtu: 1400, descriptor: 1, queues: 1 }];
+    let (port_id, limits) = (Uuid::from_u128(5), Default::default());
+    spec.nics = vec![Nic { slot: 0, port_id, mac, mtu: 1400, descriptor: 1, queues: 1, limits }];
     let name = format!("t{}", u32::from_ne_bytes(random()));
     let descriptors = |tap| {
         let mut descriptors = bench.disk(&spec);
@@ -1123,7 +1126,7 @@ async fn the_built_in_machine_starts_pauses_resets_and_stops(bench: Bench) {
 }
 
 async fn qemus_own_words_are_in_the_reason_of_a_failed_start(bench: Bench) {
-    let spec = VmSpec { cpu: Cpu { model: Some("no-such-cpu".to_owned()), topology: None }, ..bench.spec() };
+    let spec = VmSpec { cpu: Cpu { model: Some("no-such-cpu".to_owned()), ..Cpu::default() }, ..bench.spec() };
     let result = bench.driver.ensure_running(&spec, bench.disk(&spec)).await;
     let Err(VmError::StartFailed { reason, .. }) = result else { panic!("{result:?}") };
     assert!(reason.contains("no-such-cpu"), "{reason}");

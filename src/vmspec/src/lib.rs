@@ -1,6 +1,7 @@
 //! What a VM is, and the protocol between the supervisor and a VM process (DESIGN section 8).
 //!
 //! - [`spec`]: the versioned description of one VM, written to `spec.json` before its process is spawned.
+//! - [`resources`]: what of the host it gets: pages, CPUs, rates.
 //! - [`passing`]: open files that go with a message.
 //! - [`protocol`]: the messages on `control.sock`, and the bounded reader of lines both sides use.
 //! - [`directory`]: the files of `<state>/servers/<id>/`: who writes them, when, and how they are read safely.
@@ -19,10 +20,12 @@ pub mod directory;
 pub mod exit;
 pub mod passing;
 pub mod protocol;
+pub mod resources;
 pub mod spec;
 
 pub use directory::{LockState, ServerDirectory};
 pub use exit::{ExitCause, ExitRecord};
+pub use resources::{Dedicated, DiskLimits, NicLimits, PageSize};
 pub use spec::{Cpu, Disk, DiskKind, Driver, Firmware, Mac, Nic, Restore, Smbios, SpecError, VmSpec};
 
 /// Milliseconds since the Unix epoch, the only form of time in files and messages of a VM.

@@ -12,7 +12,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-/// The version this program writes. Version 2 added `nics[].queues`, `display` and `restore`.
+use crate::resources::{Dedicated, DiskLimits, NicLimits, PageSize};
+
+/// The version this program writes. Version 2 added `nics[].queues`, `display`, `restore`, `page_size`, `cpu.dedicated` and
+/// the `limits` of disks and NICs.
 pub const SPEC_VERSION: u32 = 2;
 /// The oldest version this program reads: the one before its own, so that VMs outlive an upgrade.
 pub const OLDEST_SPEC_VERSION: u32 = 1;
@@ -56,6 +59,9 @@ pub struct VmSpec {
     pub driver: Driver,
     pub vcpus: u32,
     pub memory_mib: u64,
+    /// What the memory is made of.
+    #[serde(default, skip_serializing_if = "PageSize::is_any")]
+    pub page_size: PageSize,
     #[serde(default)]
     pub cpu: Cpu,
     pub disks: Vec<Disk>,
@@ -122,7 +128,7 @@ impl FromStr for Driver {
     }
 }
 
-/// Hints about the virtual CPU. What a driver cannot honour it ignores.
+/// The virtual CPUs. A model and a topology are hints: what a driver cannot honour it ignores.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cpu {
@@ -132,6 +138,9 @@ pub struct Cpu {
     /// Sockets, cores per socket and threads per core; absent means one socket per vCPU. Their product is `vcpus`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topology: Option<CpuTopology>,
+    /// CPUs of the host that are this VM's own; absent means that it shares them all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dedicated: Option<Dedicated>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,6 +166,8 @@ pub struct Disk {
     pub serial: String,
     /// Size the guest must see.
     pub size_bytes: u64,
+    #[serde(default, skip_serializing_if = "DiskLimits::is_none")]
+    pub limits: DiskLimits,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,6 +194,8 @@ pub struct Nic {
     /// Queue pairs, each with a descriptor of its own.
     #[serde(default = "one_queue", skip_serializing_if = "is_one")]
     pub queues: u32,
+    #[serde(default, skip_serializing_if = "NicLimits::is_none")]
+    pub limits: NicLimits,
 }
 
 fn one_queue() -> u32 {
@@ -220,7 +233,7 @@ impl Disk {
         if self.size_bytes == 0 || !self.size_bytes.is_multiple_of(512) {
             return Err(SpecError::Invalid(format!("size of disk {slot} is not a positive multiple of 512")));
         }
-        Ok(())
+        self.limits.validate(slot)
     }
 }
 
@@ -237,7 +250,7 @@ impl Nic {
         if !(1..=MAX_NIC_QUEUES).contains(&self.queues) {
             return Err(SpecError::Invalid(format!("queues of nic {slot} are not 1 to {MAX_NIC_QUEUES}")));
         }
-        Ok(())
+        self.limits.validate(slot)
     }
 }
 
@@ -338,7 +351,8 @@ impl VmSpec {
         let mut spec = serde_json::from_slice::<Self>(bytes)?;
         if version == 1 && !spec.fits_version_1() {
             return Err(SpecError::Invalid(
-                "version 1 has no queues of nics, no restore, and no word on the display".to_owned(),
+                "version 1 has no queues of nics, no restore, and no word on display, pages, limits and dedicated CPUs"
+                    .to_owned(),
             ));
         }
         spec.version = SPEC_VERSION;
@@ -378,7 +392,12 @@ impl VmSpec {
 
     /// Whether nothing in it came with version 2.
     fn fits_version_1(&self) -> bool {
-        self.restore.is_none() && self.display && self.nics.iter().all(|nic| nic.queues == 1)
+        self.restore.is_none()
+            && self.display
+            && self.page_size.is_any()
+            && self.cpu.dedicated.is_none()
+            && self.disks.iter().all(|disk| disk.limits.is_none())
+            && self.nics.iter().all(|nic| nic.queues == 1 && nic.limits.is_none())
     }
 
     /// The address of the guest among the host's vsocks: the same for every start of the server. Two servers of a host
@@ -416,6 +435,7 @@ impl VmSpec {
         if !(1..=16 * 1024 * 1024).contains(&self.memory_mib) {
             return refuse(format!("memory_mib is {}, not 1 to 16777216", self.memory_mib));
         }
+        self.page_size.validate(self.memory_mib)?;
         if !(4096..=64 * 1024 * 1024).contains(&self.console_log_bytes) {
             return refuse(format!("console_log_bytes is {}, not 4096 to 67108864", self.console_log_bytes));
         }
@@ -434,6 +454,9 @@ impl VmSpec {
             if product != Some(u64::from(self.vcpus)) {
                 return refuse(format!("cpu topology {sockets}x{cores}x{threads} does not make {} vcpus", self.vcpus));
             }
+        }
+        if let Some(dedicated) = &self.cpu.dedicated {
+            dedicated.validate(self.vcpus)?;
         }
         for (what, text) in [
             ("manufacturer", &self.smbios.manufacturer),

@@ -68,6 +68,7 @@ async fn prepare(app: &App, server: &Server, id: Uuid, generation: u64) -> Resul
             read_only,
             serial: String::new(),
             size_bytes,
+            limits: vmspec::DiskLimits::default(),
         });
         descriptors.push(file.into());
     }
@@ -80,6 +81,7 @@ async fn prepare(app: &App, server: &Server, id: Uuid, generation: u64) -> Resul
             mtu: plug.mtu,
             descriptor: u32::try_from(descriptors.len()).unwrap_or(u32::MAX),
             queues: 1,
+            limits: vmspec::NicLimits::default(),
         });
         descriptors.push(plug.tap);
     }
@@ -99,6 +101,7 @@ async fn prepare(app: &App, server: &Server, id: Uuid, generation: u64) -> Resul
         driver: app.options.driver,
         vcpus: u32::try_from(server.flavor.vcpus).unwrap_or(u32::MAX),
         memory_mib: server.flavor.ram_mib.unsigned_abs(),
+        page_size: vmspec::PageSize::default(),
         cpu: spec::Cpu::default(),
         disks,
         nics,

@@ -21,7 +21,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use uuid::Uuid;
 use vm_memory::{Bytes as _, GuestAddress, GuestAddressSpace as _};
 use vmspec::spec::{Cpu, CpuTopology, Mac, Nic};
-use vmspec::{Disk, DiskKind, Driver, Firmware, Smbios, VmSpec};
+use vmspec::{Disk, DiskKind, DiskLimits, Driver, Firmware, NicLimits, PageSize, Smbios, VmSpec};
 
 use super::boot::Start;
 use super::{KvmMachine, Parts};
@@ -74,6 +74,7 @@ fn spec(vcpus: u32) -> VmSpec {
         driver: Driver::Kvm,
         vcpus,
         memory_mib: 16,
+        page_size: PageSize::default(),
         cpu: Cpu::default(),
         disks: Vec::new(),
         nics: Vec::new(),
@@ -149,10 +150,12 @@ fn everything(nic: bool) -> VmSpec {
         read_only: slot == 1,
         serial: format!("disk-{slot}"),
         size_bytes: 1 << 20,
+        limits: DiskLimits::default(),
     };
     let nics = if nic {
         let mac = Mac([0xfa, 0x16, 0x3e, 0, 0, 1]);
-        vec![Nic { slot: 0, port_id: Uuid::from_u128(7), mac, mtu: 1500, descriptor: 2, queues: 1 }]
+        let (port_id, limits) = (Uuid::from_u128(7), NicLimits::default());
+        vec![Nic { slot: 0, port_id, mac, mtu: 1500, descriptor: 2, queues: 1, limits }]
     } else {
         Vec::new()
     };
@@ -361,7 +364,7 @@ fn a_machine_of_another_shape_refuses_a_saved_state() {
 #[test]
 fn sixty_four_vcpus_start_stop_and_leave_no_thread() {
     let shape = CpuTopology { sockets: 2, cores: 16, threads: 2 };
-    let spec = VmSpec { cpu: Cpu { model: None, topology: Some(shape) }, ..spec(64) };
+    let spec = VmSpec { cpu: Cpu { topology: Some(shape), ..Cpu::default() }, ..spec(64) };
     let start = Start::Bios { bios: bios(&[&say(b'h'), HALT]) };
     let Some(mut bench) = machine(&spec, start, None) else { return };
     bench.guest.go();
@@ -384,6 +387,7 @@ fn disks_come_and_are_asked_to_go() {
         read_only: false,
         serial: "volume".to_owned(),
         size_bytes: 1 << 20,
+        limits: DiskLimits::default(),
     };
     let file = || tempfile::tempfile().unwrap();
     bench.guest.go();

@@ -912,7 +912,8 @@ impl Run {
                 let file = tempfile::tempfile().unwrap();
                 let serial = format!("disk-{slot}");
                 let kind = DiskKind::Volume;
-                let disk = Disk { slot, kind, descriptor: 0, read_only: false, serial, size_bytes: 1 << 20 };
+                let limits = DiskLimits::default();
+                let disk = Disk { slot, kind, descriptor: 0, read_only: false, serial, size_bytes: 1 << 20, limits };
                 // Refused where there is one that is on its way out.
                 self.counted.attached += u64::from(guest.attach_disk((disk, file)).is_ok());
             }
