@@ -3,9 +3,10 @@
 
 use std::{fs, io, path::Path};
 
+use config::Config;
 use identity::Bootstrap;
 
-use crate::{cloud::Layout, config::Config, serve::Failure};
+use crate::{cloud::Layout, serve::Failure};
 
 /// Public text and causes of a service's error, for an operator's eyes.
 #[must_use]

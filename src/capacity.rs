@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::config::Config;
+use config::Config;
 
 /// The name of this machine in the APIs.
 #[must_use]

@@ -9,9 +9,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{self, Config, Log, LogFormat, Override, Value};
 use crate::serve::Failure;
 use crate::{doctor, listen, logging, serve};
+use config::{self, Config, Log, LogFormat, Override, Value};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -353,7 +353,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
-    use crate::config::Driver;
+    use config::Driver;
 
     fn serve_config(arguments: &[&str]) -> Result<Config, String> {
         let cli = Cli::try_parse_from([&["solostack", "serve"], arguments].concat()).map_err(|e| e.to_string())?;

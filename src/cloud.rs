@@ -12,16 +12,13 @@ use std::{
 };
 
 use axum::{extract::Request, response::Response};
+use config::{Config, Driver};
 use db::{Clock, Db};
 use hypervisor::KvmVerdict;
 use rest::{Arrival, Gateway, GatewayOptions};
 use tasks::{Engine, EngineBuilder, Faults};
 
-use crate::{
-    access, capacity,
-    config::{Config, Driver},
-    serve::Failure,
-};
+use crate::{access, capacity, serve::Failure};
 
 /// First of the user ids that VM processes run as; each server has one of its own.
 const RUN_AS_BASE: u32 = 1_879_048_192;

@@ -16,7 +16,7 @@ use serde::Serialize;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use crate::config::{Config, Driver};
+use config::{Config, Driver};
 
 /// How long a program may take to say its version or to load a rule.
 const DEADLINE: Duration = Duration::from_secs(10);

@@ -4,7 +4,6 @@ pub mod access;
 pub mod capacity;
 pub mod cli;
 pub mod cloud;
-pub mod config;
 pub mod doctor;
 pub mod listen;
 pub mod logging;

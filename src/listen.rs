@@ -30,8 +30,8 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, SERVICE_PORTS};
 use crate::serve::Failure;
+use config::{Config, SERVICE_PORTS};
 
 /// From the first byte to the end of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);

@@ -2,7 +2,7 @@
 
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Log, LogFormat};
+use config::{Log, LogFormat};
 
 /// For a hunt for a bug: directives such as `compute=trace,hyper=debug`, which replace the level.
 pub const FILTER_VARIABLE: &str = "SOLOSTACK_LOG";

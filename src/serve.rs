@@ -9,8 +9,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cloud::{Cloud, Hooks, Layout, StateLock};
-use crate::config::Config;
 use crate::listen::{self, Listeners};
+use config::Config;
 
 /// Why the supervisor did not start, or ended.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;

@@ -8,10 +8,7 @@ use db::Clock;
 use http::{Request, Response};
 use network::{FakeHost, HostSide};
 use rest::Arrival;
-use solostack::{
-    cloud::{Cloud, Hooks, StateLock},
-    config,
-};
+use solostack::cloud::{Cloud, Hooks, StateLock};
 use tasks::Faults;
 use tokio::{runtime::Runtime, sync::OnceCell};
 

@@ -1,0 +1,295 @@
+//! Every key that there is: its kind, bounds, default and meaning.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use ipnet::Ipv4Net;
+
+/// One key of the file.
+pub struct Key {
+    /// As it stands in the file, with its section: `network.external_subnet`.
+    pub name: &'static str,
+    pub kind: Kind,
+    /// For the sample: what it does, its unit, what else it may be.
+    pub doc: &'static str,
+}
+
+/// What a key may hold, and what it holds when nobody says.
+pub enum Kind {
+    Bool(bool),
+    Int { default: i64, min: i64, max: i64 },
+    Float { default: f64, min: f64, max: f64 },
+    Choice { default: &'static str, of: &'static [&'static str] },
+    Text { default: Option<&'static str>, check: Check },
+    List { default: &'static [&'static str], check: Check, most: usize },
+}
+
+/// Says what is wrong with a text, as the end of a sentence that begins with it.
+pub type Check = fn(&str) -> Result<(), &'static str>;
+
+const fn quota(name: &'static str, default: i64, doc: &'static str) -> Key {
+    Key { name, kind: Kind::Int { default, min: -1, max: i32::MAX as i64 }, doc }
+}
+
+const fn port(name: &'static str, default: i64, doc: &'static str) -> Key {
+    Key { name, kind: Kind::Int { default, min: 0, max: 65535 }, doc }
+}
+
+const fn ratio(name: &'static str, default: f64, doc: &'static str) -> Key {
+    Key { name, kind: Kind::Float { default, min: 0.1, max: 100.0 }, doc }
+}
+
+pub const KEYS: &[Key] = &[
+    Key {
+        name: "state_dir",
+        kind: Kind::Text { default: Some("/var/lib/solostack"), check: check_path },
+        doc: "Everything that must outlive the program: database, keys, images, disks. One `serve` at a time.",
+    },
+    Key {
+        name: "listen",
+        kind: Kind::Text { default: Some("0.0.0.0"), check: check_ip },
+        doc: "The address to listen on. 0.0.0.0 is every IPv4 address, :: every IPv6 and IPv4 address.",
+    },
+    port(
+        "https_port",
+        443,
+        "The port of every API and of the dashboard, TLS. 0 takes any free port; the `ready` line says which.",
+    ),
+    port("http_port", 80, "The port that redirects to HTTPS and hands out the CA at /ca.crt, plain HTTP. 0 is off."),
+    Key {
+        name: "service_ports",
+        kind: Kind::Bool(true),
+        doc: "Whether to answer also on the ports that OpenStack tools know, TLS: 5000 8774 9292 9696 8778 8776 6080 8775.",
+    },
+    Key {
+        name: "public_host",
+        kind: Kind::Text { default: None, check: check_host },
+        doc: "The name or address by which clients reach this machine: it stands in the catalog and in the certificate. \
+              Without it the machine's own address is used.",
+    },
+    Key {
+        name: "region",
+        kind: Kind::Text { default: Some("RegionOne"), check: check_region },
+        doc: "The region in the catalog.",
+    },
+    Key {
+        name: "driver",
+        kind: Kind::Choice { default: "auto", of: &["auto", "kvm", "tcg", "fake"] },
+        doc: "How servers run: kvm in hardware, tcg emulated by QEMU, fake not at all (for tests of other software). \
+              auto tries kvm and falls back to tcg; `solostack doctor` says why.",
+    },
+    Key {
+        name: "self_provider",
+        kind: Kind::Bool(true),
+        doc: "Whether this machine registers itself in Placement. Off, Placement starts empty and no server can be placed.",
+    },
+    Key {
+        name: "resume_guests_on_host_boot",
+        kind: Kind::Bool(true),
+        doc: "Whether servers that ran when the machine went down are started when it comes up again.",
+    },
+    Key {
+        name: "log.format",
+        kind: Kind::Choice { default: "text", of: &["text", "json"] },
+        doc: "One line or one JSON object per event.",
+    },
+    Key {
+        name: "log.level",
+        kind: Kind::Choice { default: "info", of: &["error", "warn", "info", "debug", "trace"] },
+        doc: "The least serious event that is logged.",
+    },
+    Key {
+        name: "identity.token_lifetime_s",
+        kind: Kind::Int { default: 3600, min: 60, max: 30 * 86400 },
+        doc: "How long a token is good for, in seconds.",
+    },
+    Key {
+        name: "network.external_subnet",
+        kind: Kind::Text { default: Some("172.24.4.0/24"), check: check_subnet },
+        doc: "The subnet of the `public` network, which exists after the first start: floating IPs come from it. The first \
+              address is the host's, the host masquerades the others. Used at the first start only.",
+    },
+    Key {
+        name: "network.private_subnet",
+        kind: Kind::Text { default: Some("10.0.0.0/24"), check: check_subnet },
+        doc: "The subnet of the `private` network, which exists after the first start. Used at the first start only.",
+    },
+    Key {
+        name: "network.dns_servers",
+        kind: Kind::List { default: &[], check: check_ip, most: 5 },
+        doc: "Where DHCP servers forward DNS queries of guests. Empty takes the host's own resolvers.",
+    },
+    Key {
+        name: "scheduling.cpu_allocation_ratio",
+        kind: Kind::Float { default: 4.0, min: 0.1, max: 100.0 },
+        doc: "Virtual processors sold per real one.",
+    },
+    ratio("scheduling.ram_allocation_ratio", 1.0, "Guest memory sold per memory there is."),
+    ratio("scheduling.disk_allocation_ratio", 1.0, "Guest disk sold per disk there is."),
+    Key {
+        name: "scheduling.reserved_memory_mib",
+        kind: Kind::Int { default: 512, min: 0, max: 1 << 30 },
+        doc: "Memory that is never given to guests, in MiB.",
+    },
+    Key {
+        name: "scheduling.reserved_disk_gib",
+        kind: Kind::Int { default: 1, min: 0, max: 1 << 30 },
+        doc: "Disk that is never given to guests, in GiB.",
+    },
+    Key {
+        name: "limits.image_bytes",
+        kind: Kind::Int { default: 1 << 40, min: 1 << 20, max: 1 << 50 },
+        doc: "The largest image that may be uploaded, in bytes.",
+    },
+    quota(
+        "quota.instances",
+        10,
+        "Servers in a project. This and every quota: the default of a project, -1 is unlimited.",
+    ),
+    quota("quota.cores", 20, "Virtual processors in a project."),
+    quota("quota.ram_mib", 51200, "Memory in a project, in MiB."),
+    quota("quota.key_pairs", 100, "Key pairs of a user."),
+    quota("quota.metadata_items", 128, "Metadata items of a server."),
+    quota("quota.server_groups", 10, "Server groups in a project."),
+    quota("quota.server_group_members", 10, "Servers in a server group."),
+    quota("quota.networks", 100, "Networks in a project."),
+    quota("quota.subnets", 100, "Subnets in a project."),
+    quota("quota.ports", 500, "Ports in a project."),
+    quota("quota.routers", 10, "Routers in a project."),
+    quota("quota.floating_ips", 50, "Floating IPs in a project."),
+    quota("quota.security_groups", 10, "Security groups in a project."),
+    quota("quota.security_group_rules", 100, "Security group rules in a project."),
+];
+
+fn check_path(text: &str) -> Result<(), &'static str> {
+    match text {
+        _ if text.contains('\0') => Err("holds a NUL character"),
+        _ if !text.starts_with('/') => Err("is not an absolute path"),
+        _ if text.len() > 1024 => Err("is longer than 1024 characters"),
+        _ if Path::new(text).components().count() < 2 => Err("is the root directory"),
+        _ => Ok(()),
+    }
+}
+
+fn check_ip(text: &str) -> Result<(), &'static str> {
+    text.parse::<IpAddr>().map(|_| ()).map_err(|_| "is not an IP address")
+}
+
+fn check_host(text: &str) -> Result<(), &'static str> {
+    let refused = "is neither a host name nor an IP address (no scheme, no port, no path)";
+    if text.contains('*') || text.trim() != text {
+        return Err(refused);
+    }
+    tls::Names::new(text, [""; 0], []).map(|_| ()).map_err(|_| refused)
+}
+
+fn check_region(text: &str) -> Result<(), &'static str> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    match text.len() {
+        1..=255 if text.chars().all(fits) => Ok(()),
+        _ => Err("is not 1 to 255 letters, digits, dots, hyphens and underscores"),
+    }
+}
+
+fn check_subnet(text: &str) -> Result<(), &'static str> {
+    let subnet: Ipv4Net = text.parse().map_err(|_| "is not an IPv4 subnet such as 192.0.2.0/24")?;
+    let first = subnet.network();
+    match subnet.prefix_len() {
+        _ if subnet.addr() != first => Err("has bits set behind its prefix length"),
+        8..=29 if first.is_loopback() || first.is_multicast() || first.is_link_local() || first.octets()[0] == 0 => {
+            Err("is no subnet for hosts")
+        }
+        8..=29 => Ok(()),
+        _ => Err("does not have a prefix length from 8 to 29"),
+    }
+}
+
+/// A value as the file or a flag gives it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Text(String),
+    List(Vec<String>),
+}
+
+pub(crate) fn quoted(text: &str) -> String {
+    format!("{:?}", text.chars().take(100).collect::<String>())
+}
+
+impl Kind {
+    /// The value if it is of this kind and within bounds; otherwise what is expected.
+    pub(crate) fn accept(&self, value: Value) -> Result<Value, String> {
+        match (self, value) {
+            (Self::Bool(_), value @ Value::Bool(_)) => Ok(value),
+            (Self::Int { min, max, .. }, Value::Int(value)) => {
+                if (*min..=*max).contains(&value) {
+                    Ok(Value::Int(value))
+                } else {
+                    Err(format!("{value} is not between {min} and {max}"))
+                }
+            }
+            (Self::Float { .. }, Value::Int(value)) => self.accept(Value::Float(value as f64)),
+            (Self::Float { min, max, .. }, Value::Float(value)) => {
+                if (*min..=*max).contains(&value) {
+                    Ok(Value::Float(value))
+                } else {
+                    Err(format!("{value} is not between {min} and {max}"))
+                }
+            }
+            (Self::Choice { of, .. }, Value::Text(value)) => {
+                if of.contains(&value.as_str()) {
+                    Ok(Value::Text(value))
+                } else {
+                    Err(format!("{} is not one of {}", quoted(&value), of.join(", ")))
+                }
+            }
+            (Self::Text { check, .. }, Value::Text(value)) => match check(&value) {
+                Ok(()) => Ok(Value::Text(value)),
+                Err(reason) => Err(format!("{} {reason}", quoted(&value))),
+            },
+            (Self::List { check, most, .. }, Value::List(values)) => {
+                if values.len() > *most {
+                    return Err(format!("holds {} entries, at most {most} are allowed", values.len()));
+                }
+                for value in &values {
+                    check(value).map_err(|reason| format!("{} {reason}", quoted(value)))?;
+                }
+                Ok(Value::List(values))
+            }
+            (kind, value) => {
+                let found = match value {
+                    Value::Bool(_) => "true or false".into(),
+                    Value::Int(value) => format!("the number {value}"),
+                    Value::Float(value) => format!("the number {value}"),
+                    Value::Text(value) => format!("the text {}", quoted(&value)),
+                    Value::List(_) => "a list".into(),
+                };
+                Err(format!("expected {}, found {found}", kind.expected()))
+            }
+        }
+    }
+
+    fn expected(&self) -> String {
+        match self {
+            Self::Bool(_) => "true or false (without quotes)".into(),
+            Self::Int { min, max, .. } => format!("a whole number from {min} to {max} (without quotes)"),
+            Self::Float { min, max, .. } => format!("a number from {min} to {max} (without quotes)"),
+            Self::Choice { of, .. } => format!("one of \"{}\"", of.join("\", \"")),
+            Self::Text { .. } => "a text in quotes".into(),
+            Self::List { .. } => "a list of texts, as in [\"192.0.2.53\"]".into(),
+        }
+    }
+
+    pub(crate) fn default(&self) -> Option<Value> {
+        Some(match self {
+            Self::Bool(default) => Value::Bool(*default),
+            Self::Int { default, .. } => Value::Int(*default),
+            Self::Float { default, .. } => Value::Float(*default),
+            Self::Choice { default, .. } => Value::Text((*default).into()),
+            Self::Text { default, .. } => Value::Text((*default)?.into()),
+            Self::List { default, .. } => Value::List(default.iter().map(ToString::to_string).collect()),
+        })
+    }
+}

@@ -1,0 +1,331 @@
+//! The configuration: one table of keys, one TOML file, flags above it.
+//!
+//! [`KEYS`] is the truth. The checker, the defaults, the documented sample and [`Config`] all come from it, so a key that
+//! is not in it does not exist, and a key in it is documented, typed and bounded. Precedence: flag, file, default.
+//! Nothing is guessed: an unknown key, a wrong type, a value out of range is refused, all of them at once, each with its
+//! line and, for an unknown key, the nearest known one.
+
+mod file;
+mod keys;
+mod sample;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use ipnet::Ipv4Net;
+use toml::de::DeTable;
+
+use self::file::{Values, line_of, read_table};
+pub use self::keys::{KEYS, Key, Kind, Value};
+pub use self::sample::sample;
+
+/// Read when it exists and no other file is named.
+pub const DEFAULT_FILE: &str = "/etc/solostack/solostack.toml";
+
+/// The ports that OpenStack tools know, in the order of [`SERVICE_PORTS`]: identity, compute, image, network, placement,
+/// volume, console, metadata.
+pub const SERVICE_PORTS: [u16; 8] = [5000, 8774, 9292, 9696, 8778, 8776, 6080, 8775];
+
+const MOST_FILE_BYTES: u64 = 1 << 20;
+/// Everything that can be configured, checked and complete.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Absolute.
+    pub state_dir: PathBuf,
+    pub listen: IpAddr,
+    /// 0: any free port.
+    pub https_port: u16,
+    /// `None`: no plain HTTP at all.
+    pub http_port: Option<u16>,
+    /// Listen on [`SERVICE_PORTS`] too.
+    pub service_ports: bool,
+    /// A DNS name or an IP address, without brackets.
+    pub public_host: Option<String>,
+    pub region: String,
+    pub driver: Driver,
+    /// Register this machine in Placement.
+    pub self_provider: bool,
+    pub resume_guests_on_host_boot: bool,
+    pub log: Log,
+    pub identity: Identity,
+    pub network: Network,
+    pub scheduling: Scheduling,
+    pub limits: Limits,
+    pub quota: Quota,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driver {
+    Auto,
+    Kvm,
+    Tcg,
+    Fake,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    pub token_lifetime_s: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// Of `public`. The host has its first address.
+    pub external_subnet: Ipv4Net,
+    /// Of `private`.
+    pub private_subnet: Ipv4Net,
+    /// Empty: the host's resolvers.
+    pub dns_servers: Vec<IpAddr>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scheduling {
+    pub cpu_allocation_ratio: f64,
+    pub ram_allocation_ratio: f64,
+    pub disk_allocation_ratio: f64,
+    pub reserved_memory_mib: u64,
+    pub reserved_disk_gib: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    pub image_bytes: u64,
+}
+
+/// Defaults of a project; -1 is unlimited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quota {
+    pub instances: i64,
+    pub cores: i64,
+    pub ram_mib: i64,
+    pub key_pairs: i64,
+    pub metadata_items: i64,
+    pub server_groups: i64,
+    pub server_group_members: i64,
+    pub networks: i64,
+    pub subnets: i64,
+    pub ports: i64,
+    pub routers: i64,
+    pub floating_ips: i64,
+    pub security_groups: i64,
+    pub security_group_rules: i64,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// 1 is the first line. `None` for a flag, or for the file as a whole.
+    pub line: Option<usize>,
+    pub text: String,
+}
+
+/// Everything that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    pub file: Option<PathBuf>,
+    pub problems: Vec<Problem>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.problems.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            match (&self.file, problem.line) {
+                (Some(file), Some(line)) => write!(f, "{}:{line}: {}", file.display(), problem.text)?,
+                (Some(file), None) => write!(f, "{}: {}", file.display(), problem.text)?,
+                (None, _) => write!(f, "{}", problem.text)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// What a flag says about a key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Override {
+    /// A name of [`KEYS`].
+    pub key: &'static str,
+    /// As the user typed it, for messages.
+    pub flag: &'static str,
+    pub value: Value,
+}
+
+/// Reads `file`, or [`DEFAULT_FILE`] if that exists, and puts the flags above it.
+pub fn load(file: Option<&Path>, overrides: &[Override]) -> Result<Config, ConfigError> {
+    let default = Path::new(DEFAULT_FILE);
+    let file = file.or_else(|| default.exists().then_some(default));
+    let whole =
+        |text: String| ConfigError { file: file.map(Path::to_owned), problems: vec![Problem { line: None, text }] };
+    let text = match file {
+        None => String::new(),
+        Some(path) => {
+            let metadata = std::fs::metadata(path).map_err(|error| whole(format!("cannot be read: {error}")))?;
+            if !metadata.is_file() {
+                return Err(whole("is not a file".into()));
+            }
+            if metadata.len() > MOST_FILE_BYTES {
+                return Err(whole("is larger than 1 MiB".into()));
+            }
+            std::fs::read_to_string(path).map_err(|error| whole(format!("cannot be read: {error}")))?
+        }
+    };
+    resolve(&text, overrides).map_err(|problems| ConfigError { file: file.map(Path::to_owned), problems })
+}
+
+/// The configuration that `text` and `overrides` make together.
+pub fn resolve(text: &str, overrides: &[Override]) -> Result<Config, Vec<Problem>> {
+    let mut values = Values::default();
+    let mut problems = Vec::new();
+    match DeTable::parse(text) {
+        Ok(table) => read_table(text, "", table.get_ref(), &mut values, &mut problems),
+        Err(error) => problems.push(Problem {
+            line: error.span().map(|span| line_of(text, &span)),
+            text: format!("not TOML: {}", error.message().trim()),
+        }),
+    }
+    for Override { key, flag, value } in overrides {
+        let Some(known) = KEYS.iter().find(|known| known.name == *key) else { continue };
+        match known.kind.accept(value.clone()) {
+            Ok(value) => values.0.insert(known.name, (value, None)),
+            Err(reason) => {
+                problems.push(Problem { line: None, text: format!("{flag}: {reason}") });
+                None
+            }
+        };
+    }
+    let config = Config::from(&values);
+    if problems.is_empty() {
+        config.check_together(&values, &mut problems);
+    }
+    if problems.is_empty() { Ok(config) } else { Err(problems) }
+}
+
+impl From<&Values> for Config {
+    fn from(values: &Values) -> Self {
+        let nowhere = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Self {
+            state_dir: values.text("state_dir").unwrap_or_default().into(),
+            listen: values.parsed("listen", nowhere),
+            https_port: values.port("https_port"),
+            http_port: Some(values.port("http_port")).filter(|port| *port != 0),
+            service_ports: values.bool("service_ports"),
+            public_host: values.text("public_host").map(|host| host.trim_matches(['[', ']']).to_owned()),
+            region: values.text("region").unwrap_or_default(),
+            driver: match values.text("driver").as_deref() {
+                Some("kvm") => Driver::Kvm,
+                Some("tcg") => Driver::Tcg,
+                Some("fake") => Driver::Fake,
+                _ => Driver::Auto,
+            },
+            self_provider: values.bool("self_provider"),
+            resume_guests_on_host_boot: values.bool("resume_guests_on_host_boot"),
+            log: Log {
+                format: match values.text("log.format").as_deref() {
+                    Some("json") => LogFormat::Json,
+                    _ => LogFormat::Text,
+                },
+                level: match values.text("log.level").as_deref() {
+                    Some("error") => "error",
+                    Some("warn") => "warn",
+                    Some("debug") => "debug",
+                    Some("trace") => "trace",
+                    _ => "info",
+                },
+            },
+            identity: Identity { token_lifetime_s: values.unsigned("identity.token_lifetime_s") },
+            network: Network {
+                external_subnet: values.parsed("network.external_subnet", Ipv4Net::default()),
+                private_subnet: values.parsed("network.private_subnet", Ipv4Net::default()),
+                dns_servers: match values.get("network.dns_servers") {
+                    Some(Value::List(servers)) => servers.iter().filter_map(|text| text.parse().ok()).collect(),
+                    _ => Vec::new(),
+                },
+            },
+            scheduling: Scheduling {
+                cpu_allocation_ratio: values.float("scheduling.cpu_allocation_ratio"),
+                ram_allocation_ratio: values.float("scheduling.ram_allocation_ratio"),
+                disk_allocation_ratio: values.float("scheduling.disk_allocation_ratio"),
+                reserved_memory_mib: values.unsigned("scheduling.reserved_memory_mib"),
+                reserved_disk_gib: values.unsigned("scheduling.reserved_disk_gib"),
+            },
+            limits: Limits { image_bytes: values.unsigned("limits.image_bytes") },
+            quota: Quota {
+                instances: values.int("quota.instances"),
+                cores: values.int("quota.cores"),
+                ram_mib: values.int("quota.ram_mib"),
+                key_pairs: values.int("quota.key_pairs"),
+                metadata_items: values.int("quota.metadata_items"),
+                server_groups: values.int("quota.server_groups"),
+                server_group_members: values.int("quota.server_group_members"),
+                networks: values.int("quota.networks"),
+                subnets: values.int("quota.subnets"),
+                ports: values.int("quota.ports"),
+                routers: values.int("quota.routers"),
+                floating_ips: values.int("quota.floating_ips"),
+                security_groups: values.int("quota.security_groups"),
+                security_group_rules: values.int("quota.security_group_rules"),
+            },
+        }
+    }
+}
+
+impl Default for Config {
+    /// What an empty file means.
+    fn default() -> Self {
+        Self::from(&Values::default())
+    }
+}
+
+impl Config {
+    /// What no key alone can get wrong.
+    fn check_together(&self, values: &Values, problems: &mut Vec<Problem>) {
+        let mut refuse = |key: &str, text: String| problems.push(Problem { line: values.line(key), text });
+        if self.http_port == Some(self.https_port) {
+            refuse("http_port", format!("http_port and https_port are both {}", self.https_port));
+        }
+        if self.service_ports {
+            for (key, port) in [("https_port", Some(self.https_port)), ("http_port", self.http_port)] {
+                if let Some(port) = port.filter(|port| SERVICE_PORTS.contains(port)) {
+                    refuse(key, format!("{key} is {port}, which service_ports takes; set service_ports to false"));
+                }
+            }
+        }
+        let Network { external_subnet, private_subnet, .. } = &self.network;
+        if external_subnet.contains(private_subnet) || private_subnet.contains(external_subnet) {
+            let text = format!(
+                "network.private_subnet {private_subnet} and network.external_subnet {external_subnet} overlap"
+            );
+            refuse("network.private_subnet", text);
+        }
+    }
+
+    /// Every port that is listened on, with the key that asks for it.
+    pub fn ports(&self) -> Vec<(u16, &'static str)> {
+        let mut ports = vec![(self.https_port, "https_port")];
+        ports.extend(self.http_port.map(|port| (port, "http_port")));
+        if self.service_ports {
+            ports.extend(SERVICE_PORTS.map(|port| (port, "service_ports")));
+        }
+        ports.retain(|(port, _)| *port != 0);
+        ports
+    }
+}

@@ -1,0 +1,214 @@
+use super::file::nearest;
+use super::*;
+
+fn problems(text: &str) -> Vec<String> {
+    let problems = resolve(text, &[]).expect_err(text);
+    problems.into_iter().map(|p| format!("{}: {}", p.line.map_or("-".into(), |l| l.to_string()), p.text)).collect()
+}
+
+#[test]
+fn an_empty_file_is_every_default_and_every_default_is_allowed() {
+    assert_eq!(resolve("", &[]).unwrap(), Config::default());
+    for key in KEYS {
+        if let Some(default) = key.kind.default() {
+            assert_eq!(key.kind.accept(default.clone()), Ok(default), "{}", key.name);
+        }
+    }
+    let config = Config::default();
+    assert_eq!(config.state_dir, Path::new("/var/lib/solostack"));
+    assert_eq!((config.https_port, config.http_port, config.service_ports), (443, Some(80), true));
+    assert_eq!(config.network.external_subnet.to_string(), "172.24.4.0/24");
+    assert_eq!(config.scheduling.cpu_allocation_ratio, 4.0);
+    assert_eq!(config.quota.ram_mib, 51200);
+}
+
+#[test]
+fn every_key_changes_the_configuration() {
+    for key in KEYS {
+        let other = match &key.kind {
+            Kind::Bool(default) => (!default).to_string(),
+            Kind::Int { default, min, max } => if default == max { min } else { max }.to_string(),
+            Kind::Float { max, .. } => format!("{max:?}"),
+            Kind::Choice { default, of } => format!("{:?}", of.iter().find(|v| *v != default).unwrap()),
+            Kind::Text { .. } => {
+                let candidates = ["/elsewhere", "192.0.2.0/24", "192.0.2.1"];
+                let fits = candidates.iter().find(|v| key.kind.accept(Value::Text(v.to_string())).is_ok());
+                format!("{:?}", fits.unwrap())
+            }
+            Kind::List { .. } => "[\"192.0.2.1\"]".into(),
+        };
+        let config = resolve(&format!("{} = {other}", key.name), &[]).unwrap_or_else(|e| panic!("{}: {e:?}", key.name));
+        assert_ne!(config, Config::default(), "{} is read", key.name);
+    }
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_line_and_the_nearest_known_one() {
+    for (text, problem) in [
+        ("https-port = 1", "1: unknown key https-port; the nearest known key is https_port"),
+        ("\n# x\nHTTPS_port = 1", "3: unknown key HTTPS_port; the nearest known key is https_port"),
+        (
+            "[network]\nexternal_subnt = 1",
+            "2: unknown key network.external_subnt; the nearest known key is network.external_subnet",
+        ),
+        (
+            "[netwrok]\ndns_servers = []",
+            "2: unknown key netwrok.dns_servers; the nearest known key is network.dns_servers",
+        ),
+        ("[network]\nregion = \"x\"", "2: unknown key network.region; the nearest known key is region"),
+        ("loglevel = \"info\"", "1: unknown key loglevel; the nearest known key is log.level"),
+        ("state = \"/x\"", "1: unknown key state; the nearest known key is state_dir"),
+        ("[quota]\nram = 3", "2: unknown key quota.ram; the nearest known key is quota.ram_mib"),
+        ("[quotas]", "1: unknown key quotas; the nearest known key is quota."),
+    ] {
+        let found = problems(text);
+        assert!(found.len() == 1 && found[0].starts_with(problem), "{found:?}");
+    }
+}
+
+#[test]
+fn wrong_types_and_values_out_of_range_are_refused_with_what_is_expected() {
+    for (text, problem) in [
+        (
+            "https_port = \"443\"",
+            "https_port: expected a whole number from 0 to 65535 (without quotes), found the text \"443\"",
+        ),
+        ("https_port = 65536", "https_port: 65536 is not between 0 and 65535"),
+        ("https_port = -1", "https_port: -1 is not between 0 and 65535"),
+        ("https_port = 99999999999999999999", "https_port: 99999999999999999999 is out of range"),
+        ("https_port = 1.5", "https_port: expected a whole number"),
+        ("service_ports = \"on\"", "service_ports: expected true or false (without quotes), found the text \"on\""),
+        ("driver = \"vmware\"", "driver: \"vmware\" is not one of auto, kvm, tcg, fake"),
+        ("driver = true", "driver: expected one of \"auto\", \"kvm\", \"tcg\", \"fake\", found true or false"),
+        ("listen = \"localhost\"", "listen: \"localhost\" is not an IP address"),
+        ("state_dir = \"here\"", "state_dir: \"here\" is not an absolute path"),
+        ("state_dir = \"/\"", "state_dir: \"/\" is the root directory"),
+        ("public_host = \"https://x\"", "public_host: \"https://x\" is neither"),
+        ("public_host = \"*.x.org\"", "public_host: \"*.x.org\" is neither"),
+        ("public_host = \"\"", "public_host: \"\" is neither"),
+        ("region = \"a b\"", "region: \"a b\" is not 1 to 255"),
+        ("network.external_subnet = \"10.0.0.1/24\"", "network.external_subnet: \"10.0.0.1/24\" has bits set"),
+        ("network.external_subnet = \"10.0.0.0/30\"", "network.external_subnet: \"10.0.0.0/30\" does not have"),
+        (
+            "network.external_subnet = \"224.0.0.0/24\"",
+            "network.external_subnet: \"224.0.0.0/24\" is no subnet for hosts",
+        ),
+        ("network.dns_servers = \"1.1.1.1\"", "network.dns_servers: expected a list"),
+        (
+            "network.dns_servers = [1]",
+            "network.dns_servers: expected a list of texts in quotes, found a whole number in it",
+        ),
+        ("network.dns_servers = [\"x\"]", "network.dns_servers: \"x\" is not an IP address"),
+        (
+            "network.dns_servers = [\"::1\",\"::1\",\"::1\",\"::1\",\"::1\",\"::1\"]",
+            "network.dns_servers: holds 6 entries",
+        ),
+        ("scheduling.cpu_allocation_ratio = 0", "scheduling.cpu_allocation_ratio: 0 is not between 0.1 and 100"),
+        ("scheduling.cpu_allocation_ratio = nan", "scheduling.cpu_allocation_ratio: NaN is not between"),
+        ("quota.cores = -2", "quota.cores: -2 is not between -1 and 2147483647"),
+        ("network = 3", "network: expected a section [network], found a whole number"),
+        ("[https_port]", "https_port: found a section"),
+        ("log = 2020-01-01", "log: expected a section [log], found a date"),
+        ("a = ", "not TOML: "),
+        ("driver = \"kvm\"\ndriver = \"tcg\"", "not TOML: duplicate key"),
+    ] {
+        let found = problems(text);
+        assert!(found.len() == 1 && found[0].contains(problem), "{text}: {found:?}");
+    }
+    let config = resolve("scheduling.cpu_allocation_ratio = 8\nlimits.image_bytes = 0x1_000_000", &[]).unwrap();
+    assert_eq!((config.scheduling.cpu_allocation_ratio, config.limits.image_bytes), (8.0, 0x100_0000));
+}
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once() {
+    let found = problems("htps_port = 1\ndriver = 3\n\n[log]\nlevel = \"loud\"\n");
+    assert_eq!(found.iter().map(|text| &text[..2]).collect::<Vec<_>>(), ["1:", "2:", "5:"]);
+}
+
+#[test]
+fn keys_that_contradict_each_other_are_refused() {
+    for (text, problem) in [
+        ("https_port = 80", "http_port and https_port are both 80"),
+        ("https_port = 5000", "https_port is 5000, which service_ports takes"),
+        ("[network]\nprivate_subnet = \"172.24.0.0/16\"", "2: network.private_subnet 172.24.0.0/16 and"),
+    ] {
+        let found = problems(text);
+        assert!(found.len() == 1 && found[0].contains(problem), "{found:?}");
+    }
+    resolve("https_port = 5000\nservice_ports = false", &[]).unwrap();
+    resolve("https_port = 0\nhttp_port = 0", &[]).unwrap();
+}
+
+#[test]
+fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+    let flag = |value| [Override { key: "https_port", flag: "--https-port", value: Value::Int(value) }];
+    assert_eq!(resolve("https_port = 8443", &[]).unwrap().https_port, 8443);
+    assert_eq!(resolve("https_port = 8443", &flag(9443)).unwrap().https_port, 9443);
+    let refused = resolve("", &flag(70000)).unwrap_err();
+    assert_eq!(refused[0].text, "--https-port: 70000 is not between 0 and 65535");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    for (path, text) in [("/nowhere/x.toml", "/nowhere/x.toml: cannot be read: "), ("/", "/: is not a file")] {
+        let error = load(Some(Path::new(path)), &[]).unwrap_err().to_string();
+        assert!(error.starts_with(text), "{error}");
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), b"driver = \"\xff\"").unwrap();
+    assert!(load(Some(file.path()), &[]).unwrap_err().to_string().contains("cannot be read"));
+    std::fs::write(file.path(), "x = 1").unwrap();
+    let error = load(Some(file.path()), &[]).unwrap_err().to_string();
+    assert_eq!(error, format!("{}:1: unknown key x; the nearest known key is {}", file.path().display(), nearest("x")));
+}
+
+#[test]
+fn the_sample_documents_every_key_and_means_the_defaults() {
+    let sample = sample();
+    assert_eq!(resolve(&sample, &[]).unwrap(), Config::default());
+    // Uncommented, it is still the defaults; only a key without a default has none to show.
+    let live: Vec<_> = sample
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
+        .filter(|line| !line.starts_with("public_host"))
+        .collect();
+    assert_eq!(resolve(&live.join("\n"), &[]).unwrap(), Config::default());
+    let shown = live.iter().filter(|line| !line.starts_with(['#', '[']) && line.contains(" = ")).count();
+    assert_eq!(shown, KEYS.len() - 1);
+    assert!(sample.lines().all(|line| line.len() <= 120));
+}
+
+#[test]
+fn the_sample_in_the_documentation_is_this_one() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/solostack.toml");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(concat!(env!("CARGO_MANIFEST_DIR"), "/docs")).unwrap();
+        std::fs::write(path, sample()).unwrap();
+    }
+    let stored = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(stored == sample(), "docs/solostack.toml is old; run this test with UPDATE_GOLDEN=1");
+}
+
+#[test]
+fn hostile_text_never_breaks_the_reader() {
+    for text in [
+        "\u{feff}",
+        "\0",
+        "a.b.c.d.e = 1",
+        "[[network]]\n",
+        "[a]\n[a]",
+        "'' = 1",
+        "\"\\u0000\" = 1",
+        "= 1",
+        "[",
+        "🦀 = 1",
+    ] {
+        let _ = resolve(text, &[]);
+    }
+    let deep = format!("a = {}1{}", "[".repeat(5000), "]".repeat(5000));
+    assert!(resolve(&deep, &[]).is_err());
+    let deep = format!("a = {}1{}", "{a=".repeat(5000), "}".repeat(5000));
+    assert!(resolve(&deep, &[]).is_err());
+    let dotted = format!("{}a = 1", "a.".repeat(20_000));
+    assert!(resolve(&dotted, &[]).is_err());
+}
