@@ -208,18 +208,8 @@ impl Cloud {
         tracing::info!(driver = %chosen.driver, reason = chosen.reason, "hypervisor chosen");
         let root = nix::unistd::geteuid().is_root();
 
-        let identity = identity::App::new(
-            db.clone(),
-            clock.clone(),
-            identity::Options {
-                keys_dir: layout.keys(),
-                token_lifetime_s: config.identity.token_lifetime_s,
-                region: config.region.clone(),
-                https_port: port_of(authority),
-                public_host: config.public_host.clone(),
-                ..identity::Options::default()
-            },
-        )?;
+        let identity =
+            identity::App::new(db.clone(), clock.clone(), identity_options(config, &layout, port_of(authority)))?;
         let admin_project_id = access::bootstrap(&identity, &layout, config, authority).await?;
 
         let images = images::Images::open(db.clone(), clock.clone(), image_options(config, &layout, &chosen))?;
@@ -296,6 +286,29 @@ fn policy_overrides(layout: &Layout) -> std::collections::HashMap<String, String
             Some((kind.to_owned(), text))
         })
         .collect()
+}
+
+fn identity_options(config: &Config, layout: &Layout, https_port: u16) -> identity::Options {
+    let keys = &config.identity;
+    identity::Options {
+        keys_dir: layout.keys(),
+        token_lifetime_s: keys.token_lifetime_s,
+        region: config.region.clone(),
+        https_port,
+        public_host: config.public_host.clone(),
+        passwords: identity::PasswordRules {
+            lockout_failure_attempts: keys.lockout_failure_attempts,
+            lockout_duration_s: keys.lockout_duration_s,
+            expires_days: keys.password_expires_days,
+            unique_last_count: keys.unique_last_password_count,
+            minimum_age_days: keys.minimum_password_age_days,
+            regex: keys.password_regex.clone(),
+            regex_description: keys.password_regex_description.clone().unwrap_or_default(),
+            change_upon_first_use: keys.change_password_upon_first_use,
+            inactive_days: keys.disable_user_account_days_inactive,
+        },
+        ..identity::Options::default()
+    }
 }
 
 fn image_options(config: &Config, layout: &Layout, chosen: &Chosen) -> images::Options {

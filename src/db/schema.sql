@@ -250,6 +250,14 @@ CREATE TABLE identity_membership (
 
 CREATE INDEX identity_membership_group ON identity_membership (group_id);
 
+CREATE TABLE identity_password_history (
+    id      INTEGER PRIMARY KEY,
+    user_id TEXT NOT NULL REFERENCES identity_user (id) ON DELETE CASCADE,
+    hash    TEXT NOT NULL
+);
+
+CREATE INDEX identity_password_history_user ON identity_password_history (user_id);
+
 CREATE TABLE identity_policy (
     id    TEXT PRIMARY KEY,
     type  TEXT NOT NULL,
@@ -385,7 +393,7 @@ CREATE TABLE identity_user (
     options             TEXT NOT NULL DEFAULT '{}',
     extra               TEXT NOT NULL DEFAULT '{}',
     epoch               INTEGER NOT NULL DEFAULT 0,
-    created_at          TEXT NOT NULL,
+    created_at          TEXT NOT NULL, password_created_at TEXT, password_self_service INTEGER NOT NULL DEFAULT 0, last_active_on TEXT,
     UNIQUE (domain_id, name)
 );
 

@@ -129,6 +129,10 @@ impl Values {
         u64::try_from(self.int(name)).unwrap_or(0)
     }
 
+    pub(crate) fn small(&self, name: &str) -> u32 {
+        u32::try_from(self.int(name)).unwrap_or(0)
+    }
+
     pub(crate) fn port(&self, name: &str) -> u16 {
         u16::try_from(self.int(name)).unwrap_or(0)
     }

@@ -35,6 +35,10 @@ const fn port(name: &'static str, default: i64, doc: &'static str) -> Key {
     Key { name, kind: Kind::Int { default, min: 0, max: 65535 }, doc }
 }
 
+const fn days(name: &'static str, doc: &'static str) -> Key {
+    Key { name, kind: Kind::Int { default: 0, min: 0, max: 36500 }, doc }
+}
+
 const fn ratio(name: &'static str, default: f64, doc: &'static str) -> Key {
     Key { name, kind: Kind::Float { default, min: 0.1, max: 100.0 }, doc }
 }
@@ -104,6 +108,45 @@ pub const KEYS: &[Key] = &[
         doc: "How long a token is good for, in seconds.",
     },
     Key {
+        name: "identity.lockout_failure_attempts",
+        kind: Kind::Int { default: 10, min: 0, max: 1_000_000 },
+        doc: "Wrong passwords in a row before an account is locked for a while. 0 is never. Who guesses learns nothing of \
+              it; an administrator unlocks by `openstack user set --enable`.",
+    },
+    Key {
+        name: "identity.lockout_duration_s",
+        kind: Kind::Int { default: 300, min: 1, max: 30 * 86400 },
+        doc: "How long an account stays locked, in seconds after the last wrong password.",
+    },
+    Key {
+        name: "identity.password_regex",
+        kind: Kind::Text { default: None, check: check_pattern },
+        doc: "What the beginning of a new password must match, a regular expression with lookaround, as in \
+              ^(?=.*[0-9])(?=.*[a-z]).{8,}$",
+    },
+    Key {
+        name: "identity.password_regex_description",
+        kind: Kind::Text { default: None, check: check_sentence },
+        doc: "What `password_regex` wants, for the people who are refused.",
+    },
+    days("identity.password_expires_days", "How long a password is good for, in days. 0 is forever."),
+    days("identity.minimum_password_age_days", "How long who chose a password must keep it, in days."),
+    Key {
+        name: "identity.unique_last_password_count",
+        kind: Kind::Int { default: 0, min: 0, max: 24 },
+        doc: "How many of a user's last passwords, the present one among them, the next one must differ from. Not for \
+              administrators who set it.",
+    },
+    Key {
+        name: "identity.change_password_upon_first_use",
+        kind: Kind::Bool(false),
+        doc: "Whether a password that an administrator set only serves to choose another one.",
+    },
+    days(
+        "identity.disable_user_account_days_inactive",
+        "After how many days without a login an account is disabled. 0 is never. An administrator enables it again.",
+    ),
+    Key {
         name: "network.external_subnet",
         kind: Kind::Text { default: Some("172.24.4.0/24"), check: check_subnet },
         doc: "The subnet of the `public` network, which exists after the first start: floating IPs come from it. The first \
@@ -160,6 +203,14 @@ pub const KEYS: &[Key] = &[
     quota("quota.security_groups", 10, "Security groups in a project."),
     quota("quota.security_group_rules", 100, "Security group rules in a project."),
 ];
+
+fn check_pattern(text: &str) -> Result<(), &'static str> {
+    fancy_regex::Regex::new(text).map(|_| ()).map_err(|_| "is not a regular expression")
+}
+
+fn check_sentence(text: &str) -> Result<(), &'static str> {
+    if text.chars().any(char::is_control) { Err("holds control characters") } else { Ok(()) }
+}
 
 fn check_path(text: &str) -> Result<(), &'static str> {
     match text {

@@ -81,6 +81,18 @@ pub enum LogFormat {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     pub token_lifetime_s: u64,
+    /// 0: never.
+    pub lockout_failure_attempts: u32,
+    pub lockout_duration_s: u64,
+    pub password_regex: Option<String>,
+    pub password_regex_description: Option<String>,
+    /// 0: never.
+    pub password_expires_days: u32,
+    pub minimum_password_age_days: u32,
+    pub unique_last_password_count: u32,
+    pub change_password_upon_first_use: bool,
+    /// 0: never.
+    pub disable_user_account_days_inactive: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -251,7 +263,20 @@ impl From<&Values> for Config {
                     _ => "info",
                 },
             },
-            identity: Identity { token_lifetime_s: values.unsigned("identity.token_lifetime_s") },
+            identity: Identity {
+                token_lifetime_s: values.unsigned("identity.token_lifetime_s"),
+                lockout_failure_attempts: values.small("identity.lockout_failure_attempts"),
+                lockout_duration_s: values.unsigned("identity.lockout_duration_s"),
+                password_regex: values.text("identity.password_regex").filter(|text| !text.is_empty()),
+                password_regex_description: values
+                    .text("identity.password_regex_description")
+                    .filter(|text| !text.is_empty()),
+                password_expires_days: values.small("identity.password_expires_days"),
+                minimum_password_age_days: values.small("identity.minimum_password_age_days"),
+                unique_last_password_count: values.small("identity.unique_last_password_count"),
+                change_password_upon_first_use: values.bool("identity.change_password_upon_first_use"),
+                disable_user_account_days_inactive: values.small("identity.disable_user_account_days_inactive"),
+            },
             network: Network {
                 external_subnet: values.parsed("network.external_subnet", Ipv4Net::default()),
                 private_subnet: values.parsed("network.private_subnet", Ipv4Net::default()),

@@ -9,7 +9,8 @@ use crate::{
     App,
     assignments::store::{Assignment, Target, insert as grant},
     catalog::{endpoints, services},
-    fernet, passwords,
+    fernet,
+    passwords::{self, NewPassword},
     projects::store::{self as projects, Project},
     roles::store::{self as roles, Role},
     users::store::{self as users, User},
@@ -116,10 +117,18 @@ fn ensure(
             enabled: true,
             default_project_id: None,
             password_expires_at: None,
+            last_active_on: None,
             options: Map::new(),
             extra: Map::new(),
         };
-        users::insert(tx, &user, hash, now)?;
+        // Made up here or by the operator: it never expires by itself.
+        let password = hash.map(|hash| NewPassword {
+            hash: hash.to_owned(),
+            created_at: now.to_owned(),
+            expires_at: None,
+            self_service: false,
+        });
+        users::insert(tx, &user, password.as_ref(), now)?;
         remember(tx, "admin_user_id", &user.id)?;
         remember(tx, "admin_project_id", &admin)?;
     }

@@ -34,6 +34,7 @@ use db::{Clock, Db};
 use rest::{ApiVersion, DiscoveryStyle, ServiceInfo, Style};
 
 pub use bootstrap::{Bootstrap, BootstrapOutcome};
+pub use passwords::PasswordRules;
 
 /// Why Identity could not start.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +45,8 @@ pub enum Error {
     Db(#[from] db::Error),
     #[error("a password cannot be hashed: {0}")]
     Hash(String),
+    #[error("the pattern for passwords is not a regular expression: {0}")]
+    Pattern(String),
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -61,6 +64,7 @@ pub struct Options {
     pub https_port: u16,
     /// The host in catalog URLs; `None`: the one that the client used.
     pub public_host: Option<String>,
+    pub passwords: PasswordRules,
 }
 
 impl Default for Options {
@@ -72,6 +76,7 @@ impl Default for Options {
             region: "RegionOne".into(),
             https_port: 443,
             public_host: None,
+            passwords: PasswordRules::default(),
         }
     }
 }
@@ -85,6 +90,8 @@ pub struct App {
     pub(crate) keys: Arc<fernet::Keys>,
     pub(crate) secrets: Arc<fernet::Keys>,
     pub(crate) hasher: passwords::Hasher,
+    pub(crate) rules: Arc<passwords::Rules>,
+    pub(crate) passcodes: Arc<passwords::totp::Spent>,
     pub(crate) cache: Arc<tokens::Cache>,
     pub(crate) catalog: Arc<catalog::Cache>,
 }
@@ -104,6 +111,8 @@ impl App {
             keys: Arc::new(keys),
             secrets: Arc::new(secrets),
             hasher: passwords::Hasher::new()?,
+            rules: Arc::new(passwords::Rules::new(options.passwords.clone())?),
+            passcodes: Arc::default(),
             options: Arc::new(options),
             db,
             clock,

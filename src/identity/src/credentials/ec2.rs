@@ -42,7 +42,7 @@ pub(crate) async fn index(
             let app = app.clone();
             move |tx| {
                 users::store::find(tx, &user_id)?.ok_or_else(|| not_found("user", &user_id))?;
-                let found = store::list_ec2(tx, &user_id)?;
+                let found = store::list_of(tx, &user_id, "ec2")?;
                 let views = found.iter().map(|row| view(&app, &ctx, row)).collect::<Result<Vec<_>>>()?;
                 Ok(listing::all(&ctx, &params, "credentials", &views))
             }

@@ -47,10 +47,11 @@ pub(crate) fn find(tx: &Tx<'_>, id: &str) -> db::Result<Option<Credential>> {
     tx.find(&format!("SELECT {COLUMNS} FROM identity_credential c WHERE c.id = ?"), [id], credential)
 }
 
-pub(crate) fn list_ec2(tx: &Tx<'_>, user_id: &str) -> db::Result<Vec<Credential>> {
+/// A user's credentials of one type.
+pub(crate) fn list_of(tx: &Tx<'_>, user_id: &str, kind: &str) -> db::Result<Vec<Credential>> {
     tx.list(
-        &format!("SELECT {COLUMNS} FROM identity_credential c WHERE c.user_id = ? AND c.type = 'ec2' ORDER BY c.id"),
-        [user_id],
+        &format!("SELECT {COLUMNS} FROM identity_credential c WHERE c.user_id = ? AND c.type = ? ORDER BY c.id"),
+        [user_id, kind],
         credential,
     )
 }

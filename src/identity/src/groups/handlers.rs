@@ -131,17 +131,17 @@ pub(crate) async fn users(
     mut params: Params,
 ) -> Result<Reply> {
     let asked = params.clone();
-    app.db
-        .read(move |tx| {
-            find(tx, &ctx, rules::LIST_USERS, &id)?;
-            let mut page = users::store::MEMBERS.page(&mut params)?;
-            page.and("m.group_id = ?", [Bound::Text(id)]);
-            if let Some(domain_id) = ctx.creds()?.domain_id() {
-                page.and("u.domain_id = ?", [Bound::Text(domain_id.to_owned())]);
-            }
-            Ok(users::handlers::views_page(&ctx, &asked, &page.fetch(tx, users::store::user)?))
-        })
-        .await
+    let db = app.db.clone();
+    db.read(move |tx| {
+        find(tx, &ctx, rules::LIST_USERS, &id)?;
+        let mut page = users::handlers::page(&users::store::MEMBERS, &mut params)?;
+        page.and("m.group_id = ?", [Bound::Text(id)]);
+        if let Some(domain_id) = ctx.creds()?.domain_id() {
+            page.and("u.domain_id = ?", [Bound::Text(domain_id.to_owned())]);
+        }
+        Ok(users::handlers::views_page(&app, &ctx, &asked, &page.fetch(tx, users::store::user)?))
+    })
+    .await
 }
 
 /// Both ends of a membership, after policy has seen them.

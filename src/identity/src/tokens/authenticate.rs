@@ -8,11 +8,16 @@ use serde_json::Value;
 
 use super::{
     cache::Cache,
-    model::{APPLICATION_CREDENTIAL, Known, PASSWORD, Payload, TOKEN, TokenScope, method_names},
+    model::{APPLICATION_CREDENTIAL, Known, PASSWORD, Payload, TOKEN, TOTP, TokenScope, method_names},
     request::{DomainRef, Method, Ref, Request, ScopeRequest},
     store::{self, Account},
 };
-use crate::{App, fernet, passwords::PASSWORD_MAX_BYTES, trusts::store as trusts};
+use crate::{
+    App, credentials, fernet,
+    passwords::{PASSWORD_MAX_BYTES, totp},
+    trusts::store as trusts,
+    users,
+};
 
 /// What one method proved.
 struct Proof {
@@ -35,6 +40,7 @@ impl App {
         for method in request.methods {
             let next = match method {
                 Method::Password { user, password } => self.by_password(user, password).await?,
+                Method::Totp { user, passcode } => self.by_totp(user, passcode).await?,
                 Method::Token { id } => self.by_token(&id).await?,
                 Method::ApplicationCredential { id, name, user, secret } => {
                     self.by_application_credential(id, name, user, secret).await?
@@ -127,19 +133,72 @@ impl App {
     async fn by_password(&self, user: Ref, password: String) -> Result<Proof> {
         let account = self.find_user(user).await?;
         let account = self.verify(account, password).await?;
+        // Told only to who knows the password: clients offer to change it.
         if account.password_expired(self.clock.now()) {
-            return Err(Error::unauthenticated());
+            return Err(Error::new(
+                rest::Kind::Unauthenticated,
+                format!("The password is expired and needs to be changed for user: {}.", account.id),
+            ));
         }
+        self.seen(&account).await?;
         Ok(Proof { account, methods: PASSWORD, parent: None, application_credential: None })
     }
 
-    /// The account if it exists, is enabled, and the password is its own; the same answer after the same work if not.
+    /// A passcode of one of the user's credentials of type `totp`; guessing locks the account as with passwords.
+    async fn by_totp(&self, user: Ref, passcode: String) -> Result<Proof> {
+        let account = self.find_user(user).await?.ok_or_else(Error::unauthenticated)?;
+        let now = self.clock.now();
+        let user_id = account.id.clone();
+        let found =
+            self.db.read(move |tx| -> Result<_> { Ok(credentials::store::list_of(tx, &user_id, "totp")?) }).await?;
+        let mut fits = false;
+        for credential in found {
+            let secret = self.open_blob(&credential.blob)?;
+            if let Some(step) = totp::step_of(&secret, &passcode, self.now_s()) {
+                fits |= self.passcodes.spend(&credential.id, step);
+            }
+        }
+        let account = self.admit(Some(account), fits, now)?;
+        self.seen(&account).await?;
+        Ok(Proof { account, methods: TOTP, parent: None, application_credential: None })
+    }
+
+    /// The account if it exists, is enabled and not locked, and the password is its own; the same answer after the same
+    /// work if not.
     pub(crate) async fn verify(&self, account: Option<Account>, password: String) -> Result<Account> {
         let hash = account.as_ref().and_then(|account| account.password_hash.clone());
         let (password, hash) =
             if password.len() > PASSWORD_MAX_BYTES { (String::new(), None) } else { (password, hash) };
         let fits = self.hasher.verify(password, hash).await?;
-        account.filter(|account| fits && account.enabled).ok_or_else(Error::unauthenticated)
+        self.admit(account, fits, self.clock.now())
+    }
+
+    /// Counts what failed. A locked account is refused after the work, also with what fits.
+    fn admit(&self, account: Option<Account>, fits: bool, now: time::OffsetDateTime) -> Result<Account> {
+        let account = account.ok_or_else(Error::unauthenticated)?;
+        let lockout = &self.rules.lockout;
+        if account.options.get("ignore_lockout_failure_attempts") != Some(&Value::Bool(true)) {
+            if lockout.locked(&account.id, now) {
+                return Err(Error::unauthenticated());
+            }
+            if fits {
+                lockout.forgive(&account.id);
+            } else {
+                lockout.failed(&account.id, now);
+            }
+        }
+        let inactive = self.rules.inactive(account.last_active_on.as_deref(), &account.options, now);
+        if fits && account.enabled && !inactive { Ok(account) } else { Err(Error::unauthenticated()) }
+    }
+
+    /// Notes that the user was here today, where anybody wants to know, once a day.
+    async fn seen(&self, account: &Account) -> Result<()> {
+        let today = self.rules.active_on(self.clock.now());
+        if today.is_none() || today == account.last_active_on {
+            return Ok(());
+        }
+        let id = account.id.clone();
+        self.db.write(move |tx| Ok(users::store::set_active(tx, &id, today.as_deref())?)).await
     }
 
     async fn find_user(&self, user: Ref) -> Result<Option<Account>> {

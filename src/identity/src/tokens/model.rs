@@ -11,11 +11,12 @@ use rest::Credentials;
 const VERSION: u8 = 1;
 
 /// Authentication methods by the bit that stands for them. Never reorder.
-const METHODS: [&str; 3] = ["password", "token", "application_credential"];
+const METHODS: [&str; 4] = ["password", "token", "application_credential", "totp"];
 
 pub(crate) const PASSWORD: u8 = 1;
 pub(crate) const TOKEN: u8 = 2;
 pub(crate) const APPLICATION_CREDENTIAL: u8 = 4;
+pub(crate) const TOTP: u8 = 8;
 
 pub(crate) fn method_names(bits: u8) -> Vec<String> {
     METHODS.iter().enumerate().filter(|(bit, _)| bits & (1 << bit) != 0).map(|(_, name)| (*name).to_owned()).collect()

@@ -28,6 +28,7 @@ pub(crate) enum Ref {
 pub(crate) enum Method {
     Password { user: Ref, password: String },
     Token { id: String },
+    Totp { user: Ref, passcode: String },
     ApplicationCredential { id: Option<String>, name: Option<String>, user: Option<Ref>, secret: String },
 }
 
@@ -63,7 +64,7 @@ impl Request {
             if seen.contains(&name) {
                 continue;
             }
-            if !matches!(name.as_str(), "password" | "token" | "application_credential") {
+            if !matches!(name.as_str(), "password" | "token" | "totp" | "application_credential") {
                 return Err(Error::new(
                     rest::Kind::Unauthenticated,
                     "Attempted to authenticate with an unsupported method.",
@@ -83,6 +84,11 @@ fn method(name: &str, mut data: Fields) -> Result<Method> {
             let mut user = Fields::of(data.required_object("user", "password")?);
             let password = user.required_text("password", usize::MAX, "user")?;
             Ok(Method::Password { user: reference(&mut user, "user")?, password })
+        }
+        "totp" => {
+            let mut user = Fields::of(data.required_object("user", "totp")?);
+            let passcode = user.required_text("passcode", NAME_MAX, "user")?;
+            Ok(Method::Totp { user: reference(&mut user, "user")?, passcode })
         }
         "token" => Ok(Method::Token { id: data.required_text("id", usize::MAX, "token")? }),
         _ => {

@@ -21,6 +21,10 @@ pub(crate) struct Account {
     pub epoch: u32,
     pub password_hash: Option<String>,
     pub password_expires_at: Option<String>,
+    pub password_created_at: Option<String>,
+    /// Chosen by the user, not set by an administrator.
+    pub password_self_service: bool,
+    pub last_active_on: Option<String>,
     pub default_project_id: Option<String>,
     pub options: Map<String, Value>,
 }
@@ -33,7 +37,8 @@ impl Account {
 }
 
 const ACCOUNT: &str = "SELECT u.id, u.name, d.id, d.name, u.enabled AND d.enabled, u.epoch, u.password_hash, \
-     u.password_expires_at, u.default_project_id, u.options \
+     u.password_expires_at, u.password_created_at, u.password_self_service, u.last_active_on, u.default_project_id, \
+     u.options \
      FROM identity_user u JOIN identity_project d ON d.id = u.domain_id";
 
 fn account(row: &db::Row<'_>) -> db::rusqlite::Result<Account> {
@@ -45,8 +50,11 @@ fn account(row: &db::Row<'_>) -> db::rusqlite::Result<Account> {
         epoch: row.get(5)?,
         password_hash: row.get(6)?,
         password_expires_at: row.get(7)?,
-        default_project_id: row.get(8)?,
-        options: text_map(&row.get::<_, String>(9)?),
+        password_created_at: row.get(8)?,
+        password_self_service: row.get(9)?,
+        last_active_on: row.get(10)?,
+        default_project_id: row.get(11)?,
+        options: text_map(&row.get::<_, String>(12)?),
     })
 }
 

@@ -18,7 +18,7 @@ pub(crate) fn token(known: &Known, catalog: Option<Value>) -> Value {
             "domain": named(&creds.user_domain),
             "id": creds.user.id,
             "name": creds.user.name,
-            "password_expires_at": known.password_expires_at,
+            "password_expires_at": known.password_expires_at.as_deref().map(db::clock::naive),
         },
         "audit_ids": creds.audit_ids,
         "expires_at": db::clock::text(creds.expires_at),

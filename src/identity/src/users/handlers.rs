@@ -16,7 +16,6 @@ use crate::{
     errors::{expecting, invalid, not_found},
     fields::{Fields, ID_MAX, NAME_MAX, OptionKind, TEXT_MAX, check_options, merge},
     groups, listing,
-    passwords::PASSWORD_MAX_BYTES,
     projects::{self, handlers::default_domain, store::find_domain},
 };
 
@@ -48,49 +47,68 @@ pub(crate) async fn index(State(app): State<App>, ctx: Ctx, mut params: Params) 
             None => target(&[]),
         },
     )?;
-    let mut page = store::LIST.page(&mut params)?;
+    let mut page = page(&store::LIST, &mut params)?;
     if let Some(id) = domain_id {
         page.and("u.domain_id = ?", [Bound::Text(id)]);
     }
-    app.db
-        .read(move |tx| {
-            let listing = page.fetch(tx, store::user)?;
-            // Written as text here, off the async threads: a thousand users are half a megabyte.
-            Ok(views_page(&ctx, &asked, &listing))
-        })
-        .await
+    let db = app.db.clone();
+    db.read(move |tx| {
+        let listing = page.fetch(tx, store::user)?;
+        // Written as text here, off the async threads: a thousand users are half a megabyte.
+        Ok(views_page(&app, &ctx, &asked, &listing))
+    })
+    .await
 }
 
-pub(crate) fn views_page(ctx: &Ctx, asked: &Params, listing: &rest::Listing<User>) -> Reply {
-    let views: Vec<_> = listing.rows.iter().map(|user| views::user(ctx, user)).collect();
+/// A list of users, also by `password_expires_at=<operator>:<time>`.
+pub(crate) fn page(list: &'static rest::ListSpec, params: &mut Params) -> Result<rest::Page> {
+    let expires = params.take("password_expires_at");
+    let mut page = list.page(params)?;
+    if let Some(asked) = expires {
+        let (operator, at) = asked.split_once(':').unwrap_or(("", &asked));
+        let sql = match operator {
+            "lt" => "u.password_expires_at < ?",
+            "lte" => "u.password_expires_at <= ?",
+            "gt" => "u.password_expires_at > ?",
+            "gte" => "u.password_expires_at >= ?",
+            "eq" => "u.password_expires_at = ?",
+            "neq" => "u.password_expires_at <> ?",
+            _ => {
+                return Err(invalid(
+                    "password_expires_at",
+                    "it must begin with lt, lte, gt, gte, eq or neq, and a colon",
+                ));
+            }
+        };
+        let at = db::clock::parse(at).ok_or_else(|| invalid("password_expires_at", "it must be a time"))?;
+        page.and(sql, [Bound::Text(db::clock::text(at))]);
+    }
+    Ok(page)
+}
+
+pub(crate) fn views_page(app: &App, ctx: &Ctx, asked: &Params, listing: &rest::Listing<User>) -> Reply {
+    let views: Vec<_> = listing.rows.iter().map(|user| views::user(app, ctx, user)).collect();
     listing::page_of(ctx, asked, "users", &views, listing.next_link(ctx, asked, |user| &user.id))
 }
 
 pub(crate) async fn show(State(app): State<App>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {
-    app.db
-        .read(move |tx| {
-            let found = store::find(tx, &id)?;
-            ctx.allow(rules::GET, &policy_target(found.as_ref()))?;
-            let user = found.ok_or_else(|| not_found("user", &id))?;
-            Ok(Reply::ok(&listing::wrap("user", &views::user(&ctx, &user))))
-        })
-        .await
+    let db = app.db.clone();
+    db.read(move |tx| {
+        let found = store::find(tx, &id)?;
+        ctx.allow(rules::GET, &policy_target(found.as_ref()))?;
+        let user = found.ok_or_else(|| not_found("user", &id))?;
+        Ok(Reply::ok(&listing::wrap("user", &views::user(&app, &ctx, &user))))
+    })
+    .await
 }
 
 /// `None`: the body does not speak of it; `Some(None)`: no password.
-fn password(fields: &mut Fields) -> Result<Option<Option<String>>> {
+fn password(app: &App, fields: &mut Fields) -> Result<Option<Option<String>>> {
     let password = fields.nullable("password", usize::MAX)?;
     if let Some(Some(text)) = &password {
-        check_password(text)?;
+        app.rules.check(text)?;
     }
     Ok(password)
-}
-
-fn check_password(text: &str) -> Result<()> {
-    if text.len() > PASSWORD_MAX_BYTES {
-        return Err(invalid("password", format_args!("it is longer than {PASSWORD_MAX_BYTES} bytes")));
-    }
-    Ok(())
 }
 
 /// Attributes that are free in form but not in type.
@@ -128,35 +146,40 @@ pub(crate) async fn create(State(app): State<App>, ctx: Ctx, RawJson(body): RawJ
     };
     let enabled = fields.boolean("enabled")?.unwrap_or(true);
     let default_project_id = fields.nullable("default_project_id", ID_MAX)?.flatten();
-    let password = password(&mut fields)?.flatten();
+    let password = password(&app, &mut fields)?.flatten();
     let mut options = fields.object("options")?.unwrap_or_default();
     check_options(&options, OPTIONS)?;
     options.retain(|_, value| !value.is_null());
-    let user = User {
+    let now = app.clock.now();
+    let mut user = User {
         id: rest::new_hex_id(),
         name,
         domain_id,
         enabled,
         default_project_id,
         password_expires_at: None,
+        last_active_on: app.rules.active_on(now),
         options,
         extra: fields.into_extra(),
     };
-    let hash = match password {
-        Some(password) => Some(app.hasher.hash(password).await?),
+    let password = match password {
+        Some(password) => {
+            let hash = app.hasher.hash(password).await?;
+            Some(app.rules.new_password(hash, now, false, &user.options))
+        }
         None => None,
     };
-    let now = app.clock.now_text();
-    app.db
-        .write(move |tx| {
-            if find_domain(tx, &user.domain_id)?.is_none() {
-                return Err(not_found("domain", &user.domain_id));
-            }
-            check_default_project(tx, &user)?;
-            store::insert(tx, &user, hash.as_deref(), &now)?;
-            Ok(Reply::created(&listing::wrap("user", &views::user(&ctx, &user))))
-        })
-        .await
+    user.password_expires_at = password.as_ref().and_then(|password| password.expires_at.clone());
+    let db = app.db.clone();
+    db.write(move |tx| {
+        if find_domain(tx, &user.domain_id)?.is_none() {
+            return Err(not_found("domain", &user.domain_id));
+        }
+        check_default_project(tx, &user)?;
+        store::insert(tx, &user, password.as_ref(), &db::clock::text(now))?;
+        Ok(Reply::created(&listing::wrap("user", &views::user(&app, &ctx, &user))))
+    })
+    .await
 }
 
 /// A domain is no default project; a project that does not exist is kept, as upstream does.
@@ -182,40 +205,47 @@ pub(crate) async fn update(
     fields.same_id(&id)?;
     check_extra(&fields)?;
     fields.take("federated");
-    let password = password(&mut fields)?;
+    let password = password(&app, &mut fields)?;
     let hash = match &password {
         Some(Some(password)) => Some(app.hasher.hash(password.clone()).await?),
         _ => None,
     };
-    app.db
-        .write(move |tx| {
-            let mut user = store::find(tx, &id)?.ok_or_else(|| not_found("user", &id))?;
-            ctx.allow(rules::UPDATE, &policy_target(Some(&user)))?;
-            fields.unchanged("domain_id", Some(&user.domain_id))?;
-            if let Some(name) = fields.name("name", NAME_MAX)? {
-                user.name = name;
+    let (db, now) = (app.db.clone(), app.clock.now());
+    db.write(move |tx| {
+        let mut user = store::find(tx, &id)?.ok_or_else(|| not_found("user", &id))?;
+        ctx.allow(rules::UPDATE, &policy_target(Some(&user)))?;
+        fields.unchanged("domain_id", Some(&user.domain_id))?;
+        if let Some(name) = fields.name("name", NAME_MAX)? {
+            user.name = name;
+        }
+        let was_enabled = user.enabled;
+        if let Some(enabled) = fields.boolean("enabled")? {
+            user.enabled = enabled;
+            if enabled {
+                // An account that was left alone or guessed at begins anew.
+                user.last_active_on = app.rules.active_on(now);
+                app.rules.lockout.forgive(&id);
             }
-            let was_enabled = user.enabled;
-            if let Some(enabled) = fields.boolean("enabled")? {
-                user.enabled = enabled;
-            }
-            if let Some(id) = fields.nullable("default_project_id", ID_MAX)? {
-                user.default_project_id = id;
-                check_default_project(tx, &user)?;
-            }
-            if let Some(options) = fields.object("options")? {
-                check_options(&options, OPTIONS)?;
-                merge(&mut user.options, options, true);
-            }
-            merge(&mut user.extra, fields.into_extra(), false);
-            store::update(tx, &user, was_enabled && !user.enabled)?;
-            if password.is_some() {
-                store::set_password(tx, &id, hash.as_deref())?;
-                user.password_expires_at = None;
-            }
-            Ok(Reply::ok(&listing::wrap("user", &views::user(&ctx, &user))))
-        })
-        .await
+        }
+        if let Some(id) = fields.nullable("default_project_id", ID_MAX)? {
+            user.default_project_id = id;
+            check_default_project(tx, &user)?;
+        }
+        if let Some(options) = fields.object("options")? {
+            check_options(&options, OPTIONS)?;
+            merge(&mut user.options, options, true);
+        }
+        merge(&mut user.extra, fields.into_extra(), false);
+        store::update(tx, &user, was_enabled && !user.enabled)?;
+        if password.is_some() {
+            let password = hash.map(|hash| app.rules.new_password(hash, now, false, &user.options));
+            store::set_password(tx, &id, password.as_ref(), app.rules.unique_last_count())?;
+            app.rules.lockout.forgive(&id);
+            user.password_expires_at = password.and_then(|password| password.expires_at);
+        }
+        Ok(Reply::ok(&listing::wrap("user", &views::user(&app, &ctx, &user))))
+    })
+    .await
 }
 
 pub(crate) async fn delete(State(app): State<App>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {
@@ -240,16 +270,30 @@ pub(crate) async fn change_password(
     let mut fields = Fields::open(body, "user")?;
     let original = fields.required_text("original_password", usize::MAX, "user")?;
     let new = fields.text("password", usize::MAX)?.ok_or_else(|| expecting("password", "user"))?;
-    check_password(&new)?;
-    let user_id = id.clone();
-    let account = app.db.read(move |tx| -> Result<_> { Ok(crate::tokens::store::find_account(tx, &user_id)?) }).await?;
+    app.rules.check(&new)?;
+    let (user_id, most) = (id.clone(), app.rules.unique_last_count());
+    let (account, replaced) = app
+        .db
+        .read(move |tx| -> Result<_> {
+            let account = crate::tokens::store::find_account(tx, &user_id)?;
+            Ok((account, store::replaced_passwords(tx, &user_id, most.saturating_sub(1))?))
+        })
+        .await?;
     let account = app.verify(account, original).await?;
     if account.options.get("lock_password") == Some(&json!(true)) {
         return Err(Error::bad_request(
             "Password validation error: this user's password can only be reset by an administrator.",
         ));
     }
-    let hash = app.hasher.hash(new).await?;
+    let now = app.clock.now();
+    app.rules.check_age(account.password_created_at.as_deref(), account.password_self_service, now)?;
+    let present = account.password_hash.clone().filter(|_| most > 0);
+    for hash in present.into_iter().chain(replaced) {
+        if app.hasher.verify(new.clone(), Some(hash)).await? {
+            return Err(app.rules.reused());
+        }
+    }
+    let password = app.rules.new_password(app.hasher.hash(new).await?, now, true, &account.options);
     app.db
         .write(move |tx| {
             // What was verified must still be so: two changes at once cannot both win.
@@ -257,7 +301,7 @@ pub(crate) async fn change_password(
             if now.is_none_or(|now| now.epoch != account.epoch || !now.enabled) {
                 return Err(Error::unauthenticated());
             }
-            store::set_password(tx, &id, Some(&hash))?;
+            store::set_password(tx, &id, Some(&password), most)?;
             Ok(Reply::no_content())
         })
         .await

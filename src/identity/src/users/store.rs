@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use crate::{
     errors::duplicate,
     fields::{map_text, text_map},
+    passwords::NewPassword,
 };
 
 #[derive(Clone, Debug)]
@@ -17,13 +18,14 @@ pub(crate) struct User {
     pub enabled: bool,
     pub default_project_id: Option<String>,
     pub password_expires_at: Option<String>,
+    pub last_active_on: Option<String>,
     pub options: Map<String, Value>,
     /// `description` and `email` among them, as upstream keeps them.
     pub extra: Map<String, Value>,
 }
 
-pub(crate) const COLUMNS: &str =
-    "u.id, u.name, u.domain_id, u.enabled, u.default_project_id, u.password_expires_at, u.options, u.extra";
+pub(crate) const COLUMNS: &str = "u.id, u.name, u.domain_id, u.enabled, u.default_project_id, u.password_expires_at, u.last_active_on, u.options, \
+     u.extra";
 
 pub(crate) fn user(row: &db::Row<'_>) -> db::rusqlite::Result<User> {
     Ok(User {
@@ -33,8 +35,9 @@ pub(crate) fn user(row: &db::Row<'_>) -> db::rusqlite::Result<User> {
         enabled: row.get(3)?,
         default_project_id: row.get(4)?,
         password_expires_at: row.get(5)?,
-        options: text_map(&row.get::<_, String>(6)?),
-        extra: text_map(&row.get::<_, String>(7)?),
+        last_active_on: row.get(6)?,
+        options: text_map(&row.get::<_, String>(7)?),
+        extra: text_map(&row.get::<_, String>(8)?),
     })
 }
 
@@ -69,17 +72,22 @@ pub(crate) fn find(tx: &Tx<'_>, id: &str) -> db::Result<Option<User>> {
     tx.find(&format!("SELECT {COLUMNS} FROM identity_user u WHERE u.id = ?"), [id], user)
 }
 
-pub(crate) fn insert(tx: &Tx<'_>, user: &User, password_hash: Option<&str>, now: &str) -> Result<()> {
+/// Without `password` nobody can log in as this user by password.
+pub(crate) fn insert(tx: &Tx<'_>, user: &User, password: Option<&NewPassword>, now: &str) -> Result<()> {
     tx.execute(
-        "INSERT INTO identity_user (id, name, domain_id, enabled, default_project_id, password_hash, options, extra, \
-         created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        "INSERT INTO identity_user (id, name, domain_id, enabled, default_project_id, password_hash, password_created_at, \
+         password_expires_at, last_active_on, options, extra, created_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         params![
             user.id,
             user.name,
             user.domain_id,
             user.enabled,
             user.default_project_id,
-            password_hash,
+            password.map(|password| &password.hash),
+            password.map(|password| &password.created_at),
+            password.and_then(|password| password.expires_at.as_ref()),
+            user.last_active_on,
             map_text(&user.options),
             map_text(&user.extra),
             now
@@ -93,7 +101,7 @@ pub(crate) fn insert(tx: &Tx<'_>, user: &User, password_hash: Option<&str>, now:
 pub(crate) fn update(tx: &Tx<'_>, user: &User, void_tokens: bool) -> Result<()> {
     tx.execute(
         "UPDATE identity_user SET name = ?2, enabled = ?3, default_project_id = ?4, options = ?5, extra = ?6, \
-         epoch = epoch + ?7 WHERE id = ?1",
+         epoch = epoch + ?7, last_active_on = ?8 WHERE id = ?1",
         params![
             user.id,
             user.name,
@@ -101,19 +109,53 @@ pub(crate) fn update(tx: &Tx<'_>, user: &User, void_tokens: bool) -> Result<()> 
             user.default_project_id,
             map_text(&user.options),
             map_text(&user.extra),
-            void_tokens
+            void_tokens,
+            user.last_active_on
         ],
     )
     .on_unique("identity_user.domain_id, identity_user.name", || duplicate("user", &user.name))?;
     Ok(())
 }
 
-/// Replaces (or takes away) the password and voids all tokens.
-pub(crate) fn set_password(tx: &Tx<'_>, id: &str, hash: Option<&str>) -> db::Result<()> {
+/// Replaces (or takes away) the password and voids all tokens. The one before is kept among the last `keep`.
+pub(crate) fn set_password(tx: &Tx<'_>, id: &str, password: Option<&NewPassword>, keep: u32) -> db::Result<()> {
+    if keep > 0 {
+        tx.execute(
+            "INSERT INTO identity_password_history (user_id, hash) \
+             SELECT id, password_hash FROM identity_user WHERE id = ? AND password_hash IS NOT NULL",
+            [id],
+        )?;
+    }
     tx.execute(
-        "UPDATE identity_user SET password_hash = ?2, password_expires_at = NULL, epoch = epoch + 1 WHERE id = ?1",
-        params![id, hash],
+        "DELETE FROM identity_password_history WHERE user_id = ?1 AND id NOT IN \
+         (SELECT id FROM identity_password_history WHERE user_id = ?1 ORDER BY id DESC LIMIT ?2)",
+        params![id, keep],
     )?;
+    tx.execute(
+        "UPDATE identity_user SET password_hash = ?2, password_created_at = ?3, password_expires_at = ?4, \
+         password_self_service = ?5, epoch = epoch + 1 WHERE id = ?1",
+        params![
+            id,
+            password.map(|password| &password.hash),
+            password.map(|password| &password.created_at),
+            password.and_then(|password| password.expires_at.as_ref()),
+            password.is_some_and(|password| password.self_service)
+        ],
+    )?;
+    Ok(())
+}
+
+/// Hashes of the passwords that were replaced, newest first.
+pub(crate) fn replaced_passwords(tx: &Tx<'_>, id: &str, most: u32) -> db::Result<Vec<String>> {
+    tx.list(
+        "SELECT hash FROM identity_password_history WHERE user_id = ?1 ORDER BY id DESC LIMIT ?2",
+        params![id, most],
+        |row| row.get(0),
+    )
+}
+
+pub(crate) fn set_active(tx: &Tx<'_>, id: &str, day: Option<&str>) -> db::Result<()> {
+    tx.execute("UPDATE identity_user SET last_active_on = ?2 WHERE id = ?1", params![id, day])?;
     Ok(())
 }
 

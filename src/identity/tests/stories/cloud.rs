@@ -6,7 +6,7 @@ use axum::{Router, body::Body};
 use db::{Clock, Db};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
-use identity::{App, Bootstrap, Options};
+use identity::{App, Bootstrap, Options, PasswordRules};
 use rest::{Arrival, Gateway, GatewayOptions};
 use serde_json::{Value, json};
 
@@ -45,9 +45,10 @@ impl Answer {
     }
 }
 
-fn start(folder: &std::path::Path, clock: &Clock) -> (App, Gateway) {
+fn start(folder: &std::path::Path, clock: &Clock, passwords: PasswordRules) -> (App, Gateway) {
     let db = Db::open(&folder.join("db")).unwrap();
-    let options = Options { keys_dir: PathBuf::from(folder).join("keys"), https_port: 8443, ..Options::default() };
+    let keys_dir = PathBuf::from(folder).join("keys");
+    let options = Options { keys_dir, https_port: 8443, passwords, ..Options::default() };
     let app = App::new(db, clock.clone(), options).unwrap();
     let options =
         GatewayOptions { default_authority: "cloud".into(), pages: Router::new(), policy_overrides: HashMap::new() };
@@ -57,9 +58,13 @@ fn start(folder: &std::path::Path, clock: &Clock) -> (App, Gateway) {
 
 impl Cloud {
     pub async fn new() -> Self {
+        Self::with_passwords(PasswordRules::default()).await
+    }
+
+    pub async fn with_passwords(passwords: PasswordRules) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::default();
-        let (app, gateway) = start(folder.path(), &clock);
+        let (app, gateway) = start(folder.path(), &clock, passwords);
         let wanted = Bootstrap { admin_password: Some(PASSWORD.into()), services: SERVICES };
         let outcome = app.bootstrap(&wanted).await.unwrap();
         let mut cloud =
@@ -71,7 +76,7 @@ impl Cloud {
 
     /// The same state under a new process.
     pub fn restart(&mut self) {
-        let (app, gateway) = start(self.folder.path(), &self.clock);
+        let (app, gateway) = start(self.folder.path(), &self.clock, PasswordRules::default());
         self.app = app;
         self.gateway = gateway;
     }

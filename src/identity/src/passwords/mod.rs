@@ -3,6 +3,10 @@
 //! The memory of one hash is returned to the system at once: glibc keeps freed blocks below 32 MiB for itself (its
 //! threshold grows with use), so the buffer is reserved larger than that and only its first 19 MiB are ever touched.
 
+mod lockout;
+mod rules;
+pub(crate) mod totp;
+
 use std::sync::Arc;
 
 use argon2::{Algorithm, Argon2, Block, Params, Version, password_hash::Output};
@@ -10,6 +14,8 @@ use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use rest::{Error, Kind};
 use tokio::sync::Semaphore;
 
+pub use self::rules::PasswordRules;
+pub(crate) use self::rules::{NewPassword, Rules};
 use crate::{Result, fernet};
 
 /// OWASP's first choice for argon2id: 19 MiB, two passes, one lane.
