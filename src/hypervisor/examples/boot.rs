@@ -186,7 +186,8 @@ fn main() {
         start,
         output: Arc::clone(&output),
         disks: spec.disks.iter().cloned().zip(files(&options.disks)).collect(),
-        nics: nics(&options.tap, options.vhost),
+        nics: nics(&options.tap),
+        vhost: vhost(options.vhost),
         vsock: vsock(options.vsock),
         restore: None,
         debug_port: options.debug,
@@ -249,7 +250,8 @@ fn main() {
                             start: Start::Firmware { elf: FIRMWARE, bios: None },
                             output: Arc::clone(&output),
                             disks: std::mem::take(&mut here),
-                            nics: nics(&options.tap, options.vhost),
+                            nics: nics(&options.tap),
+                            vhost: vhost(options.vhost),
                             vsock: vsock(options.vsock),
                             restore: Some((state, memory)),
                             debug_port: options.debug,
@@ -332,13 +334,19 @@ fn nic() -> Nic {
     }
 }
 
-fn nics(tap: &Option<String>, vhost: bool) -> Vec<(Nic, Vec<File>, Vec<File>)> {
-    let open = |path: &str| File::options().read(true).write(true).open(path).unwrap_or_else(|e| panic!("{path}: {e}"));
+fn open(path: &str) -> File {
+    File::options().read(true).write(true).open(path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn vhost(wanted: bool) -> Vec<File> {
+    if wanted { vec![open("/dev/vhost-net")] } else { Vec::new() }
+}
+
+fn nics(tap: &Option<String>) -> Vec<(Nic, Vec<File>)> {
     let made = tap.iter().map(|name| {
         let device = open("/dev/net/tun");
         attach_tap(&device, name);
-        let vhost = if vhost { vec![open("/dev/vhost-net")] } else { Vec::new() };
-        (nic(), vec![device], vhost)
+        (nic(), vec![device])
     });
     made.collect()
 }

@@ -147,6 +147,8 @@ fn rules(kind: ThreadKind) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompile
             add(FILES);
             add(SOCKETS);
             add(NEW_DESCRIPTORS);
+            // Which of a guest's huge pages are there, at a reset.
+            add(&[libc::SYS_mincore]);
             requests.push(of_type(KVM)?);
             requests.push(of_type(VHOST)?);
         }

@@ -350,7 +350,7 @@ mod tests {
 
     #[test]
     fn hostile_kernels_are_refused() {
-        let ram = ram::allocate(64 << 20).unwrap();
+        let ram = ram::allocate(64 << 20, vmspec::PageSize::Any).unwrap();
         for content in [&b""[..], b"\x7fELF", &[0; 4096], &[0xff; 4096]] {
             let mut linux = Linux { kernel: file(content), initrd: None, command_line: "quiet".to_owned() };
             assert!(load_linux(&ram, &mut linux, &map(), Tables { rsdp: 0xe_0000 }).is_err());
@@ -368,7 +368,7 @@ mod tests {
         content[0x2_0000] = 0x77;
         *content.last_mut().unwrap() = 0x99;
         let rom = BiosRom::new(&file(&content)).unwrap();
-        let ram = ram::allocate(4 << 20).unwrap();
+        let ram = ram::allocate(4 << 20, vmspec::PageSize::Any).unwrap();
         rom.put_copy(&ram).unwrap();
         assert_eq!(ram.read_obj::<u8>(GuestAddress(0xe_0000)).unwrap(), 0x77);
         assert_eq!(ram.read_obj::<u8>(GuestAddress(0xf_ffff)).unwrap(), 0x99);

@@ -17,7 +17,7 @@ use crate::virtio::blk::{Blk, BlkControl, BlkSettings};
 use crate::virtio::device::VirtioDevice;
 use crate::virtio::net::{Net, NetSettings};
 use crate::virtio::pci::VirtioPci;
-use crate::virtio::rate_limiter::Limits;
+use crate::virtio::rate_limiter::{DiskLimits, Limits};
 
 /// More queues than this are of no use to a disk.
 const MOST_DISK_QUEUES: u32 = 8;
@@ -30,6 +30,24 @@ pub(super) struct Wiring {
     pub interrupts: Arc<dyn Interrupts>,
     pub events: Arc<dyn IoEvents>,
     pub vcpus: u32,
+    pub vhost: VhostPool,
+}
+
+/// Open `/dev/vhost-net`, each lent to a NIC for as long as that is plugged in. They are opened before the walls, so there
+/// are as many as there will ever be.
+pub(super) struct VhostPool(Vec<Arc<File>>);
+
+impl VhostPool {
+    pub fn new(files: Vec<File>) -> Self {
+        Self(files.into_iter().map(Arc::new).collect())
+    }
+
+    /// As many as asked for that no NIC has, or none: user space serves all queues of a NIC, or vhost does.
+    fn lend(&self, queues: usize) -> Vec<Arc<File>> {
+        let free = self.0.iter().filter(|file| Arc::strong_count(file) == 1);
+        let lent: Vec<_> = free.take(queues).map(Arc::clone).collect();
+        if lent.len() == queues { lent } else { Vec::new() }
+    }
 }
 
 impl Wiring {
@@ -46,13 +64,15 @@ impl Wiring {
             serial: disk.serial.clone(),
             size_bytes: disk.size_bytes,
             queues: u16::try_from(self.vcpus.min(MOST_DISK_QUEUES)).unwrap_or(1),
-            limits: Limits::default(),
+            limits: DiskLimits::from(&disk.limits),
         })?;
         let control = device.control();
         Ok((self.function(slots::FIRST_DISK + disk.slot, Box::new(device))?, control))
     }
 
-    fn nic(&self, nic: &Nic, taps: Vec<File>, vhost: Vec<File>) -> io::Result<VirtioPci> {
+    fn nic(&self, nic: &Nic, taps: Vec<File>) -> io::Result<VirtioPci> {
+        // Limits are kept by user space.
+        let vhost = if nic.limits.is_none() { self.vhost.lend(taps.len()) } else { Vec::new() };
         let device = Net::new(NetSettings {
             name: format!("nic{}", nic.slot),
             taps,
@@ -60,8 +80,8 @@ impl Wiring {
             mac: nic.mac.0,
             mtu: nic.mtu,
             link_up: true,
-            receive_limits: Limits::default(),
-            transmit_limits: Limits::default(),
+            receive_limits: Limits::per_second(nic.limits.inbound_bytes_per_second, None),
+            transmit_limits: Limits::per_second(nic.limits.outbound_bytes_per_second, None),
         })?;
         self.function(slots::FIRST_NIC + nic.slot, Box::new(device))
     }
@@ -78,9 +98,9 @@ struct NicHere {
     leaving: bool,
 }
 
-/// A disk and its file; a nic, the queues of its tap, and as many `/dev/vhost-net` or none.
+/// A disk and its file; a nic and the queues of its tap.
 pub type OpenDisk = (Disk, File);
-pub type OpenNic = (Nic, Vec<File>, Vec<File>);
+pub type OpenNic = (Nic, Vec<File>);
 
 /// All disks and nics, by the slots of the spec (which are not those of the bus).
 pub(super) struct Plugged {
@@ -117,8 +137,8 @@ impl Plugged {
     }
 
     /// Before the guest runs.
-    pub fn add_nic(&mut self, (nic, taps, vhost): OpenNic) -> io::Result<()> {
-        let function = self.wiring.nic(&nic, taps, vhost)?;
+    pub fn add_nic(&mut self, (nic, taps): OpenNic) -> io::Result<()> {
+        let function = self.wiring.nic(&nic, taps)?;
         self.bus.add(slots::FIRST_NIC + nic.slot, function).map_err(io::Error::other)?;
         self.nics.push(NicHere { nic, leaving: false });
         Ok(())
@@ -138,7 +158,7 @@ impl Plugged {
         Ok(())
     }
 
-    pub fn attach_nic(&mut self, (nic, taps, vhost): OpenNic) -> io::Result<()> {
+    pub fn attach_nic(&mut self, (nic, taps): OpenNic) -> io::Result<()> {
         if let Some(here) = self.nics.iter().find(|here| here.nic.slot == nic.slot) {
             let same = here.nic == nic && !here.leaving;
             return if same { Ok(()) } else { Err(refused(format!("nic slot {} is taken", nic.slot))) };
@@ -146,7 +166,7 @@ impl Plugged {
         if self.nics.iter().any(|here| here.nic.mac == nic.mac) {
             return Err(refused(format!("a nic with address {} is there", nic.mac)));
         }
-        let function = self.wiring.nic(&nic, taps, vhost)?;
+        let function = self.wiring.nic(&nic, taps)?;
         lock(&self.hotplug).attach(slots::FIRST_NIC + nic.slot, function).map_err(io::Error::other)?;
         self.nics.push(NicHere { nic, leaving: false });
         Ok(())
@@ -247,5 +267,31 @@ impl Plugged {
             }
         };
         self.disks.iter().map(of).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vhost_is_lent_to_whole_nics_and_comes_back_with_them() {
+        let files = (0..3).map(|_| tempfile::tempfile().unwrap()).collect();
+        let pool = VhostPool::new(files);
+        let two = pool.lend(2);
+        assert_eq!(two.len(), 2);
+        assert!(pool.lend(2).is_empty(), "one is not enough for two queues");
+        let one = pool.lend(1);
+        assert_eq!(one.len(), 1);
+        assert!(pool.lend(1).is_empty());
+        for _ in 0..20 {
+            drop(two.clone());
+            assert!(pool.lend(1).is_empty());
+        }
+        drop(two);
+        assert_eq!(pool.lend(2).len(), 2);
+        drop(one);
+        assert_eq!(pool.lend(3).len(), 3);
+        assert!(VhostPool::new(Vec::new()).lend(1).is_empty());
     }
 }

@@ -24,11 +24,13 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use vmspec::console::BoundedLog;
 use vmspec::protocol::{Device, EventKind, RefusalCode, Statistics, VmState};
+use vmspec::spec::MAX_NICS;
 use vmspec::{ExitCause, VmSpec};
 
 use super::boot::Start;
 use super::screen::Viewers;
 use super::{KvmMachine, Parts};
+use super::{pinning, ram};
 use crate::machine::{Command, Ended, Machine, Order, Outcome, refusal};
 use crate::platform::Wish;
 use crate::platform::serial::{Output, SerialPort};
@@ -57,7 +59,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub struct Opened {
     kvm: OwnedFd,
     bios: Option<File>,
-    /// One for each queue of each nic of the spec, or none where this host has none.
+    /// For each queue of each nic of the spec, and one for each nic that has a slot left; or none where this host has none.
     vhost: Vec<File>,
     vsock: Option<(File, u64)>,
     /// `/proc/self/statm`, which is out of sight later.
@@ -101,12 +103,14 @@ fn open_vsock(spec: &VmSpec) -> Option<(File, u64)> {
 /// Open what only root can open. To be called before the walls.
 pub fn open(spec: &VmSpec) -> Result<Opened, String> {
     let kvm = device("/dev/kvm").map_err(|error| format!("cannot open /dev/kvm: {error}"))?;
+    ram::check_pools(spec.page_size, spec.memory_mib)?;
     let bios = match find_bios() {
         Some(path) => Some(File::open(path).map_err(|error| format!("cannot open {}: {error}", path.display()))?),
         None => None,
     };
-    let queues: u32 = spec.nics.iter().map(|nic| nic.queues).sum();
-    let vhost = (0..queues).map(|_| device(VHOST_NET)).collect::<io::Result<Vec<_>>>().unwrap_or_default();
+    let queues: usize = spec.nics.iter().map(|nic| nic.queues as usize).sum();
+    let later = MAX_NICS.saturating_sub(spec.nics.len());
+    let vhost = (0..queues + later).map(|_| device(VHOST_NET)).collect::<io::Result<Vec<_>>>().unwrap_or_default();
     let memory_use =
         File::open("/proc/self/statm").map_err(|error| format!("cannot open /proc/self/statm: {error}"))?;
     Ok(Opened { kvm: kvm.into(), bios, vhost, vsock: open_vsock(spec), memory_use })
@@ -121,7 +125,13 @@ pub async fn run(
 ) -> Ended {
     let Resources { opened, descriptors, console_log, serial, agent, vnc } = resources;
     let output = Arc::new(Output::default());
-    let made = make(&machine.spec, opened, descriptors, Arc::clone(&output));
+    let here = machine
+        .spec
+        .cpu
+        .dedicated
+        .as_ref()
+        .map_or(Ok(()), |dedicated| pinning::pin("a thread of this VM", &dedicated.others));
+    let made = here.and_then(|()| make(&machine.spec, opened, descriptors, Arc::clone(&output)));
     let made = made.and_then(|(guest, heard, memory_use)| {
         let console = Console::start(output, guest.serial(), console_log, serial)?;
         let viewers = match (vnc, guest.workplace()) {
@@ -161,7 +171,7 @@ fn make(
     descriptors: Vec<OwnedFd>,
     output: Arc<Output>,
 ) -> io::Result<(KvmMachine, mpsc::UnboundedReceiver<Wish>, File)> {
-    let Opened { kvm, bios, mut vhost, vsock, memory_use } = opened;
+    let Opened { kvm, bios, vhost, vsock, memory_use } = opened;
     let mut files: Vec<Option<File>> = descriptors.into_iter().map(|fd| Some(File::from(fd))).collect();
     let mut take = |index: u32| {
         let file = usize::try_from(index).ok().and_then(|index| files.get_mut(index)).and_then(Option::take);
@@ -174,8 +184,7 @@ fn make(
     let mut nics = Vec::new();
     for nic in &spec.nics {
         let taps = (nic.descriptor..).take(nic.queues as usize).map(&mut take).collect::<io::Result<Vec<_>>>()?;
-        let own = vhost.drain(..taps.len().min(vhost.len())).collect();
-        nics.push((nic.clone(), taps, own));
+        nics.push((nic.clone(), taps));
     }
     let restore = match spec.restore {
         Some(restore) => Some((take(restore.state_descriptor)?, take(restore.memory_descriptor)?)),
@@ -187,6 +196,7 @@ fn make(
         output,
         disks,
         nics,
+        vhost,
         vsock,
         restore,
         debug_port: false,
@@ -375,9 +385,7 @@ impl Running<'_> {
                 let taps: Vec<File> = taps.into_iter().map(File::from).collect();
                 let checked = taps.iter().try_for_each(|tap| crate::descriptors::check_tap(nic.slot, tap));
                 let attached = checked.map_err(io::Error::other);
-                // No descriptor of vhost-net is left: its packets go through this process.
-                let attach = |()| self.guest.attach_nic((nic, taps, Vec::new()));
-                attached.and_then(attach).map(|()| Outcome::Done).map_err(failed)
+                attached.and_then(|()| self.guest.attach_nic((nic, taps))).map(|()| Outcome::Done).map_err(failed)
             }
             Command::DetachDisk { slot } => self.detach(Device::Disk { slot }).map_err(failed),
             Command::DetachNic { slot } => self.detach(Device::Nic { slot }).map_err(failed),

@@ -3,7 +3,7 @@
 //!
 //! - [`layout`]: addresses, ports, interrupts. - [`ram`]: guest memory. - [`cpuid`]: what the CPUs say.
 //! - [`vcpu`]: threads and exits. - [`state`]: registers, for reset and suspend. - [`interrupts`]: irqfds and doorbells.
-//! - [`boot`]: what runs first. - [`devices`]: disks and nics. - [`screen`]: the display and who looks at it.
+//! - [`pinning`]: threads on CPUs of their own. - [`boot`]: what runs first. - [`devices`]: disks and nics. - [`screen`]: the display and who looks at it.
 //! - `suspend`: to files and back. - [`driver`]: the bridge to the VM process.
 //!
 //! What must stay true: everything that changes the machine as a whole happens on one thread, with all vCPUs at the gate
@@ -15,6 +15,7 @@ pub mod devices;
 pub mod driver;
 pub mod interrupts;
 pub mod layout;
+pub mod pinning;
 pub mod ram;
 pub mod screen;
 pub mod state;
@@ -30,13 +31,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
 use kvm_ioctls::{Cap, Kvm, VmFd};
 use tokio::sync::mpsc::UnboundedReceiver;
-use vm_memory::{Bytes as _, GuestAddress, GuestAddressSpace as _};
+use vm_memory::{Bytes as _, GuestAddress, GuestAddressSpace as _, GuestMemoryBackend as _};
 use vmspec::protocol::{Device, Devices, DiskStatistics};
 use vmspec::{DiskKind, VmSpec};
 
 use self::boot::{BiosRom, Entry, Start, Tables};
 use self::cpuid::{Cpuid, Features, Topology};
-use self::devices::{OpenDisk, OpenNic, Plugged, Wiring};
+use self::devices::{OpenDisk, OpenNic, Plugged, VhostPool, Wiring};
 use self::interrupts::KvmInterrupts;
 use self::ram::errno;
 use self::screen::{MappedFramebuffer, Workplace};
@@ -69,6 +70,8 @@ pub struct Parts {
     pub output: Arc<Output>,
     pub disks: Vec<OpenDisk>,
     pub nics: Vec<OpenNic>,
+    /// Open `/dev/vhost-net`, for the queues of these NICs and of those that come later; or none.
+    pub vhost: Vec<File>,
     /// An open `/dev/vhost-vsock`, and the guest's number.
     pub vsock: Option<(File, u64)>,
     /// State and memory of a suspended machine, to go on as that.
@@ -179,7 +182,7 @@ const NEEDED: [(Cap, &str); 8] = [
 
 impl KvmMachine {
     pub fn new(spec: &VmSpec, parts: Parts) -> io::Result<(Self, UnboundedReceiver<Wish>)> {
-        let Parts { kvm, start, output, disks, nics, vsock, mut restore, debug_port } = parts;
+        let Parts { kvm, start, output, disks, nics, vhost, vsock, mut restore, debug_port } = parts;
         let saved = match &mut restore {
             Some((state, _)) => Some(Saved::read(state)?),
             None => None,
@@ -203,8 +206,8 @@ impl KvmMachine {
         vm.create_pit2(timer).map_err(step("timer"))?;
 
         let guest_ram = match &restore {
-            Some((_, memory)) => suspend::memory_from(memory, ram_bytes, spec.display)?,
-            None => ram::allocate(ram_bytes)?,
+            Some((_, memory)) => suspend::memory_from(memory, ram_bytes, spec.page_size, spec.display)?,
+            None => ram::allocate(ram_bytes, spec.page_size)?,
         };
         ram::give_all(&vm, &guest_ram)?;
         let ram = SharedRam::new(guest_ram);
@@ -251,6 +254,7 @@ impl KvmMachine {
             events: Arc::<KvmInterrupts>::clone(&interrupts),
             interrupts: Arc::new(SharedLines::new(Arc::<KvmInterrupts>::clone(&interrupts))),
             vcpus: spec.vcpus,
+            vhost: VhostPool::new(vhost),
         };
         let mut plugged = Plugged::new(wiring, Arc::clone(&pci), notify);
         let platform = Platform {
@@ -270,7 +274,10 @@ impl KvmMachine {
         for nic in nics {
             plugged.add_nic(nic)?;
         }
-        let (rng, balloon, console) = (Rng::new()?, Balloon::new()?, Console::new()?);
+        let (rng, mut balloon, console) = (Rng::new()?, Balloon::new()?, Console::new()?);
+        if ram.memory().iter().any(ram::is_of_pool) {
+            balloon = balloon.without_reporting();
+        }
         let agent = console.control();
         let mut fixed: Vec<(u8, Box<dyn VirtioDevice>)> = vec![
             (slots::RNG, Box::new(rng)),
@@ -300,7 +307,7 @@ impl KvmMachine {
         let dispatch: Arc<dyn Dispatch> = Arc::<Exits>::clone(&exits);
         let power_on = vcpus.each(|_, vcpu| VcpuState::of(vcpu, &msrs))?;
         let chips = ChipState::of(&vm)?;
-        vcpus.start(&dispatch)?;
+        vcpus.start(&dispatch, spec.cpu.dedicated.as_ref())?;
         let mut machine = Self {
             vcpus,
             vm,

@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt as _;
 
 use serde::{Deserialize, Serialize};
 use vm_memory::{Bytes as _, GuestAddress, GuestAddressSpace as _, GuestMemoryBackend as _, GuestMemoryRegion as _};
+use vmspec::PageSize;
 
 use super::state::{ChipState, ClockState, VcpuState};
 use super::{KvmMachine, lock, ram, refused};
@@ -200,12 +201,12 @@ fn copy_data(from: &File, base: u64, length: u64, mut to: impl FnMut(u64, &[u8])
 }
 
 /// RAM as it was saved.
-pub(super) fn memory_from(file: &File, ram_bytes: u64, display: bool) -> io::Result<GuestRam> {
+pub(super) fn memory_from(file: &File, ram_bytes: u64, pages: PageSize, display: bool) -> io::Result<GuestRam> {
     let bytes = ram_bytes + if display { FRAMEBUFFER_BYTES } else { 0 };
     if file.metadata()?.len() != bytes {
         return Err(refused("the saved memory has another size"));
     }
-    ram::from_file(ram_bytes, file)
+    ram::from_file(ram_bytes, file, pages)
 }
 
 #[cfg(test)]
@@ -215,19 +216,19 @@ mod tests {
 
     #[test]
     fn zero_memory_takes_no_room_and_the_rest_comes_back() {
-        let guest = ram::allocate(64 << 20).unwrap();
+        let guest = ram::allocate(64 << 20, PageSize::Any).unwrap();
         for at in [0, 0x1_2345, (64 << 20) - 1] {
             guest.write_obj(0x5a_u8, GuestAddress(at)).unwrap();
         }
         let file = tempfile::tempfile().unwrap();
         write_memory(&guest, &file).unwrap();
         assert!(file.metadata().unwrap().blocks() * 512 <= 4 * CHUNK as u64);
-        let back = memory_from(&file, 64 << 20, false).unwrap();
+        let back = memory_from(&file, 64 << 20, PageSize::Any, false).unwrap();
         for at in [0, 0x1_2345, (64 << 20) - 1] {
             assert_eq!(back.read_obj::<u8>(GuestAddress(at)).unwrap(), 0x5a);
         }
         assert_eq!(back.read_obj::<u8>(GuestAddress(0x1_2346)).unwrap(), 0);
-        assert!(memory_from(&file, 32 << 20, false).is_err());
-        assert!(memory_from(&file, 64 << 20, true).is_err());
+        assert!(memory_from(&file, 32 << 20, PageSize::Any, false).is_err());
+        assert!(memory_from(&file, 64 << 20, PageSize::Any, true).is_err());
     }
 }

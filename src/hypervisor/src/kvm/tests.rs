@@ -8,6 +8,7 @@
 
 mod cycles;
 mod fuzz;
+mod placement;
 
 use std::fs::File;
 use std::io::Write as _;
@@ -106,6 +107,7 @@ fn machine(spec: &VmSpec, start: Start, restore: Option<(File, File)>) -> Option
         output: Arc::clone(&output),
         disks,
         nics: Vec::new(),
+        vhost: Vec::new(),
         vsock: None,
         restore,
         debug_port: false,
@@ -126,13 +128,14 @@ fn machine_with(spec: &VmSpec, start: Start, tap: Option<&File>, restore: Option
         file.set_len(disk.size_bytes).unwrap();
         (disk.clone(), file)
     };
-    let nic = |nic: &Nic| tap.map(|tap| (nic.clone(), vec![tap.try_clone().unwrap()], Vec::new()));
+    let nic = |nic: &Nic| tap.map(|tap| (nic.clone(), vec![tap.try_clone().unwrap()]));
     let parts = Parts {
         kvm,
         start,
         output: Arc::clone(&output),
         disks: spec.disks.iter().map(disk).collect(),
         nics: spec.nics.iter().filter_map(nic).collect(),
+        vhost: Vec::new(),
         vsock: None,
         restore,
         debug_port: true,
@@ -345,6 +348,7 @@ fn a_machine_of_another_shape_refuses_a_saved_state() {
         output: Arc::new(Output::default()),
         disks: Vec::new(),
         nics: Vec::new(),
+        vhost: Vec::new(),
         vsock: None,
         restore: Some(restore),
         debug_port: false,

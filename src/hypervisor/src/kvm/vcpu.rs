@@ -5,6 +5,7 @@
 //! boot processor is (trap 11); registers are touched by others only while the thread is at the gate.
 #![allow(unsafe_code, reason = "signals, the shared run page and raw KVM structures")]
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
@@ -15,7 +16,9 @@ use std::time::{Duration, Instant};
 
 use kvm_bindings::{kvm_run, kvm_xsave};
 use kvm_ioctls::{VcpuExit, VcpuFd};
+use vmspec::Dedicated;
 
+use super::pinning;
 use crate::platform::{Wish, Wishes};
 use crate::threads::{self, ThreadKind};
 
@@ -157,19 +160,23 @@ impl Vcpus {
         Ok(Self { gate: Arc::new(gate), slots: slots.collect::<io::Result<_>>()?, threads: Vec::new() })
     }
 
-    /// Start the threads. Returns when all wait at the gate.
-    pub fn start(&mut self, dispatch: &Arc<dyn Dispatch>) -> io::Result<()> {
+    /// Start the threads, each on its CPUs of the host if it has its own. Returns when all wait at the gate.
+    pub fn start(&mut self, dispatch: &Arc<dyn Dispatch>, dedicated: Option<&Dedicated>) -> io::Result<()> {
+        let anywhere = BTreeSet::new();
         let all = self.slots.len();
         for slot in &self.slots {
             let (gate, slot, dispatch) = (Arc::clone(&self.gate), Arc::clone(slot), Arc::clone(dispatch));
             let name = format!("vcpu{}", slot.index);
-            self.threads.push(threads::spawn(ThreadKind::Vcpu, &name, move || {
+            let own = dedicated.and_then(|dedicated| dedicated.vcpus.get(slot.index as usize)).unwrap_or(&anywhere);
+            let body = move || {
                 slot.thread_id.store(nix::unistd::gettid().as_raw(), Ordering::SeqCst);
                 let mut last_run = 0;
                 while gate.pass(&slot, all, &mut last_run) {
                     run(&slot, &gate.stopping, dispatch.as_ref());
                 }
-            })?);
+            };
+            let start = || threads::spawn(ThreadKind::Vcpu, &name, body);
+            self.threads.push(pinning::with_pinned(&name, own, start)?);
         }
         self.wait_for_all()
     }

@@ -7,9 +7,9 @@ use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use vm_memory::{GuestAddress, GuestAddressSpace as _, GuestMemoryBackend as _};
+use vm_memory::{GuestAddress, GuestAddressSpace as _, GuestMemoryBackend as _, VolatileSlice};
 
-use crate::memory::GuestRam;
+use crate::memory::{GuestRam, RamRegion};
 use crate::threads::ThreadKind;
 use crate::virtio::device::{ActivateError, Activation, ConfigNotifier, QueueStates, VirtioDevice};
 use crate::virtio::ring::{Buffers, F_EVENT_IDX, F_INDIRECT_DESC, Rings, read_config};
@@ -80,6 +80,7 @@ impl BalloonControl {
 
 pub struct Balloon {
     shared: Arc<Shared>,
+    reporting: bool,
     worker: Arc<Worker<BalloonEngine>>,
 }
 
@@ -89,7 +90,13 @@ impl Balloon {
         let engine =
             BalloonEngine { shared: Arc::clone(&shared), rings: Rings::default(), statistics: None, restored: None };
         let worker = Arc::new(Worker::new(ThreadKind::Device, "balloon", "balloon", engine)?);
-        Ok(Self { shared, worker })
+        Ok(Self { shared, reporting: true, worker })
+    }
+
+    /// For memory whose pages stay: the guest is not asked to report what it does not use.
+    #[must_use]
+    pub fn without_reporting(self) -> Self {
+        Self { reporting: false, ..self }
     }
 
     pub fn control(&self) -> BalloonControl {
@@ -112,7 +119,8 @@ impl VirtioDevice for Balloon {
     }
 
     fn features(&self) -> u64 {
-        F_INDIRECT_DESC | F_EVENT_IDX | F_STATS_VQ | F_DEFLATE_ON_OOM | F_PAGE_REPORTING
+        let reporting = if self.reporting { F_PAGE_REPORTING } else { 0 };
+        F_INDIRECT_DESC | F_EVENT_IDX | F_STATS_VQ | F_DEFLATE_ON_OOM | reporting
     }
 
     fn read_config(&self, offset: u64, data: &mut [u8]) {
@@ -260,11 +268,7 @@ impl Engine for BalloonEngine {
             DEFLATE => self.rings.serve(index, TURN, |_, _| Ok(0)),
             THIRD if self.rings.features & F_STATS_VQ != 0 => self.take_statistics(),
             _ if self.rings.features & F_PAGE_REPORTING != 0 => self.rings.serve(index, TURN, |ram, chain| {
-                for slice in chain.writable.slices() {
-                    let shared = is_shared(ram, slice.ptr_guard().as_ptr());
-                    // A page that the host will not take back stays where it is.
-                    let _ = scatter::give_back(slice, shared);
-                }
+                chain.writable.slices().iter().for_each(|slice| give_back(ram, slice));
                 Ok(0)
             }),
             _ => {}
@@ -285,31 +289,38 @@ fn inflate(ram: &GuestRam, numbers: &mut Buffers<'_>) -> Result<usize, &'static 
             Some((first, count)) if number + 1 == *first => (*first, *count) = (number, *count + 1),
             _ => {
                 if let Some((first, count)) = run.replace((number, 1)) {
-                    give_back(ram, first, count);
+                    give_back_pages(ram, first, count);
                 }
             }
         }
     }
     if let Some((first, count)) = run {
-        give_back(ram, first, count);
+        give_back_pages(ram, first, count);
     }
     Ok(0)
 }
 
-fn give_back(ram: &GuestRam, first: u64, count: u64) {
+fn give_back_pages(ram: &GuestRam, first: u64, count: u64) {
     // The guest may name what it does not have; that changes nothing. Pieces before a hole are its own.
     for slice in ram.get_slices(GuestAddress(first * PAGE), (count * PAGE) as usize) {
         let Ok(slice) = slice else { return };
-        let shared = is_shared(ram, slice.ptr_guard().as_ptr());
-        let _ = scatter::give_back(&slice, shared);
+        give_back(ram, &slice);
     }
 }
 
-/// Whether the mapping that holds this byte of guest RAM is one that others see.
-fn is_shared(ram: &GuestRam, host: *const u8) -> bool {
-    let holds = |region: &&crate::memory::RamRegion| {
+fn give_back(ram: &GuestRam, slice: &VolatileSlice<'_>) {
+    let host = slice.ptr_guard().as_ptr() as usize;
+    let holds = |region: &&RamRegion| {
         let start = region.as_ptr() as usize;
-        (start..start + region.size()).contains(&(host as usize))
+        (start..start + region.size()).contains(&host)
     };
-    ram.iter().find(holds).is_some_and(|region| region.flags() & libc::MAP_SHARED != 0)
+    match ram.iter().find(holds).map(|region| region.flags()) {
+        // Others would take pages that were set aside for this guest, which dies when it touches them again.
+        Some(flags) if flags & libc::MAP_HUGETLB != 0 => {}
+        Some(flags) => {
+            // A page that the host will not take back stays where it is.
+            let _ = scatter::give_back(slice, flags & libc::MAP_SHARED != 0);
+        }
+        None => {}
+    }
 }

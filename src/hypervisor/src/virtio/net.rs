@@ -88,7 +88,7 @@ pub struct NetSettings {
     /// there are several.
     pub taps: Vec<File>,
     /// As many open `/dev/vhost-net` as taps, or none.
-    pub vhost: Vec<File>,
+    pub vhost: Vec<Arc<File>>,
     pub mac: [u8; 6],
     pub mtu: u16,
     pub link_up: bool,
@@ -190,7 +190,7 @@ impl Net {
             tap::prepare(tap)?;
         }
         let pairs = taps.len();
-        let vhost = if vhost.len() == pairs { vhost.into_iter().map(Arc::new).collect() } else { Vec::new() };
+        let vhost = if vhost.len() == pairs { vhost } else { Vec::new() };
         let shared = Arc::new(Shared {
             mac: Mutex::new(mac),
             link_up: AtomicBool::new(link_up),

@@ -18,6 +18,32 @@ pub struct Limits {
     pub operations: Option<Limit>,
 }
 
+impl Limits {
+    /// So much a second, and as much at once.
+    pub fn per_second(bytes: Option<u64>, operations: Option<u64>) -> Self {
+        let limit = |per_second: Option<u64>| per_second.map(|per_second| Limit { per_second, burst: per_second });
+        Self { bytes: limit(bytes), operations: limit(operations) }
+    }
+}
+
+/// What a disk may do: reading, writing, and everything together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskLimits {
+    pub read: Limits,
+    pub write: Limits,
+    pub all: Limits,
+}
+
+impl From<&vmspec::DiskLimits> for DiskLimits {
+    fn from(limits: &vmspec::DiskLimits) -> Self {
+        Self {
+            read: Limits::per_second(limits.read_bytes_per_second, limits.read_operations_per_second),
+            write: Limits::per_second(limits.write_bytes_per_second, limits.write_operations_per_second),
+            all: Limits::per_second(limits.total_bytes_per_second, limits.total_operations_per_second),
+        }
+    }
+}
+
 const NANO: i128 = 1_000_000_000;
 
 #[derive(Debug)]
@@ -66,9 +92,16 @@ impl RateLimiter {
 
     /// Take one operation of `bytes`, or say how long to wait before asking again.
     pub fn take(&mut self, bytes: usize, now: Instant) -> Result<(), Duration> {
-        if self.bytes.is_none() && self.operations.is_none() {
-            return Ok(());
+        let wait = self.wait(now);
+        if wait > Duration::ZERO {
+            return Err(wait);
         }
+        self.pay(bytes, 1);
+        Ok(())
+    }
+
+    /// How long until something may pass.
+    fn wait(&mut self, now: Instant) -> Duration {
         let elapsed = now.saturating_duration_since(self.filled);
         self.filled = self.filled.max(now);
         let mut wait = Duration::ZERO;
@@ -76,16 +109,66 @@ impl RateLimiter {
             bucket.fill(elapsed);
             wait = wait.max(bucket.wait());
         }
+        wait
+    }
+
+    /// For what passes, or has passed already.
+    fn pay(&mut self, bytes: usize, operations: u32) {
+        if let Some(bucket) = &mut self.bytes {
+            let tokens = i128::try_from(bytes).unwrap_or(i128::MAX / 2).saturating_mul(NANO);
+            bucket.level = bucket.level.saturating_sub(tokens);
+        }
+        if let Some(bucket) = &mut self.operations {
+            bucket.level = bucket.level.saturating_sub(i128::from(operations) * NANO);
+        }
+    }
+}
+
+/// What a request of a disk does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    Read,
+    Write,
+    /// It moves nothing, and counts among all.
+    Neither,
+}
+
+/// The limits of a disk: a request passes when its direction and the whole let it.
+#[derive(Debug)]
+pub struct DiskLimiter {
+    read: RateLimiter,
+    write: RateLimiter,
+    all: RateLimiter,
+}
+
+impl DiskLimiter {
+    pub fn new(limits: DiskLimits, now: Instant) -> Self {
+        let DiskLimits { read, write, all } = limits;
+        Self { read: RateLimiter::new(read, now), write: RateLimiter::new(write, now), all: RateLimiter::new(all, now) }
+    }
+
+    fn of(&mut self, direction: Direction) -> impl Iterator<Item = &mut RateLimiter> {
+        let own = match direction {
+            Direction::Read => Some(&mut self.read),
+            Direction::Write => Some(&mut self.write),
+            Direction::Neither => None,
+        };
+        own.into_iter().chain([&mut self.all])
+    }
+
+    /// Take one operation of `bytes`, or say how long to wait before asking again.
+    pub fn take(&mut self, direction: Direction, bytes: usize, now: Instant) -> Result<(), Duration> {
+        let wait = self.of(direction).map(|limiter| limiter.wait(now)).max().unwrap_or_default();
         if wait > Duration::ZERO {
             return Err(wait);
         }
-        if let Some(bucket) = &mut self.bytes {
-            bucket.level -= i128::try_from(bytes).unwrap_or(i128::MAX / 2).saturating_mul(NANO);
-        }
-        if let Some(bucket) = &mut self.operations {
-            bucket.level -= NANO;
-        }
+        self.of(direction).for_each(|limiter| limiter.pay(bytes, 1));
         Ok(())
+    }
+
+    /// An operation has turned out larger than was known when it passed.
+    pub fn pay(&mut self, direction: Direction, bytes: usize) {
+        self.of(direction).for_each(|limiter| limiter.pay(bytes, 0));
     }
 }
 
@@ -132,6 +215,35 @@ mod tests {
         assert!(wait > Duration::from_millis(3990) && wait < Duration::from_millis(4010), "{wait:?}");
         assert!(limiter.take(1, start + Duration::from_secs(3)).is_err());
         limiter.take(1, start + Duration::from_millis(4010)).unwrap();
+    }
+
+    #[test]
+    fn each_direction_of_a_disk_has_its_own_limits_and_what_is_done_later_is_paid_later() {
+        let start = Instant::now();
+        let wanted = vmspec::DiskLimits {
+            read_bytes_per_second: Some(1000),
+            write_operations_per_second: Some(2),
+            ..vmspec::DiskLimits::default()
+        };
+        let mut limiter = DiskLimiter::new((&wanted).into(), start);
+        limiter.take(Direction::Read, 1000, start).unwrap();
+        assert!(limiter.take(Direction::Read, 1, start).is_err());
+        limiter.take(Direction::Write, usize::MAX, start).unwrap();
+        limiter.take(Direction::Write, usize::MAX, start).unwrap();
+        assert!(limiter.take(Direction::Write, 0, start).is_err());
+        assert!((0..1000).all(|_| limiter.take(Direction::Neither, 0, start).is_ok()));
+        limiter.pay(Direction::Read, 9000);
+        assert!(limiter.take(Direction::Read, 1, start + Duration::from_secs(8)).is_err());
+        limiter.take(Direction::Read, 1, start + Duration::from_millis(9010)).unwrap();
+
+        let wanted = vmspec::DiskLimits { total_operations_per_second: Some(3), ..vmspec::DiskLimits::default() };
+        let mut limiter = DiskLimiter::new((&wanted).into(), start);
+        for direction in [Direction::Read, Direction::Write, Direction::Neither] {
+            limiter.take(direction, 1, start).unwrap();
+        }
+        for direction in [Direction::Read, Direction::Write, Direction::Neither] {
+            assert!(limiter.take(direction, 1, start).is_err());
+        }
     }
 
     #[test]

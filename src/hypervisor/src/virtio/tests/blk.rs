@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::virtio::blk::{Blk, BlkSettings};
-use crate::virtio::rate_limiter::{Limit, Limits};
+use crate::virtio::rate_limiter::{DiskLimits, Limit, Limits};
 
 const SECTORS: u64 = 256;
 const OK: u8 = 0;
@@ -28,7 +28,7 @@ fn settings(file: File) -> BlkSettings {
         serial: "0123456789abcdefghijKLM".to_owned(),
         size_bytes: SECTORS * 512,
         queues: 1,
-        limits: Limits::default(),
+        limits: DiskLimits::default(),
     }
 }
 
@@ -467,7 +467,7 @@ fn a_saved_disk_is_restored_with_its_ring_where_it_was() {
 
 #[test]
 fn limits_slow_a_disk_down_and_can_be_lifted() {
-    let limits = Limits { operations: Some(Limit { per_second: 20, burst: 20 }), bytes: None };
+    let limits = DiskLimits { all: Limits::per_second(None, Some(20)), ..DiskLimits::default() };
     let mut disk = disk_with(|settings| settings.limits = limits, |features| features);
     let start = Instant::now();
     for _ in 0..25 {
@@ -475,7 +475,8 @@ fn limits_slow_a_disk_down_and_can_be_lifted() {
     }
     assert!(start.elapsed() >= Duration::from_millis(190), "{:?}", start.elapsed());
     let control = disk.device.control();
-    control.set_limits(Limits { bytes: Some(Limit { per_second: 1, burst: 512 }), operations: None });
+    let limits = Limits { bytes: Some(Limit { per_second: 1, burst: 512 }), operations: None };
+    control.set_limits(DiskLimits { read: limits, ..DiskLimits::default() });
     let at = disk.rig.alloc(4096);
     assert_eq!(disk.request(0, 0, &[(at, 4096, WRITE)]).0, OK);
     // Now in debt for an hour.
@@ -483,7 +484,7 @@ fn limits_slow_a_disk_down_and_can_be_lifted() {
     let status = disk.rig.alloc(1);
     disk.queue.submit(&disk.rig, &[(header, 16, READ), (at, 512, WRITE), (status, 1, WRITE)]);
     assert_eq!(disk.queue.used_within(&disk.rig, Duration::from_millis(50)), None);
-    control.set_limits(Limits::default());
+    control.set_limits(DiskLimits::default());
     assert_eq!(disk.queue.wait_used(&disk.rig).1, 513);
 }
 

@@ -9,7 +9,7 @@ use crate::virtio::blk::{Blk, BlkSettings};
 use crate::virtio::console::Console;
 use crate::virtio::input::{Input, InputKind};
 use crate::virtio::net::Net;
-use crate::virtio::rate_limiter::{Limit, Limits};
+use crate::virtio::rate_limiter::{DiskLimits, Limit, Limits};
 use crate::virtio::rng::Rng;
 
 const INSIDE: &str = "SOLOSTACK_TEST_CYCLES";
@@ -30,7 +30,7 @@ fn devices() -> Vec<Box<dyn VirtioDevice>> {
         serial: String::new(),
         size_bytes: 1 << 20,
         queues: 4,
-        limits: Limits::default(),
+        limits: DiskLimits::default(),
     });
     let mut devices: Vec<Box<dyn VirtioDevice>> = vec![
         Box::new(blk.unwrap()),
@@ -118,10 +118,10 @@ fn device_threads_live_under_the_filter_of_their_kind() {
         serial: "serial".to_owned(),
         size_bytes: 16 << 20,
         queues: 1,
-        limits: Limits::default(),
+        limits: DiskLimits::default(),
     };
     let mut disk = Blk::new(settings(&file)).unwrap();
-    disk.control().set_limits(limits);
+    disk.control().set_limits(DiskLimits { all: limits, ..DiskLimits::default() });
     let rig = Rig::new(disk.features());
     let mut queue = rig.queue(0, 256);
     rig.activate(&mut disk, &[&queue]);

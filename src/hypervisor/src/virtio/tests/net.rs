@@ -453,7 +453,7 @@ fn what_is_no_tap_or_a_wrong_one_is_refused() {
 
 #[test]
 fn vhost_that_does_not_work_is_replaced_by_user_space() {
-    let change = |settings: &mut NetSettings| settings.vhost = vec![File::open("/dev/null").unwrap()];
+    let change = |settings: &mut NetSettings| settings.vhost = vec![Arc::new(File::open("/dev/null").unwrap())];
     let Some(mut card) = card_with(change, |features| features) else { return };
     assert!(!card.device.control().statistics().vhost);
     card.transmit(&guest_frame(1, 100));
@@ -466,7 +466,9 @@ fn vhost_serves_the_same_packets() {
         eprintln!("not tested: no /dev/vhost-net");
         return;
     };
-    let Some(mut card) = card_with(|settings| settings.vhost = vec![vhost], |features| features) else { return };
+    let Some(mut card) = card_with(|settings| settings.vhost = vec![Arc::new(vhost)], |features| features) else {
+        return;
+    };
     assert!(card.device.control().statistics().vhost);
     let buffer = card.rig.alloc(2048);
     for round in 0..3_u8 {
