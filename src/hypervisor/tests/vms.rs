@@ -1125,6 +1125,18 @@ async fn the_built_in_machine_starts_pauses_resets_and_stops(bench: Bench) {
     assert!(!log.contains("is not allowed"), "the jail fits the process: {log}");
 }
 
+async fn limits_are_kept_and_what_a_driver_cannot_do_is_no_reason_not_to_start(bench: Bench) {
+    let mut spec = VmSpec { page_size: vmspec::PageSize::Large, ..bench.spec() };
+    let vcpus = vec![std::collections::BTreeSet::from([0])];
+    spec.cpu.dedicated = Some(vmspec::Dedicated { vcpus, others: Default::default() });
+    spec.disks[0].limits.read_bytes_per_second = Some(1 << 20);
+    spec.disks[0].limits.total_operations_per_second = Some(100);
+    bench.start(&spec).await;
+    bench.running(spec.server_id).await;
+    let log = fs::read_to_string(bench.directory(spec.server_id).file("vm.log")).unwrap();
+    assert!(log.contains("huge pages") && log.contains("dedicated"), "{log}");
+}
+
 async fn qemus_own_words_are_in_the_reason_of_a_failed_start(bench: Bench) {
     let spec = VmSpec { cpu: Cpu { model: Some("no-such-cpu".to_owned()), ..Cpu::default() }, ..bench.spec() };
     let result = bench.driver.ensure_running(&spec, bench.disk(&spec)).await;
@@ -1225,6 +1237,7 @@ fn main() -> ExitCode {
         a_uefi_server_boots_with_variables_of_its_own
         the_built_in_machine_starts_pauses_resets_and_stops
         qemus_own_words_are_in_the_reason_of_a_failed_start
+        limits_are_kept_and_what_a_driver_cannot_do_is_no_reason_not_to_start
     }
     for kind in [Kind::Fake, Kind::Tcg] {
         let name = if kind == Kind::Fake { "fake" } else { "tcg" };
