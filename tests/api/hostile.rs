@@ -149,6 +149,10 @@ async fn hostile_arguments_of_every_action_are_refused() {
     for action in [
         "os-start",
         "os-stop",
+        "pause",
+        "unpause",
+        "suspend",
+        "resume",
         "reboot",
         "os-getConsoleOutput",
         "lock",

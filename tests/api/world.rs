@@ -314,6 +314,9 @@ impl World {
                 "description": "d",
             }}),
             ("compute", "POST", "/v2.1/servers/{id}/action") => json!({"os-getConsoleOutput": {"length": 1}}),
+            ("compute", "POST", "/v2.1/servers/{id}/os-interface") => json!({"interfaceAttachment": {
+                "net_id": network(), "fixed_ips": [{"ip_address": "192.0.2.99"}], "tag": "a",
+            }}),
             ("compute", "POST" | "PUT", "/v2.1/servers/{id}/metadata") => json!({"metadata": {MARK: MARK}}),
             ("compute", "PUT", "/v2.1/servers/{id}/metadata/{key}") => json!({"meta": {MARK: MARK}}),
             ("compute", "PUT", "/v2.1/servers/{id}/tags") => json!({"tags": [MARK]}),

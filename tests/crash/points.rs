@@ -23,13 +23,29 @@ enum Story {
     RebootSoft,
     RebootHard,
     RebootHardOfStopped,
+    RebootHardOfSuspended,
+    Pause,
+    Unpause,
+    Suspend,
+    SuspendThatIsRefused,
+    Resume,
+    ResumeThatFails,
+    Attach,
+    AttachOfStopped,
+    AttachThatIsRefused,
+    Detach,
+    DetachOfStopped,
+    DetachThatIsRefused,
     Delete,
     DeleteOfStopped,
+    DeleteOfPaused,
+    DeleteOfSuspended,
     DeleteOfFailed,
     Import,
     ImportThatIsRefused,
 }
 
+const REFUSED: &str = "this machine cannot do that";
 const NO_START: &str = "the machine has no room";
 
 /// Longer than any pause between tries.
@@ -50,7 +66,15 @@ impl Story {
         match self {
             Self::Create | Self::CreateWithConfigDrive | Self::Start => json!(["active", null, 1]),
             Self::RebootSoft | Self::RebootHard | Self::RebootHardOfStopped => json!(["active", null, 1]),
-            Self::Stop => json!(["stopped", null, 4]),
+            Self::Stop | Self::AttachOfStopped | Self::DetachOfStopped => json!(["stopped", null, 4]),
+            Self::Unpause | Self::Resume | Self::SuspendThatIsRefused | Self::RebootHardOfSuspended => {
+                json!(["active", null, 1])
+            }
+            Self::Attach | Self::AttachThatIsRefused | Self::Detach | Self::DetachThatIsRefused => {
+                json!(["active", null, 1])
+            }
+            Self::Pause => json!(["paused", null, 3]),
+            Self::Suspend | Self::ResumeThatFails => json!(["suspended", null, 4]),
             Self::CreateThatFails => json!(["error", null, 0]),
             Self::Import => json!("active"),
             Self::ImportThatIsRefused => json!("queued"),
@@ -58,6 +82,8 @@ impl Story {
             | Self::CreateThenDeleteAfterDeath
             | Self::Delete
             | Self::DeleteOfStopped
+            | Self::DeleteOfPaused
+            | Self::DeleteOfSuspended
             | Self::DeleteOfFailed => Value::Null,
         }
     }
@@ -77,11 +103,37 @@ impl Story {
                 cloud.vms().fail_every_start(Some(NO_START)).unwrap();
                 None
             }
-            Self::Stop | Self::RebootSoft | Self::RebootHard | Self::Delete => Some(boot(cloud).await),
-            Self::Start | Self::RebootHardOfStopped | Self::DeleteOfStopped => {
+            Self::Stop | Self::RebootSoft | Self::RebootHard | Self::Delete | Self::Pause | Self::Suspend => {
+                Some(boot(cloud).await)
+            }
+            Self::Attach => Some(boot(cloud).await),
+            Self::SuspendThatIsRefused | Self::AttachThatIsRefused => {
                 let id = boot(cloud).await;
-                cloud.as_(Admin).action(&id, json!({"os-stop": null})).await.expect(202);
-                cloud.wait_for_status(Admin, &id, "SHUTOFF").await;
+                cloud.vms().refuse_extras(Some(REFUSED)).unwrap();
+                Some(id)
+            }
+            Self::Start | Self::RebootHardOfStopped | Self::DeleteOfStopped | Self::AttachOfStopped => {
+                Some(boot_and(cloud, "os-stop", "SHUTOFF").await)
+            }
+            Self::Unpause | Self::DeleteOfPaused => Some(boot_and(cloud, "pause", "PAUSED").await),
+            Self::Resume | Self::DeleteOfSuspended | Self::RebootHardOfSuspended => {
+                Some(boot_and(cloud, "suspend", "SUSPENDED").await)
+            }
+            Self::ResumeThatFails => {
+                let id = boot_and(cloud, "suspend", "SUSPENDED").await;
+                cloud.vms().fail_every_start(Some(NO_START)).unwrap();
+                Some(id)
+            }
+            Self::Detach | Self::DetachOfStopped | Self::DetachThatIsRefused => {
+                let id = boot(cloud).await;
+                attach(cloud, &id).await.expect(200);
+                if self == Self::DetachOfStopped {
+                    cloud.as_(Admin).action(&id, json!({"os-stop": null})).await.expect(202);
+                    cloud.wait_for_status(Admin, &id, "SHUTOFF").await;
+                }
+                if self == Self::DetachThatIsRefused {
+                    cloud.vms().refuse_extras(Some(REFUSED)).unwrap();
+                }
                 Some(id)
             }
             Self::DeleteOfFailed => {
@@ -131,8 +183,30 @@ impl Story {
             Self::Start => action(json!({"os-start": null})).await,
             Self::Stop => action(json!({"os-stop": null})).await,
             Self::RebootSoft => action(json!({"reboot": {"type": "SOFT"}})).await,
-            Self::RebootHard | Self::RebootHardOfStopped => action(json!({"reboot": {"type": "HARD"}})).await,
-            Self::Delete | Self::DeleteOfStopped | Self::DeleteOfFailed => {
+            Self::RebootHard | Self::RebootHardOfStopped | Self::RebootHardOfSuspended => {
+                action(json!({"reboot": {"type": "HARD"}})).await
+            }
+            Self::Pause => action(json!({"pause": null})).await,
+            Self::Unpause => action(json!({"unpause": null})).await,
+            Self::Suspend | Self::SuspendThatIsRefused => action(json!({"suspend": null})).await,
+            Self::Resume | Self::ResumeThatFails => action(json!({"resume": null})).await,
+            Self::Attach | Self::AttachOfStopped | Self::AttachThatIsRefused => {
+                let id = prepared.unwrap();
+                unless_dead(cloud, attach(cloud, &id)).await;
+                id
+            }
+            Self::Detach | Self::DetachOfStopped | Self::DetachThatIsRefused => {
+                let id = prepared.unwrap();
+                let list = admin.get(&interfaces(&id)).await.expect(200);
+                let port = list["interfaceAttachments"][1]["port_id"].as_str().unwrap().to_owned();
+                unless_dead(cloud, admin.delete(&format!("{}/{port}", interfaces(&id)))).await;
+                id
+            }
+            Self::Delete
+            | Self::DeleteOfStopped
+            | Self::DeleteOfPaused
+            | Self::DeleteOfSuspended
+            | Self::DeleteOfFailed => {
                 let id = prepared.unwrap();
                 delete(cloud, &id).await;
                 id
@@ -153,6 +227,32 @@ async fn ask(cloud: &TestCloud, changes: Value) -> Reply {
 
 async fn boot(cloud: &TestCloud) -> String {
     cloud.boot(Admin, json!({})).await
+}
+
+/// A server that was told this and has become that.
+async fn boot_and(cloud: &TestCloud, action: &str, status: &str) -> String {
+    let id = boot(cloud).await;
+    cloud.as_(Admin).action(&id, json!({ action: null })).await.expect(202);
+    cloud.wait_for_status(Admin, &id, status).await;
+    id
+}
+
+fn interfaces(id: &str) -> String {
+    format!("/compute/v2.1/servers/{id}/os-interface")
+}
+
+async fn attach(cloud: &TestCloud, id: &str) -> Reply {
+    cloud.as_(Admin).post(&interfaces(id), json!({"interfaceAttachment": {}})).await
+}
+
+/// A request whose answer waits for its operation has none once the process is dead.
+async fn unless_dead(cloud: &TestCloud, request: impl Future<Output = Reply>) {
+    let faults = cloud.faults();
+    let dead = wait_for("an answer, or death", async || if faults.dead() { Ok(()) } else { Err("neither".to_owned()) });
+    tokio::select! {
+        reply = request => assert!(reply.status.as_u16() < 500, "{reply}"),
+        () = dead => {}
+    }
 }
 
 fn created(reply: Reply) -> String {
@@ -265,6 +365,9 @@ async fn server_state(cloud: &TestCloud, id: &str) -> Value {
         "ports": read("SELECT json_array(device_owner, host_id <> '', plugged, problem,
                          (SELECT count(*) FROM network_fixed_ip f WHERE f.port_id = p.id))
                        FROM network_port p WHERE device_id = ?"),
+        "nics": cloud.vms().devices(uuid).await.map(|devices| {
+            devices.nics.iter().map(|nic| (nic.slot, own(&nic.port_id))).collect::<Vec<_>>()
+        }).ok(),
         "taps": host.taps.iter().filter(|(_, port)| own(port)).count(),
         // No port of anybody else's is plugged here, and none of a server that is gone.
         "foreign taps": host.taps.iter().filter(|(_, port)| !own(port)).count(),
@@ -306,8 +409,11 @@ async fn run(cloud: &mut TestCloud, story: Story, die_at: Option<u64>, expected:
         if well { Ok(end) } else { Err(format!("\n  it ended as {end}\n  and not as   {wanted}")) }
     })
     .await;
-    if story == Story::CreateThatFails {
+    if matches!(story, Story::CreateThatFails | Story::ResumeThatFails) {
         cloud.vms().fail_every_start(None).unwrap();
+    }
+    if matches!(story, Story::SuspendThatIsRefused | Story::AttachThatIsRefused | Story::DetachThatIsRefused) {
+        cloud.vms().refuse_extras(None).unwrap();
     }
     if story.is_image() {
         cloud.as_(Admin).delete(&format!("/image/v2/images/{id}")).await.expect(204);
@@ -391,6 +497,81 @@ async fn a_hard_reboot_survives_death_at_every_point() {
 #[tokio::test]
 async fn a_hard_reboot_of_a_stopped_server_survives_death_at_every_point() {
     dies_everywhere(Story::RebootHardOfStopped).await;
+}
+
+#[tokio::test]
+async fn a_hard_reboot_of_a_suspended_server_survives_death_at_every_point() {
+    dies_everywhere(Story::RebootHardOfSuspended).await;
+}
+
+#[tokio::test]
+async fn a_pause_survives_death_at_every_point() {
+    dies_everywhere(Story::Pause).await;
+}
+
+#[tokio::test]
+async fn an_unpause_survives_death_at_every_point() {
+    dies_everywhere(Story::Unpause).await;
+}
+
+#[tokio::test]
+async fn a_suspend_survives_death_at_every_point() {
+    dies_everywhere(Story::Suspend).await;
+}
+
+#[tokio::test]
+async fn a_refused_suspend_leaves_the_server_running_whatever_dies_meanwhile() {
+    dies_everywhere(Story::SuspendThatIsRefused).await;
+}
+
+#[tokio::test]
+async fn a_resume_survives_death_at_every_point() {
+    dies_everywhere(Story::Resume).await;
+}
+
+#[tokio::test]
+async fn a_resume_that_fails_leaves_the_server_suspended_whatever_dies_meanwhile() {
+    dies_everywhere(Story::ResumeThatFails).await;
+}
+
+#[tokio::test]
+async fn an_attach_survives_death_at_every_point() {
+    dies_everywhere(Story::Attach).await;
+}
+
+#[tokio::test]
+async fn an_attach_to_a_stopped_server_survives_death_at_every_point() {
+    dies_everywhere(Story::AttachOfStopped).await;
+}
+
+#[tokio::test]
+async fn a_refused_attach_leaves_nothing_whatever_dies_meanwhile() {
+    dies_everywhere(Story::AttachThatIsRefused).await;
+}
+
+#[tokio::test]
+async fn a_detach_survives_death_at_every_point() {
+    dies_everywhere(Story::Detach).await;
+}
+
+#[tokio::test]
+async fn a_detach_from_a_stopped_server_survives_death_at_every_point() {
+    dies_everywhere(Story::DetachOfStopped).await;
+}
+
+#[tokio::test]
+async fn a_refused_detach_leaves_everything_whatever_dies_meanwhile() {
+    dies_everywhere(Story::DetachThatIsRefused).await;
+}
+
+#[tokio::test]
+async fn a_delete_of_a_paused_server_survives_death_at_every_point() {
+    dies_everywhere(Story::DeleteOfPaused).await;
+}
+
+#[tokio::test]
+async fn a_delete_of_a_suspended_server_survives_death_at_every_point() {
+    dies_everywhere(Story::DeleteOfSuspended).await;
 }
 
 #[tokio::test]

@@ -22,10 +22,17 @@ pub async fn adopt(app: &App) -> Result<()> {
     let boot_id = vmspec::host_boot_id().map_err(Error::internal)?;
     let resume = app.options.resume_after_host_boot;
     let now = app.clock.now_text();
+    let mut suspended = Vec::new();
+    for (id, observed) in &seen {
+        if matches!(observed, Observed::Gone(_)) && app.driver.is_suspended(*id).await.map_err(Error::internal)? {
+            suspended.push(id.to_string());
+        }
+    }
     app.db
         .write(move |tx| {
             for server in store::list_all(tx)? {
-                if server.vm_state != VmState::Active || tasks::find(tx, &server.id)?.is_some() {
+                let runs = matches!(server.vm_state, VmState::Active | VmState::Paused);
+                if !runs || tasks::find(tx, &server.id)?.is_some() {
                     continue;
                 }
                 let observed = seen.iter().find(|(id, _)| id.to_string() == server.id).map(|(_, observed)| observed);
@@ -35,7 +42,15 @@ pub async fn adopt(app: &App) -> Result<()> {
                         let why = format!("The server's process does not answer: {reason}");
                         store::fail(tx, &server.id, PowerState::NoState, &why, &now)?;
                     }
-                    Some(Observed::Gone(gone)) if gone.boot_id.is_some_and(|then| then != boot_id) && resume => {
+                    Some(Observed::Gone(_)) if suspended.contains(&server.id) => {
+                        store::settle(tx, &server.id, VmState::Suspended, PowerState::Shutdown, &now)?;
+                    }
+                    // One that was paused has lost what it was paused for.
+                    Some(Observed::Gone(gone))
+                        if server.vm_state == VmState::Active
+                            && gone.boot_id.is_some_and(|then| then != boot_id)
+                            && resume =>
+                    {
                         restart(tx, &server, &now)?;
                     }
                     Some(Observed::Absent) | None => {

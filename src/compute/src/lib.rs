@@ -126,6 +126,7 @@ impl App {
             .operation::<servers::create::Create>(self.clone())
             .operation::<servers::delete::Delete>(self.clone())
             .operation::<servers::power::Power>(self.clone())
+            .operation::<servers::attach::Interfaces>(self.clone())
             .reconcilers(self.reconcilers())
     }
 

@@ -27,7 +27,11 @@ pub(crate) struct Interface {
     pub floating_ips: Vec<String>,
     /// Id and name.
     pub security_groups: Vec<(String, String)>,
-    /// Device tag, as given at create.
+    /// Place in the machine, for as long as the server has it.
+    pub slot: u8,
+    /// Whether that place is written down. A port that became the server's behind Compute's back has none yet.
+    pub placed: bool,
+    /// Device tag, as given at create or attach.
     pub tag: Option<String>,
 }
 
@@ -111,27 +115,31 @@ impl From<NetworkRequest> for PortRequest {
 
 /// An interface ready for the VM.
 pub(crate) struct Plug {
+    pub slot: u8,
     pub port_id: Uuid,
     pub mac: vmspec::Mac,
     pub mtu: u16,
     pub tap: OwnedFd,
 }
 
-/// All interfaces of these servers, each in the order that the server was made with.
+/// All interfaces of these servers, each in the order of its slots.
 pub(crate) fn of_servers(tx: &Tx<'_>, server_ids: &[&str]) -> Result<ByServer> {
     let mut all = HashMap::with_capacity(server_ids.len());
     let mut nics = store::nics_of(tx, server_ids)?;
     for (server_id, ports) in peer::ports_of_many(tx, server_ids.iter().copied())? {
-        let order = nics.remove(&server_id).unwrap_or_default();
+        let nics = nics.remove(&server_id).unwrap_or_default();
         let mut interfaces: Vec<Interface> = ports.into_iter().map(Interface::from).collect();
         for interface in &mut interfaces {
-            interface.tag =
-                order.iter().find(|(port_id, _)| *port_id == interface.port_id).and_then(|(_, tag)| tag.clone());
+            if let Some(nic) = nics.iter().find(|nic| nic.port_id == interface.port_id) {
+                (interface.placed, interface.slot, interface.tag) = (true, nic.slot, nic.tag.clone());
+            }
         }
-        // Ports that were attached otherwise come last, in the order in which they were connected.
-        interfaces.sort_by_key(|interface| {
-            order.iter().position(|(port_id, _)| *port_id == interface.port_id).unwrap_or(usize::MAX)
-        });
+        // Ports that were attached otherwise get what is free, in the order in which they were connected.
+        let mut free = (0_u8..).filter(|slot| !nics.iter().any(|nic| nic.slot == *slot));
+        for interface in interfaces.iter_mut().filter(|interface| !interface.placed) {
+            interface.slot = free.next().unwrap_or(u8::MAX);
+        }
+        interfaces.sort_by_key(|interface| interface.slot);
         all.insert(server_id, interfaces);
     }
     Ok(ByServer(all))
@@ -167,6 +175,8 @@ impl From<peer::PortInfo> for Interface {
             fixed_ips,
             floating_ips,
             security_groups: port.security_group_ids.into_iter().zip(port.security_groups).collect(),
+            slot: u8::MAX,
+            placed: false,
             tag: None,
         }
     }
@@ -245,6 +255,59 @@ pub(crate) fn take_port(
     Ok(peer::create_port(tx, &app.network, &request)?.id)
 }
 
+/// Gives a server one more interface: its port, bound, and its place in the machine. `running`: its machine has what was
+/// in it when it started, so places of what was lost since then are not free.
+pub(crate) fn attach(
+    tx: &Tx<'_>,
+    app: &App,
+    server: &Server,
+    request: &PortRequest,
+    is_admin: bool,
+    running: bool,
+) -> Result<String> {
+    if let Some(port_id) = &request.port_id
+        && peer::port(tx, port_id).is_ok_and(|port| port.server_id == server.id)
+    {
+        return Err(Error::conflict(format!("Port {port_id} is still in use.")));
+    }
+    if !running {
+        place_all(tx, &server.id)?;
+    }
+    let all = of_servers(tx, &[&server.id])?;
+    let (interfaces, rows) = (all.of(&server.id), store::nics_of(tx, &[&server.id])?);
+    let rows = rows.get(&server.id).map_or(&[][..], Vec::as_slice);
+    let taken = |slot: u8| interfaces.iter().any(|one| one.slot == slot) || rows.iter().any(|row| row.slot == slot);
+    let slot = (0..vmspec::spec::MAX_NICS).filter_map(|slot| u8::try_from(slot).ok()).find(|slot| !taken(*slot));
+    let slot = slot.ok_or_else(|| {
+        Error::bad_request(format!(
+            "Failed to attach network adapter device to {}: a server can have {} interfaces at most.",
+            server.id,
+            vmspec::spec::MAX_NICS
+        ))
+    })?;
+    let port_id = take_port(tx, app, server, request, &["default".to_owned()], is_admin)?;
+    let port = peer::port(tx, &port_id)?;
+    if interfaces.iter().any(|interface| interface.mac == port.mac) {
+        return Err(Error::bad_request(format!(
+            "Port {port_id} not usable for instance {}: it has an interface with the MAC address {}.",
+            server.id, port.mac
+        )));
+    }
+    store::insert_nic(tx, &server.id, &port_id, slot, request.tag.as_deref())?;
+    Ok(port_id)
+}
+
+/// Lets go of one port of the server; one that was made for it is deleted. One that is gone is fine.
+pub(crate) fn detach(tx: &Tx<'_>, app: &App, server_id: &str, port_id: &str) -> db::Result<()> {
+    match peer::release_port(tx, &app.network, server_id, port_id) {
+        Err(error) if error.kind() != rest::Kind::NotFound => {
+            return Err(db::Error::Corrupt(format!("port {port_id} not released: {}", error.causes())));
+        }
+        _ => {}
+    }
+    store::delete_nic(tx, server_id, port_id)
+}
+
 /// Ports that were made for the server go, those that were given to it become free.
 pub(crate) fn release(tx: &Tx<'_>, app: &App, server_id: &str) -> db::Result<()> {
     peer::release_ports(tx, &app.network, server_id)
@@ -261,32 +324,78 @@ pub(crate) fn change_security_group(tx: &Tx<'_>, app: &App, server: &Server, nam
 
 /// Has all interfaces connected, and their taps open.
 pub(crate) async fn plug(app: &App, server: &Server) -> std::result::Result<Vec<Plug>, Failure> {
+    place(app, server).await?;
     let mut plugs = Vec::new();
     for interface in interfaces(app, server).await? {
-        let port_id = Uuid::try_parse(&interface.port_id)
-            .map_err(|error| Failure::fatal("A port's id is no UUID.").caused_by(error))?;
-        let plug = peer::plug(&app.network, &interface.port_id).await.map_err(|error| {
-            Failure::retry(format!("Port {} could not be connected: {error}", interface.port_id)).caused_by(error)
-        })?;
-        let mac = plug.mac.parse().map_err(|error: vmspec::SpecError| {
-            Failure::fatal("A port's MAC address is not valid.").caused_by(error)
-        })?;
-        plugs.push(Plug { port_id, mac, mtu: interface.mtu, tap: plug.tap });
+        plugs.push(plug_one(app, &interface).await?);
     }
     Ok(plugs)
+}
+
+/// Has one interface connected, and its tap open.
+pub(crate) async fn plug_one(app: &App, interface: &Interface) -> std::result::Result<Plug, Failure> {
+    let port_id = Uuid::try_parse(&interface.port_id)
+        .map_err(|error| Failure::fatal("A port's id is no UUID.").caused_by(error))?;
+    let plug = peer::plug(&app.network, &interface.port_id).await.map_err(|error| {
+        Failure::retry(format!("Port {} could not be connected: {error}", interface.port_id)).caused_by(error)
+    })?;
+    let mac = plug
+        .mac
+        .parse()
+        .map_err(|error: vmspec::SpecError| Failure::fatal("A port's MAC address is not valid.").caused_by(error))?;
+    Ok(Plug { slot: interface.slot, port_id, mac, mtu: interface.mtu, tap: plug.tap })
 }
 
 /// Has none of them connected.
 pub(crate) async fn unplug(app: &App, server: &Server) -> std::result::Result<(), Failure> {
     for interface in interfaces(app, server).await? {
-        peer::unplug(&app.network, &interface.port_id).await.map_err(|error| {
-            Failure::retry(format!("Port {} could not be disconnected.", interface.port_id)).caused_by(error)
-        })?;
+        unplug_one(app, &interface.port_id).await?;
     }
     Ok(())
 }
 
-async fn interfaces(app: &App, server: &Server) -> std::result::Result<Vec<Interface>, Failure> {
+/// Has one not connected. A port that is gone is not.
+pub(crate) async fn unplug_one(app: &App, port_id: &str) -> std::result::Result<(), Failure> {
+    peer::unplug(&app.network, port_id)
+        .await
+        .map_err(|error| Failure::retry(format!("Port {port_id} could not be disconnected.")).caused_by(error))
+}
+
+/// Before a machine is made: every interface has its place written down, and what the server has lost meanwhile has none.
+async fn place(app: &App, server: &Server) -> std::result::Result<(), Failure> {
+    let unread = |error: Error| Failure::retry("The server's interfaces cannot be read.").caused_by(error.causes());
+    let id = server.id.clone();
+    let unplaced = app.db.read(move |tx| unplaced(tx, &id)).await.map_err(unread)?;
+    if unplaced {
+        let id = server.id.clone();
+        app.db.write(move |tx| place_all(tx, &id)).await.map_err(unread)?;
+    }
+    Ok(())
+}
+
+/// Whether rows and ports differ.
+fn unplaced(tx: &Tx<'_>, server_id: &str) -> Result<bool> {
+    let all = of_servers(tx, &[server_id])?;
+    let rows = store::nics_of(tx, &[server_id])?.remove(server_id).unwrap_or_default();
+    let interfaces = all.of(server_id);
+    Ok(rows.len() != interfaces.len() || interfaces.iter().any(|interface| !interface.placed))
+}
+
+fn place_all(tx: &Tx<'_>, server_id: &str) -> Result<()> {
+    let ports: Vec<String> =
+        of_servers(tx, &[server_id])?.of(server_id).iter().map(|one| one.port_id.clone()).collect();
+    for row in store::nics_of(tx, &[server_id])?.remove(server_id).unwrap_or_default() {
+        if !ports.contains(&row.port_id) {
+            store::delete_nic(tx, server_id, &row.port_id)?;
+        }
+    }
+    for interface in of_servers(tx, &[server_id])?.of(server_id).iter().filter(|interface| !interface.placed) {
+        store::insert_nic(tx, server_id, &interface.port_id, interface.slot, None)?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn interfaces(app: &App, server: &Server) -> std::result::Result<Vec<Interface>, Failure> {
     let id = server.id.clone();
     app.db
         .read(move |tx| Ok::<_, Error>(of_servers(tx, &[&id])?.of(&id).to_vec()))

@@ -55,7 +55,7 @@ async fn round(app: &App) -> Result<(), Box<dyn std::error::Error + Send + Sync>
         .db
         .read(|tx| {
             tx.list(
-                "SELECT id FROM compute_server s WHERE vm_state = 'active'
+                "SELECT id FROM compute_server s WHERE vm_state IN ('active', 'paused')
                  AND NOT EXISTS (SELECT 1 FROM tasks_task t WHERE t.resource = s.id)",
                 [],
                 |row| row.get(0),
@@ -67,18 +67,21 @@ async fn round(app: &App) -> Result<(), Box<dyn std::error::Error + Send + Sync>
         // One that is silent for a moment is not dead: it stays what it is until its process is gone.
         if let Observed::Gone(gone) = app.driver.observe(uuid).await? {
             let now = app.clock.now_text();
-            let power = match gone.exit {
-                Some(_) => PowerState::Shutdown,
-                None => PowerState::Crashed,
+            let (state, power) = match gone.exit {
+                // Whoever wanted that has not said so in the row: nothing is lost if the row says it now.
+                _ if app.driver.is_suspended(uuid).await? => (VmState::Suspended, PowerState::Shutdown),
+                Some(_) => (VmState::Stopped, PowerState::Shutdown),
+                None => (VmState::Stopped, PowerState::Crashed),
             };
-            tracing::info!(server.id = id, ?power, "the server's process ended");
+            tracing::info!(server.id = id, ?state, ?power, "the server's process ended");
             app.db
                 .write(move |tx| {
                     // Looked at without the transaction: an operation may have come between.
-                    let mine = store::find(tx, &id)?
-                        .is_some_and(|server| server.vm_state == VmState::Active && server.task_state.is_none());
+                    let mine = store::find(tx, &id)?.is_some_and(|server| {
+                        matches!(server.vm_state, VmState::Active | VmState::Paused) && server.task_state.is_none()
+                    });
                     if mine && tasks::find(tx, &id)?.is_none() {
-                        store::settle(tx, &id, VmState::Stopped, power, &now)?;
+                        store::settle(tx, &id, state, power, &now)?;
                     }
                     Ok::<_, db::Error>(())
                 })

@@ -9,7 +9,7 @@ use crate::{
     instance_actions::{handlers as instance_actions, policy as instance_action},
     keypairs::{handlers as keypairs, policy as keypair},
     limits::{handlers as limits, policy as limit},
-    servers::{actions, handlers as servers, metadata, policy as server, tags},
+    servers::{actions, handlers as servers, interfaces, metadata, policy as server, tags},
 };
 
 pub(crate) fn table() -> Vec<Route<App>> {
@@ -30,8 +30,10 @@ pub(crate) fn table() -> Vec<Route<App>> {
         get("/v2.1/servers/{id}/ips", servers::ips).rule(server::IPS),
         get("/v2.1/servers/{id}/ips/{label}", servers::ips_show).rule(server::IPS_SHOW),
         get("/v2.1/servers/{id}/os-security-groups", servers::security_groups).rule(server::SECURITY_GROUPS),
-        get("/v2.1/servers/{id}/os-interface", servers::os_interfaces).rule(server::INTERFACES),
-        get("/v2.1/servers/{id}/os-interface/{port_id}", servers::os_interface_show).rule(server::INTERFACES_SHOW),
+        get("/v2.1/servers/{id}/os-interface", interfaces::index).rule(server::INTERFACES),
+        post("/v2.1/servers/{id}/os-interface", interfaces::create).rule(server::INTERFACES_CREATE),
+        get("/v2.1/servers/{id}/os-interface/{port_id}", interfaces::show).rule(server::INTERFACES_SHOW),
+        delete("/v2.1/servers/{id}/os-interface/{port_id}", interfaces::delete).rule(server::INTERFACES_DELETE),
         get("/v2.1/servers/{id}/metadata", metadata::index).rule(server::METADATA_INDEX),
         post("/v2.1/servers/{id}/metadata", metadata::create).rule(server::METADATA_CREATE),
         put("/v2.1/servers/{id}/metadata", metadata::replace).rule(server::METADATA_UPDATE_ALL),

@@ -9,6 +9,8 @@
 //! | `console.log` | VM process | bounded ([`crate::console`]) |
 //! | `vm.log` | VM process | its own and QEMU's messages, bounded |
 //! | `exit.json` | VM process | emptied at start, filled last, fsynced ([`crate::exit`]) |
+//! | `suspended.state`, `suspended.memory` | VM process, into files that the supervisor opened | while it suspends |
+//! | `suspended.json` | supervisor | once both are whole; the guest may go on from them |
 //! | `fake.json` | fake driver | its whole state |
 //!
 //! The directory is root's, mode 0700, and a VM process opens what it needs before it gives up root. It can still put
@@ -41,6 +43,12 @@ pub const AGENT: &str = "agent.sock";
 pub const CONSOLE: &str = "console.log";
 pub const VM_LOG: &str = "vm.log";
 pub const EXIT: &str = "exit.json";
+/// The machine of a suspended VM, without its memory.
+pub const SUSPENDED_STATE: &str = "suspended.state";
+/// The memory of a suspended VM; sparse.
+pub const SUSPENDED_MEMORY: &str = "suspended.memory";
+/// Says that both are whole, and which start of the VM they are of.
+pub const SUSPENDED: &str = "suspended.json";
 
 const MAX_EXIT_BYTES: u64 = 16 * 1024;
 

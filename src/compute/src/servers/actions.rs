@@ -21,6 +21,10 @@ pub(crate) const RULES: &[Rule] = &[
     policy::START,
     policy::STOP,
     policy::REBOOT,
+    policy::PAUSE,
+    policy::UNPAUSE,
+    policy::SUSPEND,
+    policy::RESUME,
     policy::CONSOLE_OUTPUT,
     policy::LOCK,
     policy::UNLOCK,
@@ -48,7 +52,6 @@ const NOT_BUILT: &[&str] = &[
     "migrate",
     "os-migrateLive",
     "os-resetNetwork",
-    "pause",
     "rebuild",
     "removeFixedIp",
     "removeFloatingIp",
@@ -56,13 +59,10 @@ const NOT_BUILT: &[&str] = &[
     "resetNetwork",
     "resize",
     "restore",
-    "resume",
     "revertResize",
     "shelve",
     "shelveOffload",
-    "suspend",
     "trigger_crash_dump",
-    "unpause",
     "unrescue",
     "unshelve",
 ];
@@ -89,6 +89,10 @@ pub(crate) async fn action(
             refuse_locked(&ctx, &server)?;
             power(&app, &ctx, &server, "stop", "powering-off", Power::Stop, &[VmState::Active, VmState::Error]).await
         }
+        "pause" => simple(&app, &ctx, &id, &PAUSE).await,
+        "unpause" => simple(&app, &ctx, &id, &UNPAUSE).await,
+        "suspend" => simple(&app, &ctx, &id, &SUSPEND).await,
+        "resume" => simple(&app, &ctx, &id, &RESUME).await,
         "reboot" => reboot(&app, &ctx, &id, &argument).await,
         "os-getConsoleOutput" => console_output(&app, &ctx, &id, &argument).await,
         "lock" => lock(&app, &ctx, &id, &argument).await,
@@ -102,6 +106,51 @@ pub(crate) async fn action(
         }
         unknown => Err(Error::bad_request(format!("There is no such action: {unknown}"))),
     }
+}
+
+/// An action without arguments that is one durable operation.
+struct Simple {
+    name: &'static str,
+    rule: Rule,
+    task_state: &'static str,
+    operation: Power,
+    states: &'static [VmState],
+}
+
+const PAUSE: Simple = Simple {
+    name: "pause",
+    rule: policy::PAUSE,
+    task_state: "pausing",
+    operation: Power::Pause,
+    states: &[VmState::Active],
+};
+const UNPAUSE: Simple = Simple {
+    name: "unpause",
+    rule: policy::UNPAUSE,
+    task_state: "unpausing",
+    operation: Power::Unpause,
+    states: &[VmState::Paused],
+};
+const SUSPEND: Simple = Simple {
+    name: "suspend",
+    rule: policy::SUSPEND,
+    task_state: "suspending",
+    operation: Power::Suspend,
+    states: &[VmState::Active],
+};
+const RESUME: Simple = Simple {
+    name: "resume",
+    rule: policy::RESUME,
+    task_state: "resuming",
+    operation: Power::Resume,
+    states: &[VmState::Suspended],
+};
+
+async fn simple(app: &App, ctx: &Ctx, id: &str, action: &Simple) -> Result<Reply> {
+    let Simple { name, rule, task_state, operation, states } = action;
+    let server = visible(app, ctx, id, *rule).await?;
+    refuse_locked(ctx, &server)?;
+    power(app, ctx, &server, name, task_state, operation.clone(), states).await
 }
 
 async fn power(
@@ -140,7 +189,7 @@ async fn reboot(app: &App, ctx: &Ctx, id: &str, argument: &Value) -> Result<Repl
     let server = visible(app, ctx, id, policy::REBOOT).await?;
     refuse_locked(ctx, &server)?;
     if hard {
-        let states = &[VmState::Active, VmState::Stopped, VmState::Error];
+        let states = &[VmState::Active, VmState::Stopped, VmState::Paused, VmState::Suspended, VmState::Error];
         power(app, ctx, &server, "reboot", "rebooting_hard", Power::RebootHard, states).await
     } else {
         power(app, ctx, &server, "reboot", "rebooting", Power::RebootSoft, &[VmState::Active]).await

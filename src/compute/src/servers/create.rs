@@ -167,10 +167,11 @@ impl Command {
             }
             WantedNetworks::Listed(list) => list.iter().cloned().map(PortRequest::from).collect(),
         };
-        for (position, request) in requests.iter().enumerate() {
+        // At most as many as there are slots: the request was checked.
+        for (slot, request) in (0_u8..).zip(&requests) {
             let port_id =
                 network_info::take_port(tx, app, server, request, &self.wanted.security_groups, self.creds.admin)?;
-            store::insert_nic(tx, &server.id, &port_id, position, request.tag.as_deref())?;
+            store::insert_nic(tx, &server.id, &port_id, slot, request.tag.as_deref())?;
         }
         Ok(())
     }

@@ -421,40 +421,7 @@ pub(crate) async fn security_groups(State(app): State<App>, ctx: Ctx, Path(id): 
     Ok(Reply::ok(&json!({"security_groups": groups})))
 }
 
-pub(crate) async fn os_interfaces(State(app): State<App>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {
-    let server = visible(&app, &ctx, &id, policy::INTERFACES).await?;
-    let list: Vec<Value> = interfaces(&app, &server.id).await?.iter().map(os_interface).collect();
-    Ok(Reply::ok(&json!({"interfaceAttachments": list})))
-}
-
-pub(crate) async fn os_interface_show(
-    State(app): State<App>,
-    ctx: Ctx,
-    Path((id, port_id)): Path<(String, String)>,
-) -> Result<Reply> {
-    let server = visible(&app, &ctx, &id, policy::INTERFACES_SHOW).await?;
-    match interfaces(&app, &server.id).await?.iter().find(|interface| interface.port_id == port_id) {
-        Some(interface) => Ok(Reply::ok(&json!({"interfaceAttachment": os_interface(interface)}))),
-        None => Err(Error::new(Kind::NotFound, format!("Instance {id} does not have a port with id {port_id}"))),
-    }
-}
-
-fn os_interface(interface: &Interface) -> Value {
-    let fixed: Vec<Value> = interface
-        .fixed_ips
-        .iter()
-        .map(|fixed| json!({"subnet_id": fixed.subnet_id, "ip_address": fixed.address}))
-        .collect();
-    json!({
-        "port_state": if interface.active { "ACTIVE" } else { "DOWN" },
-        "fixed_ips": fixed,
-        "port_id": interface.port_id,
-        "net_id": interface.network_id,
-        "mac_addr": interface.mac,
-    })
-}
-
-async fn interfaces(app: &App, id: &str) -> Result<Vec<Interface>> {
+pub(crate) async fn interfaces(app: &App, id: &str) -> Result<Vec<Interface>> {
     let id = id.to_owned();
     app.db.read(move |tx| Ok::<_, Error>(network_info::of_servers(tx, &[&id])?.of(&id).to_vec())).await
 }

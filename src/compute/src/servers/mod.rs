@@ -1,10 +1,12 @@
 //! Servers. Compute API reference, "Servers" and "Servers - run an action".
 
 pub(crate) mod actions;
+pub(crate) mod attach;
 pub(crate) mod create;
 pub(crate) mod delete;
 mod disk;
 pub(crate) mod handlers;
+pub(crate) mod interfaces;
 pub(crate) mod metadata;
 pub(crate) mod model;
 pub(crate) mod policy;

@@ -2,12 +2,15 @@
 //!
 //! ```text
 //!  POST ──> building ──create──> active <──start, reboot── stopped
-//!              │                   │ ^                        ^
-//!              │ nothing fits,     │ └─ reboot                │
-//!              │ a step failed     └──stop, guest powers off──┘
-//!              v
-//!            error          DELETE from any state: task_state deleting, then the row is gone
+//!              │                  ││ ^ ^                      ^
+//!              │ nothing fits,    ││ │ └─ reboot              │
+//!              │ a step failed    │└─┼─stop, guest powers off─┘
+//!              v                  v  │
+//!            error    paused, suspended: by pause and suspend, and back by unpause and resume (or a hard reboot)
+//!
+//!  DELETE from any state: task_state deleting, then the row is gone
 //! ```
+//! A paused or suspended server whose process (or memory) is lost is stopped.
 //! `vm_state` is what the server is, `task_state` what is being done to it, `power_state` what the hypervisor last saw.
 
 use std::collections::BTreeMap;
@@ -21,22 +24,28 @@ use crate::flavors::Flavor;
 pub(crate) enum VmState {
     Building,
     Active,
+    Paused,
+    Suspended,
     Stopped,
     Error,
 }
 
 impl VmState {
+    const ALL: [Self; 6] = [Self::Building, Self::Active, Self::Paused, Self::Suspended, Self::Stopped, Self::Error];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Building => "building",
             Self::Active => "active",
+            Self::Paused => "paused",
+            Self::Suspended => "suspended",
             Self::Stopped => "stopped",
             Self::Error => "error",
         }
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Building, Self::Active, Self::Stopped, Self::Error].into_iter().find(|state| state.as_str() == text)
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
     }
 }
 
@@ -46,6 +55,7 @@ impl VmState {
 pub(crate) enum PowerState {
     NoState = 0,
     Running = 1,
+    Paused = 3,
     Shutdown = 4,
     Crashed = 6,
 }
@@ -98,9 +108,11 @@ impl Server {
     pub fn status(&self) -> &'static str {
         match (self.vm_state, self.task_state.as_deref()) {
             (VmState::Active | VmState::Stopped, Some("rebooting")) => "REBOOT",
-            (_, Some("rebooting_hard")) if self.vm_state != VmState::Building => "HARD_REBOOT",
+            (VmState::Active | VmState::Stopped | VmState::Error, Some("rebooting_hard")) => "HARD_REBOOT",
             (VmState::Building, _) => "BUILD",
             (VmState::Active, _) => "ACTIVE",
+            (VmState::Paused, _) => "PAUSED",
+            (VmState::Suspended, _) => "SUSPENDED",
             (VmState::Stopped, _) => "SHUTOFF",
             (VmState::Error, _) => "ERROR",
         }
@@ -135,10 +147,12 @@ pub(crate) fn states_of_status(status: &str) -> Option<&'static [&'static str]> 
         "ACTIVE" | "REBOOT" | "HARD_REBOOT" | "PASSWORD" => &["active"],
         "BUILD" => &["building"],
         "SHUTOFF" => &["stopped"],
+        "PAUSED" => &["paused"],
+        "SUSPENDED" => &["suspended"],
         "ERROR" => &["error"],
         // States that no server here can be in.
-        "DELETED" | "SOFT_DELETED" | "MIGRATING" | "PAUSED" | "REBUILD" | "RESCUE" | "RESIZE" | "REVERT_RESIZE"
-        | "SHELVED" | "SHELVED_OFFLOADED" | "SUSPENDED" | "UNKNOWN" | "VERIFY_RESIZE" => &[],
+        "DELETED" | "SOFT_DELETED" | "MIGRATING" | "REBUILD" | "RESCUE" | "RESIZE" | "REVERT_RESIZE" | "SHELVED"
+        | "SHELVED_OFFLOADED" | "UNKNOWN" | "VERIFY_RESIZE" => &[],
         _ => return None,
     })
 }

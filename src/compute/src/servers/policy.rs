@@ -43,6 +43,10 @@ pub(crate) const DELETE: Rule =
 pub(crate) const START: Rule = rule("os_compute_api:servers:start", MEMBER, "Start a server", ACTION);
 pub(crate) const STOP: Rule = rule("os_compute_api:servers:stop", MEMBER, "Stop a server", ACTION);
 pub(crate) const REBOOT: Rule = rule("os_compute_api:servers:reboot", MEMBER, "Reboot a server", ACTION);
+pub(crate) const PAUSE: Rule = rule("os_compute_api:os-pause-server:pause", MEMBER, "Pause a server", ACTION);
+pub(crate) const UNPAUSE: Rule = rule("os_compute_api:os-pause-server:unpause", MEMBER, "Unpause a server", ACTION);
+pub(crate) const SUSPEND: Rule = rule("os_compute_api:os-suspend-server:suspend", MEMBER, "Suspend a server", ACTION);
+pub(crate) const RESUME: Rule = rule("os_compute_api:os-suspend-server:resume", MEMBER, "Resume a server", ACTION);
 pub(crate) const CONSOLE_OUTPUT: Rule =
     rule("os_compute_api:os-console-output", MEMBER, "Read the console log", ACTION);
 pub(crate) const LOCK: Rule = rule("os_compute_api:os-lock-server:lock", MEMBER, "Lock a server", ACTION);
@@ -80,6 +84,18 @@ pub(crate) const INTERFACES_SHOW: Rule = rule(
     READER,
     "Show an interface of a server",
     &[("GET", "/servers/{server_id}/os-interface/{port_id}")],
+);
+pub(crate) const INTERFACES_CREATE: Rule = rule(
+    "os_compute_api:os-attach-interfaces:create",
+    MEMBER,
+    "Attach an interface to a server",
+    &[("POST", "/servers/{server_id}/os-interface")],
+);
+pub(crate) const INTERFACES_DELETE: Rule = rule(
+    "os_compute_api:os-attach-interfaces:delete",
+    MEMBER,
+    "Detach an interface from a server",
+    &[("DELETE", "/servers/{server_id}/os-interface/{port_id}")],
 );
 pub(crate) const METADATA_INDEX: Rule =
     rule("os_compute_api:server-metadata:index", READER, "List metadata", &[("GET", "/servers/{server_id}/metadata")]);

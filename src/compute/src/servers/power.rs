@@ -1,4 +1,6 @@
-//! Start, stop, reboot: durable, and never waiting for a guest beyond its time.
+//! Start, stop, reboot, pause, suspend and back: durable, and never waiting for a guest beyond its time.
+//!
+//! A pause, suspend or resume that fails leaves the server what it was before, or what its process shows that it is.
 
 use std::time::Duration;
 
@@ -9,7 +11,10 @@ use super::{
     model::{PowerState, VmState},
     run, store,
 };
-use crate::{App, vms::Observed};
+use crate::{
+    App,
+    vms::{Observed, VmError, VmState as ProcessState},
+};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Power {
@@ -19,6 +24,16 @@ pub(crate) enum Power {
     RebootHard,
     /// Second half of a hard reboot.
     Restart,
+    Pause,
+    Unpause,
+    /// Memory to files, then the taps as for a stop.
+    Suspend,
+    Resume,
+    /// What failed is undone: a guest that was running runs, and the row says what the process shows.
+    Back {
+        why: String,
+        was_paused: bool,
+    },
 }
 
 impl Operation for Power {
@@ -26,7 +41,11 @@ impl Operation for Power {
     type App = App;
 
     fn deadline(&self) -> Duration {
-        Duration::from_secs(300)
+        match self {
+            // As long as the driver gives the slowest disk for the largest guest.
+            Self::Suspend => Duration::from_secs(24 * 3600),
+            _ => Duration::from_secs(300),
+        }
     }
 
     fn event(&self) -> Option<&'static str> {
@@ -35,6 +54,11 @@ impl Operation for Power {
             Self::Stop => "compute_stop_instance",
             Self::RebootSoft | Self::RebootHard => "compute_reboot_instance",
             Self::Restart => "compute_power_on",
+            Self::Pause => "compute_pause_instance",
+            Self::Unpause => "compute_unpause_instance",
+            Self::Suspend => "compute_suspend_instance",
+            Self::Resume => "compute_resume_instance",
+            Self::Back { .. } => return None,
         })
     }
 
@@ -42,16 +66,18 @@ impl Operation for Power {
         let server = run::server(app, task).await?;
         let (id, now) = (server.id.clone(), app.clock.now_text());
         let uuid = run::uuid(&server)?;
+        let settle =
+            |state: VmState, power: PowerState| Ok(Step::done(move |tx| store::settle(tx, &id, state, power, &now)));
         match self {
             Self::Start | Self::Restart => {
                 run::ensure_running(app, task, &server).await?;
-                Ok(Step::done(move |tx| store::settle(tx, &id, VmState::Active, PowerState::Running, &now)))
+                settle(VmState::Active, PowerState::Running)
             }
             Self::Stop => {
                 let patience = app.options.shutdown_timeout;
                 task.act(run::end(app, uuid, Some(patience))).await?;
                 task.act(run::unplug(app, &server)).await?;
-                Ok(Step::done(move |tx| store::settle(tx, &id, VmState::Stopped, PowerState::Shutdown, &now)))
+                settle(VmState::Stopped, PowerState::Shutdown)
             }
             Self::RebootSoft => {
                 if !matches!(app.driver.observe(uuid).await, Ok(Observed::Running(_))) {
@@ -59,11 +85,9 @@ impl Operation for Power {
                 }
                 let patience = app.options.shutdown_timeout;
                 match task.act(app.driver.reboot_soft(uuid, patience)).await {
-                    Ok(_) => {
-                        Ok(Step::done(move |tx| store::settle(tx, &id, VmState::Active, PowerState::Running, &now)))
-                    }
+                    Ok(_) => settle(VmState::Active, PowerState::Running),
                     Err(error) => {
-                        tracing::warn!(server.id = id, %error, "soft reboot failed, a hard one follows");
+                        tracing::warn!(server.id = server.id, %error, "soft reboot failed, a hard one follows");
                         Ok(Step::next(Self::RebootHard, |_| Ok(())))
                     }
                 }
@@ -73,15 +97,67 @@ impl Operation for Power {
                 task.act(run::unplug(app, &server)).await?;
                 Ok(Step::next(Self::Restart, |_| Ok(())))
             }
+            Self::Pause => {
+                task.act(app.driver.pause(uuid)).await.map_err(|error| not_done("paused", error))?;
+                settle(VmState::Paused, PowerState::Paused)
+            }
+            Self::Unpause => {
+                task.act(app.driver.resume(uuid)).await.map_err(|error| not_done("unpaused", error))?;
+                settle(VmState::Active, PowerState::Running)
+            }
+            Self::Suspend => {
+                tokio::select! {
+                    done = task.act(app.driver.suspend(uuid)) => done.map_err(|error| not_done("suspended", error))?,
+                    // A delete need not wait for memory that nobody will want.
+                    () = task.superseded() => return Err(Failure::fatal("The server was deleted while it was suspended.")),
+                }
+                task.act(run::unplug(app, &server)).await?;
+                settle(VmState::Suspended, PowerState::Shutdown)
+            }
+            Self::Resume => {
+                run::ensure_resumed(app, task, &server).await?;
+                task.act(run::discard_suspended(app, uuid)).await?;
+                settle(VmState::Active, PowerState::Running)
+            }
+            Self::Back { why, was_paused } => {
+                if let Ok(Observed::Running(running)) = app.driver.observe(uuid).await
+                    && running.state == ProcessState::Paused
+                    && !was_paused
+                {
+                    task.act(app.driver.resume(uuid)).await.map_err(|error| not_done("let run again", error))?;
+                }
+                let (state, power) = run::settled(app, uuid).await?;
+                if matches!(state, VmState::Stopped | VmState::Suspended) {
+                    task.act(run::unplug(app, &server)).await?;
+                }
+                let (id, now) = (server.id.clone(), app.clock.now_text());
+                Ok(Step::fail(why, move |tx| store::settle(tx, &id, state, power, &now)))
+            }
         }
     }
 
     fn failed(self, app: &App, task: &TaskContext, failure: &Failure) -> Step<Self> {
-        let (id, now, why) = (task.resource().to_owned(), app.clock.now_text(), failure.public.clone());
+        let back = |was_paused| Step::next(Self::Back { why: failure.public.clone(), was_paused }, |_| Ok(()));
+        let why = match self {
+            Self::Pause | Self::Suspend | Self::Resume => return back(false),
+            Self::Unpause => return back(true),
+            Self::Back { why, .. } => format!("{why} {}", failure.public),
+            _ => failure.public.clone(),
+        };
+        let (id, now) = (task.resource().to_owned(), app.clock.now_text());
         Step::fail(why.clone(), move |tx| store::fail(tx, &id, PowerState::NoState, &why, &now))
     }
 
     fn unreadable(app: &App, resource: &str, reason: &str) -> Record {
         run::unreadable(app, resource, reason)
+    }
+}
+
+/// Trying again helps where the process did not answer, not where it refused or is gone.
+fn not_done(word: &str, error: VmError) -> Failure {
+    let public = format!("The server was not {word}: {error}");
+    match error {
+        VmError::Refused { .. } | VmError::NotRunning { .. } => Failure::fatal(public).caused_by(error),
+        _ => Failure::retry(public).caused_by(error),
     }
 }

@@ -227,6 +227,12 @@ pub(crate) fn set_metadata(tx: &Tx<'_>, id: &str, metadata: &BTreeMap<String, St
     Ok(())
 }
 
+/// The end of an operation that changed nothing of what the server is.
+pub(crate) fn touch(tx: &Tx<'_>, id: &str, now: &str) -> db::Result<()> {
+    tx.execute("UPDATE compute_server SET updated_at = ?2 WHERE id = ?1", [id, now])?;
+    Ok(())
+}
+
 pub(crate) fn delete(tx: &Tx<'_>, id: &str) -> db::Result<()> {
     tx.execute("DELETE FROM compute_server WHERE id = ?1", [id])?;
     Ok(())
@@ -261,28 +267,39 @@ pub(crate) fn delete_tags(tx: &Tx<'_>, id: &str) -> db::Result<()> {
     Ok(())
 }
 
-pub(crate) fn insert_nic(tx: &Tx<'_>, id: &str, port_id: &str, position: usize, tag: Option<&str>) -> db::Result<()> {
+/// A row of a server that had the port before is of no use any more: the port has been let go of since.
+pub(crate) fn insert_nic(tx: &Tx<'_>, id: &str, port_id: &str, slot: u8, tag: Option<&str>) -> db::Result<()> {
     tx.execute(
-        "INSERT INTO compute_server_nic (port_id, server_id, position, tag) VALUES (?1, ?2, ?3, ?4)",
-        params![port_id, id, i64::try_from(position).unwrap_or(i64::MAX), tag],
+        "INSERT OR REPLACE INTO compute_server_nic (port_id, server_id, position, tag) VALUES (?1, ?2, ?3, ?4)",
+        params![port_id, id, slot, tag],
     )?;
     Ok(())
 }
 
-/// A port id with its device tag.
-pub(crate) type TaggedPort = (String, Option<String>);
+pub(crate) fn delete_nic(tx: &Tx<'_>, id: &str, port_id: &str) -> db::Result<()> {
+    tx.execute("DELETE FROM compute_server_nic WHERE server_id = ?1 AND port_id = ?2", [id, port_id])?;
+    Ok(())
+}
 
-/// Port ids with their device tags, in the order of each server's interfaces.
-pub(crate) fn nics_of(tx: &Tx<'_>, ids: &[&str]) -> Result<HashMap<String, Vec<TaggedPort>>> {
-    let mut all: HashMap<String, Vec<(String, Option<String>)>> = HashMap::with_capacity(ids.len());
-    let rows: Vec<(String, String, Option<String>)> = tx.list(
-        "SELECT server_id, port_id, tag FROM compute_server_nic
+/// Where a server has a port: the slot in its machine, for as long as it has it.
+#[derive(Clone, Debug)]
+pub(crate) struct Nic {
+    pub port_id: String,
+    pub slot: u8,
+    pub tag: Option<String>,
+}
+
+/// Each server's interfaces in the order of their slots.
+pub(crate) fn nics_of(tx: &Tx<'_>, ids: &[&str]) -> Result<HashMap<String, Vec<Nic>>> {
+    let mut all: HashMap<String, Vec<Nic>> = HashMap::with_capacity(ids.len());
+    let rows: Vec<(String, Nic)> = tx.list(
+        "SELECT server_id, port_id, position, tag FROM compute_server_nic
          WHERE server_id IN (SELECT value FROM json_each(?1)) ORDER BY server_id, position",
         [json(&ids)?],
-        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        |row| Ok((row.get(0)?, Nic { port_id: row.get(1)?, slot: row.get(2)?, tag: row.get(3)? })),
     )?;
-    for (server_id, port_id, tag) in rows {
-        all.entry(server_id).or_default().push((port_id, tag));
+    for (server_id, nic) in rows {
+        all.entry(server_id).or_default().push(nic);
     }
     Ok(all)
 }
@@ -343,6 +360,11 @@ pub(crate) fn read(row: &Row<'_>) -> rusqlite::Result<Server> {
         updated_at: row.get(29)?,
         launched_at: row.get(30)?,
     })
+}
+
+/// Ids of the servers whose memory is in files.
+pub(crate) fn suspended(tx: &Tx<'_>) -> db::Result<Vec<String>> {
+    tx.list("SELECT id FROM compute_server WHERE vm_state = 'suspended'", [], |row| row.get(0))
 }
 
 /// Ids and names of all servers, as `os-hypervisors` lists them.

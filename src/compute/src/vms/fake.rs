@@ -5,6 +5,8 @@
 //! after a power cut the boot id differs and the VM counts as gone, as a real one would.
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,15 +15,21 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use uuid::Uuid;
-use vmspec::protocol::{DiskStatistics, EventKind, Isolation, Statistics, VmState};
-use vmspec::{ExitCause, ExitRecord, ServerDirectory, VmSpec, directory};
+use vmspec::protocol::{
+    Device, Devices, DiskStatistics, EventKind, Isolation, PluggedDisk, PluggedNic, Statistics, VmState,
+};
+use vmspec::{ExitCause, ExitRecord, Nic, ServerDirectory, VmSpec, directory};
 
-use super::{EVENTS_KEPT, Observed, Rebooted, Running, VmError, VmEvent, VmEventKind, ids_in, observe_remains};
+use super::{
+    EVENTS_KEPT, Observed, Rebooted, Running, VmError, VmEvent, VmEventKind, ids_in, observe_remains, suspended,
+};
 
 const FAKE: &str = "fake.json";
 const MAX_FAKE_BYTES: u64 = 4096;
 /// Beside the servers' directories: while it is there every start fails, with its text as the reason.
 const STARTS_FAIL: &str = "starts-fail";
+/// Beside the servers' directories: while it is there everything is refused that some drivers cannot do.
+const REFUSES: &str = "refuses";
 
 #[derive(Clone, Debug)]
 pub struct FakeDriver {
@@ -41,6 +49,7 @@ struct Inner {
 struct Faults {
     next_starts_fail: Vec<String>,
     deaf_guests: HashSet<Uuid>,
+    clinging_guests: HashSet<Uuid>,
     held: HashMap<Uuid, Arc<tokio::sync::Mutex<()>>>,
 }
 
@@ -52,6 +61,21 @@ struct FakeVm {
     spec_hash: String,
     paused: bool,
     started_at_unix_ms: u64,
+    #[serde(default)]
+    nics: Vec<FakeNic>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FakeNic {
+    slot: u8,
+    port_id: Uuid,
+}
+
+impl From<&Nic> for FakeNic {
+    fn from(nic: &Nic) -> Self {
+        Self { slot: nic.slot, port_id: nic.port_id }
+    }
 }
 
 impl FakeDriver {
@@ -93,6 +117,11 @@ impl FakeDriver {
         if let Some(reason) = fault {
             return Err(VmError::StartFailed { server_id, reason });
         }
+        if let Some(restore) = spec.restore {
+            let state = descriptors.into_iter().nth(restore.state_descriptor as usize);
+            check_saved(spec, state.map(File::from))
+                .map_err(|reason| VmError::StartFailed { server_id, reason: reason.to_string() })?;
+        }
         self.write_start(spec).map_err(|source| VmError::Io { server_id, what: "cannot write a fake", source })?;
         self.send(server_id, spec.generation, VmEventKind::Changed(EventKind::Started));
         Ok(())
@@ -106,8 +135,8 @@ impl FakeDriver {
         }
         let bytes = spec.to_bytes().map_err(std::io::Error::other)?;
         directory.replace(directory::SPEC, &bytes, false)?;
-        remove_file(&directory, directory::EXIT)?;
-        let line = format!("fake server {} started (generation {})\r\n", spec.server_id, spec.generation);
+        let word = if spec.restore.is_some() { "resumed" } else { "started" };
+        let line = format!("fake server {} {word} (generation {})\r\n", spec.server_id, spec.generation);
         self.append_console(spec.server_id, spec.console_log_bytes, line.as_bytes())?;
         let vm = FakeVm {
             boot_id: self.inner.boot_id,
@@ -115,8 +144,11 @@ impl FakeDriver {
             spec_hash: spec.hash(),
             paused: false,
             started_at_unix_ms: vmspec::unix_ms(),
+            nics: spec.nics.iter().map(FakeNic::from).collect(),
         };
-        directory.replace(FAKE, &serde_json::to_vec(&vm)?, false)
+        directory.replace(FAKE, &serde_json::to_vec(&vm)?, false)?;
+        // Last: before it, the VM did not run; a record of an earlier start is none of this one.
+        remove_file(&directory, directory::EXIT)
     }
 
     pub async fn stop(&self, server_id: Uuid, graceful: Option<Duration>) -> Result<(), VmError> {
@@ -163,6 +195,84 @@ impl FakeDriver {
         self.set_paused(server_id, false).await
     }
 
+    pub async fn suspend(&self, server_id: Uuid) -> Result<(), VmError> {
+        let _turn = self.turn(server_id).await;
+        let directory = self.directory(server_id);
+        let failed = |source| VmError::Io { server_id, what: "cannot suspend a fake", source };
+        let Some(mut vm) = self.find(server_id)? else {
+            return match suspended::is_whole(&directory).map_err(failed)? {
+                true => suspended::finish(&directory).map_err(failed),
+                false => Err(VmError::NotRunning { server_id }),
+            };
+        };
+        if let Err(refusal) = self.check_refuses(server_id) {
+            // As the built-in machine does: what could not be written stays as it was when that was tried.
+            vm.paused = true;
+            self.write(server_id, &vm)?;
+            return Err(refusal);
+        }
+        let write = || {
+            let (mut state, mut memory) = suspended::begin(&directory)?;
+            state.write_all(&serde_json::to_vec(&vm)?)?;
+            memory.write_all(format!("memory of {server_id}").as_bytes())?;
+            suspended::finish(&directory)
+        };
+        write().map_err(failed)?;
+        self.end(server_id, ExitCause::Suspended, false, None)
+    }
+
+    pub async fn devices(&self, server_id: Uuid) -> Result<Devices, VmError> {
+        let vm = self.find(server_id)?.ok_or(VmError::NotRunning { server_id })?;
+        let spec = self.directory(server_id).read_spec().ok().flatten();
+        let disks = spec.iter().flat_map(|spec| &spec.disks).map(|disk| PluggedDisk {
+            slot: disk.slot,
+            serial: disk.serial.clone(),
+            size_bytes: disk.size_bytes,
+            leaving: false,
+        });
+        let nics = vm.nics.iter().map(|nic| PluggedNic { slot: nic.slot, port_id: nic.port_id, leaving: false });
+        Ok(Devices { disks: disks.collect(), nics: nics.collect() })
+    }
+
+    pub async fn attach_nic(&self, server_id: Uuid, nic: Nic, taps: Vec<OwnedFd>) -> Result<(), VmError> {
+        let _turn = self.turn(server_id).await;
+        let refused = |reason: String| Err(VmError::Refused { server_id, reason });
+        let Some(mut vm) = self.find(server_id)? else { return Err(VmError::NotRunning { server_id }) };
+        self.check_refuses(server_id)?;
+        nic.validate()?;
+        if taps.len() != nic.queues as usize {
+            return refused(format!("{} taps for {} queues", taps.len(), nic.queues));
+        }
+        let new = FakeNic::from(&nic);
+        if vm.nics.contains(&new) {
+            return Ok(());
+        }
+        if vm.nics.iter().any(|here| here.slot == new.slot || here.port_id == new.port_id) {
+            return refused(format!("nic slot {} is taken", nic.slot));
+        }
+        vm.nics.push(new);
+        self.write(server_id, &vm)
+    }
+
+    pub async fn detach_nic(&self, server_id: Uuid, slot: u8) -> Result<(), VmError> {
+        let clinging = self.faults().clinging_guests.contains(&server_id);
+        let _turn = self.turn(server_id).await;
+        let Some(mut vm) = self.find(server_id)? else { return Err(VmError::NotRunning { server_id }) };
+        if !vm.nics.iter().any(|nic| nic.slot == slot) {
+            return Ok(());
+        }
+        self.check_refuses(server_id)?;
+        if clinging || vm.paused {
+            let reason = "the guest has not let go of it".to_owned();
+            return Err(VmError::Refused { server_id, reason });
+        }
+        vm.nics.retain(|nic| nic.slot != slot);
+        self.write(server_id, &vm)?;
+        let kind = EventKind::DeviceRemoved(Device::Nic { slot });
+        self.send(server_id, vm.generation, VmEventKind::Changed(kind));
+        Ok(())
+    }
+
     pub async fn observe(&self, server_id: Uuid) -> Result<Observed, VmError> {
         match self.find(server_id)? {
             Some(vm) => Ok(Observed::Running(Running {
@@ -202,6 +312,7 @@ impl FakeDriver {
         drop(turn);
         let mut faults = self.faults();
         faults.deaf_guests.remove(&server_id);
+        faults.clinging_guests.remove(&server_id);
         faults.held.retain(|id, turn| *id != server_id || Arc::strong_count(turn) > 1);
         Ok(())
     }
@@ -261,6 +372,36 @@ impl FakeDriver {
         }
     }
 
+    /// From now on the guest does not let go of devices, or does again.
+    pub fn guest_keeps_devices(&self, server_id: Uuid, keeps: bool) {
+        let mut faults = self.faults();
+        if keeps {
+            faults.clinging_guests.insert(server_id);
+        } else {
+            faults.clinging_guests.remove(&server_id);
+        }
+    }
+
+    /// Suspend, attach and detach are refused with this reason, as by a driver that cannot do them, also in processes to
+    /// come; `None` ends it.
+    ///
+    /// # Errors
+    /// When the file that says so cannot be written or removed.
+    pub fn refuse_extras(&self, reason: Option<&str>) -> std::io::Result<()> {
+        let path = self.inner.servers.join(REFUSES);
+        match reason {
+            Some(reason) => std::fs::write(path, reason),
+            None => std::fs::remove_file(path),
+        }
+    }
+
+    fn check_refuses(&self, server_id: Uuid) -> Result<(), VmError> {
+        match std::fs::read_to_string(self.inner.servers.join(REFUSES)) {
+            Ok(reason) => Err(VmError::Refused { server_id, reason }),
+            Err(_) => Ok(()),
+        }
+    }
+
     /// The next start of any server fails with this reason; several queue up.
     pub fn fail_next_start(&self, reason: impl Into<String>) {
         self.faults().next_starts_fail.push(reason.into());
@@ -303,6 +444,13 @@ impl FakeDriver {
         Ok(vm.filter(|vm| vm.boot_id == self.inner.boot_id))
     }
 
+    fn write(&self, server_id: Uuid, vm: &FakeVm) -> Result<(), VmError> {
+        serde_json::to_vec(vm)
+            .map_err(std::io::Error::from)
+            .and_then(|bytes| self.directory(server_id).replace(FAKE, &bytes, false))
+            .map_err(|source| VmError::Io { server_id, what: "cannot write a fake", source })
+    }
+
     fn end(&self, server_id: Uuid, cause: ExitCause, requested: bool, detail: Option<String>) -> Result<(), VmError> {
         let Some(vm) = self.find(server_id)? else { return Ok(()) };
         let directory = self.directory(server_id);
@@ -342,10 +490,7 @@ impl FakeDriver {
             return Ok(());
         }
         vm.paused = paused;
-        serde_json::to_vec(&vm)
-            .map_err(std::io::Error::from)
-            .and_then(|bytes| self.directory(server_id).replace(FAKE, &bytes, false))
-            .map_err(|source| VmError::Io { server_id, what: "cannot write a fake", source })?;
+        self.write(server_id, &vm)?;
         let kind = if paused { EventKind::Paused } else { EventKind::Resumed };
         self.send(server_id, vm.generation, VmEventKind::Changed(kind));
         Ok(())
@@ -361,6 +506,19 @@ impl FakeDriver {
         // Nobody listening is fine.
         let _ = self.inner.events.send(VmEvent { server_id, generation, kind });
     }
+}
+
+/// A saved machine goes on only in one that is made like it.
+fn check_saved(spec: &VmSpec, state: Option<File>) -> std::io::Result<()> {
+    let mut bytes = Vec::new();
+    state.ok_or(std::io::ErrorKind::NotFound)?.take(MAX_FAKE_BYTES).read_to_end(&mut bytes)?;
+    let saved: FakeVm = serde_json::from_slice(&bytes)?;
+    let of =
+        |nics: &mut dyn Iterator<Item = FakeNic>| nics.map(|nic| (nic.slot, nic.port_id)).collect::<HashMap<_, _>>();
+    if of(&mut saved.nics.iter().copied()) != of(&mut spec.nics.iter().map(FakeNic::from)) {
+        return Err(std::io::Error::other("the saved machine has other interfaces"));
+    }
+    Ok(())
 }
 
 fn remove_file(directory: &ServerDirectory, name: &str) -> std::io::Result<()> {

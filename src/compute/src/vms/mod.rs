@@ -10,7 +10,7 @@
 //!
 //! ```text
 //!             ensure_running                     guest powers off, panics, crashes; stop, kill
-//!   Absent ------------------> Running (or Paused) ------------------------------------------> Gone
+//!   Absent ------------------> Running (or Paused) ------------------------------------------> Gone <- suspend
 //!      ^                            |  ^                                                        |  |
 //!      |          says nothing for  v  | answers again            ensure_running (start again)  |  |
 //!      |          5 s          Unresponsive ----------------- kill ---------------------------->+--+
@@ -23,22 +23,27 @@
 //! - stop: `stop(id, Some(shutdown_timeout))`; hard: `stop(id, None)`; last resort: `kill(id)`.
 //! - reboot: soft `reboot_soft(id, deadline)` (falls back to a reset), hard `reset(id)`; both keep process and disks.
 //! - supervisor start: `adopt_all()` before operations resume; compare each with its row.
+//! - suspend: `suspend(id)`; resume: `open_suspended(id)`, `ensure_running` with `spec.restore`, `discard_suspended(id)`.
+//! - interfaces while it runs: `devices(id)`, `attach_nic`, `detach_nic`.
 //! - power state reconciler: `events()`, and `observe(id)` on a timer; a receiver that lags only has to look again.
 //! - delete: `remove(id)`; safe to repeat after a crash at any point.
 //!
 //! This module depends on `vmspec` and on nothing else of ours.
 
 mod fake;
+mod live;
 mod process;
+mod suspended;
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::broadcast;
 use uuid::Uuid;
-pub use vmspec::protocol::{EventKind, Isolation, Statistics, VmState};
-use vmspec::{ExitRecord, ServerDirectory, SpecError, VmSpec};
+pub use vmspec::protocol::{Devices, EventKind, Isolation, Statistics, VmState};
+use vmspec::{ExitRecord, Nic, ServerDirectory, SpecError, VmSpec};
 
 pub use self::fake::FakeDriver;
 pub use self::process::{ProcessConfig, ProcessDriver};
@@ -205,6 +210,66 @@ impl Driver {
         match self {
             Self::Process(driver) => driver.resume(server_id).await,
             Self::Fake(driver) => driver.resume(server_id).await,
+        }
+    }
+
+    /// Have it suspended: its machine is in two files of its directory, and no process is left. `Ok` too if it is so
+    /// already. A refusal may leave the guest paused.
+    pub async fn suspend(&self, server_id: Uuid) -> Result<(), VmError> {
+        match self {
+            Self::Process(driver) => driver.suspend(server_id).await,
+            Self::Fake(driver) => driver.suspend(server_id).await,
+        }
+    }
+
+    /// Whether a VM without a process is one that can go on where it was suspended.
+    pub async fn is_suspended(&self, server_id: Uuid) -> Result<bool, VmError> {
+        let directory = ServerDirectory::of(self.servers(), server_id);
+        blocking(server_id, "cannot look for a suspended machine", move || suspended::is_whole(&directory)).await
+    }
+
+    /// The files to go on from, for `spec.restore`: state, then memory. `None` if there is nothing to go on from.
+    pub async fn open_suspended(&self, server_id: Uuid) -> Result<Option<(File, File)>, VmError> {
+        let directory = ServerDirectory::of(self.servers(), server_id);
+        let open = move || suspended::is_whole(&directory)?.then(|| suspended::open(&directory)).transpose();
+        blocking(server_id, "cannot open a suspended machine", open).await
+    }
+
+    /// Have no such files. None there is fine.
+    pub async fn discard_suspended(&self, server_id: Uuid) -> Result<(), VmError> {
+        let directory = ServerDirectory::of(self.servers(), server_id);
+        blocking(server_id, "cannot remove a suspended machine", move || suspended::discard(&directory)).await
+    }
+
+    /// What the files of these suspended VMs take of the disk.
+    pub async fn suspended_bytes(&self, server_ids: Vec<Uuid>) -> u64 {
+        let servers = self.servers().to_owned();
+        let sum = move || server_ids.iter().map(|id| suspended::bytes(&ServerDirectory::of(&servers, *id))).sum();
+        tokio::task::spawn_blocking(sum).await.unwrap_or_default()
+    }
+
+    /// What is plugged into a VM that runs.
+    pub async fn devices(&self, server_id: Uuid) -> Result<Devices, VmError> {
+        match self {
+            Self::Process(driver) => driver.devices(server_id).await,
+            Self::Fake(driver) => driver.devices(server_id).await,
+        }
+    }
+
+    /// Have a NIC plugged in. `taps` are as many as its queues, and closed here in any case.
+    pub async fn attach_nic(&self, server_id: Uuid, nic: Nic, taps: Vec<OwnedFd>) -> Result<(), VmError> {
+        match self {
+            Self::Process(driver) => driver.attach_nic(server_id, nic, taps).await,
+            Self::Fake(driver) => driver.attach_nic(server_id, nic, taps).await,
+        }
+    }
+
+    /// Have a slot empty: the guest is asked, and has this long to let go. A guest that does not is a refusal, and the NIC
+    /// stays.
+    pub async fn detach_nic(&self, server_id: Uuid, slot: u8, deadline: Duration) -> Result<(), VmError> {
+        match self {
+            Self::Process(driver) => driver.detach_nic(server_id, slot, deadline).await,
+            Self::Fake(driver) => driver.detach_nic(server_id, slot).await,
         }
     }
 

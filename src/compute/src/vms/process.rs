@@ -34,7 +34,7 @@ use super::{
 };
 
 /// How long a process may take from its end of the guest to its own end.
-const END: Duration = Duration::from_secs(10);
+pub(super) const END: Duration = Duration::from_secs(10);
 /// A guest that is booting misses its power button; Nova presses it again after this long.
 const PRESS_AGAIN: Duration = Duration::from_secs(10);
 /// How many servers are looked at at once.
@@ -418,12 +418,12 @@ impl ProcessDriver {
         self.inner.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn turn(&self, server_id: Uuid) -> tokio::sync::OwnedMutexGuard<()> {
+    pub(super) async fn turn(&self, server_id: Uuid) -> tokio::sync::OwnedMutexGuard<()> {
         let turn = Arc::clone(&self.known().entry(server_id).or_default().turn);
         turn.lock_owned().await
     }
 
-    fn directory(&self, server_id: Uuid) -> ServerDirectory {
+    pub(super) fn directory(&self, server_id: Uuid) -> ServerDirectory {
         ServerDirectory::of(&self.inner.config.servers, server_id)
     }
 
@@ -432,14 +432,14 @@ impl ProcessDriver {
         looked.map_err(|source| VmError::Io { server_id, what: "cannot look at the lock", source })
     }
 
-    async fn connect(&self, server_id: Uuid) -> Result<Client, VmError> {
+    pub(super) async fn connect(&self, server_id: Uuid) -> Result<Client, VmError> {
         if self.lock_state(server_id)? == LockState::Free {
             return Err(VmError::NotRunning { server_id });
         }
         Client::connect(&self.directory(server_id), SILENCE).await.map_err(|error| client_error(server_id, error))
     }
 
-    async fn look(&self, server_id: Uuid) -> Result<Observed, VmError> {
+    pub(super) async fn look(&self, server_id: Uuid) -> Result<Observed, VmError> {
         let directory = self.directory(server_id);
         let until = Instant::now() + SILENCE;
         loop {
@@ -488,14 +488,14 @@ impl ProcessDriver {
         }
     }
 
-    async fn wait_gone(&self, server_id: Uuid, deadline: Duration) -> Result<(), VmError> {
+    pub(super) async fn wait_gone(&self, server_id: Uuid, deadline: Duration) -> Result<(), VmError> {
         wait_free(&self.directory(server_id), deadline)
             .await
             .map_err(|reason| VmError::Unresponsive { server_id, reason })
     }
 
     /// Kill whatever holds the lock, and whatever is left in the cgroup; leave a record of it.
-    async fn kill_now(&self, server_id: Uuid) -> Result<(), VmError> {
+    pub(super) async fn kill_now(&self, server_id: Uuid) -> Result<(), VmError> {
         let directory = self.directory(server_id);
         let group = cgroup::path_of(server_id);
         let failed = |what| move |source| VmError::Io { server_id, what, source };
@@ -587,7 +587,7 @@ fn observed(client: &Client, server_id: Uuid) -> Result<Running, String> {
     })
 }
 
-fn client_error(server_id: Uuid, error: ClientError) -> VmError {
+pub(super) fn client_error(server_id: Uuid, error: ClientError) -> VmError {
     match error {
         ClientError::Refused(refusal) => VmError::Refused { server_id, reason: refusal.message },
         ClientError::Closed => VmError::NotRunning { server_id },

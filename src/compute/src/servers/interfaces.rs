@@ -1,0 +1,233 @@
+//! `/servers/{id}/os-interface`. Compute API reference, "Port interfaces".
+
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use http::StatusCode;
+use rest::{Body, Ctx, Error, Kind, Reply, Result, is_uuid};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tasks::LogEntry;
+
+use super::{
+    attach::{self, Interfaces},
+    create::Asker,
+    handlers::{interfaces, refuse_locked, require, visible},
+    model::VmState,
+    policy, store,
+};
+use crate::{
+    App,
+    flavors::handlers::unexpected,
+    network_info::{self, Interface, PortRequest},
+};
+
+/// Upstream's: the states in which a server's interfaces change.
+const STATES: &[VmState] = &[VmState::Active, VmState::Paused, VmState::Stopped];
+/// How long an answer waits for the interface to be there. What takes longer goes on without the client.
+const ATTACH: Duration = Duration::from_secs(50);
+/// How long an answer waits for a refusal that comes at once.
+const DETACH: Duration = Duration::from_secs(2);
+
+pub(crate) async fn index(State(app): State<App>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {
+    let server = visible(&app, &ctx, &id, policy::INTERFACES).await?;
+    let list: Vec<Value> = interfaces(&app, &server.id).await?.iter().map(view).collect();
+    Ok(Reply::ok(&json!({"interfaceAttachments": list})))
+}
+
+pub(crate) async fn show(
+    State(app): State<App>,
+    ctx: Ctx,
+    Path((id, port_id)): Path<(String, String)>,
+) -> Result<Reply> {
+    let server = visible(&app, &ctx, &id, policy::INTERFACES_SHOW).await?;
+    one(&app, &server.id, &port_id).await
+}
+
+async fn one(app: &App, id: &str, port_id: &str) -> Result<Reply> {
+    match interfaces(app, id).await?.iter().find(|interface| interface.port_id == port_id) {
+        Some(interface) => Ok(Reply::ok(&json!({"interfaceAttachment": view(interface)}))),
+        None => Err(no_such_port(id, port_id)),
+    }
+}
+
+fn no_such_port(id: &str, port_id: &str) -> Error {
+    Error::new(Kind::NotFound, format!("Instance {id} does not have a port with id {port_id}"))
+}
+
+fn view(interface: &Interface) -> Value {
+    let fixed: Vec<Value> = interface
+        .fixed_ips
+        .iter()
+        .map(|fixed| json!({"subnet_id": fixed.subnet_id, "ip_address": fixed.address}))
+        .collect();
+    json!({
+        "port_state": if interface.active { "ACTIVE" } else { "DOWN" },
+        "fixed_ips": fixed,
+        "port_id": interface.port_id,
+        "net_id": interface.network_id,
+        "mac_addr": interface.mac,
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CreateBody {
+    #[serde(default, rename = "interfaceAttachment")]
+    attachment: Attachment,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Attachment {
+    net_id: Option<String>,
+    port_id: Option<String>,
+    fixed_ips: Option<Vec<FixedIp>>,
+    tag: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FixedIp {
+    ip_address: String,
+}
+
+impl Attachment {
+    fn checked(self, ctx: &Ctx) -> Result<PortRequest> {
+        if self.tag.is_some() && !ctx.since(2, 49) {
+            return Err(unexpected("tag"));
+        }
+        if let Some(tag) = &self.tag {
+            super::tags::check_device_tag(tag)?;
+        }
+        for (field, id) in [("net_id", &self.net_id), ("port_id", &self.port_id)] {
+            if id.as_deref().is_some_and(|id| !is_uuid(id)) {
+                return Err(Error::bad_request(format!("Invalid input for field/attribute {field}: it is no UUID.")));
+            }
+        }
+        let fixed_ip = match self.fixed_ips.as_deref() {
+            None => None,
+            Some([fixed]) => Some(fixed.ip_address.parse().map_err(|_| {
+                Error::bad_request("Invalid input for field/attribute ip_address: it is no IP address.")
+            })?),
+            Some(_) => {
+                return Err(Error::bad_request(
+                    "Invalid input for field/attribute fixed_ips: exactly one can be given.",
+                ));
+            }
+        };
+        if self.net_id.is_some() && self.port_id.is_some() {
+            return Err(Error::bad_request("Must not input both network_id and port_id"));
+        }
+        if fixed_ip.is_some() && self.net_id.is_none() {
+            return Err(Error::bad_request("Must input network_id when request IP address"));
+        }
+        Ok(PortRequest { network_id: self.net_id, port_id: self.port_id, fixed_ip, tag: self.tag })
+    }
+}
+
+pub(crate) async fn create(
+    State(app): State<App>,
+    ctx: Ctx,
+    Path(id): Path<String>,
+    Body(CreateBody { attachment }): Body<CreateBody>,
+) -> Result<Reply> {
+    let server = visible(&app, &ctx, &id, policy::INTERFACES_CREATE).await?;
+    refuse_locked(&ctx, &server)?;
+    let mut request = attachment.checked(&ctx)?;
+    let (asker, now, request_id) = (Asker::of(&ctx)?, app.clock.now_text(), ctx.request_id().to_owned());
+    let changer = app.clone();
+    let (port_id, generation) = app
+        .db
+        .write(move |tx| {
+            let server = store::get(tx, &id)?;
+            require(&server, "attach_interface", STATES)?;
+            if request.port_id.is_none() && request.network_id.is_none() {
+                request.network_id = Some(only_network(tx, &server.project_id)?);
+            }
+            let running = server.vm_state != VmState::Stopped;
+            let port_id = network_info::attach(tx, &changer, &server, &request, asker.admin, running)
+                .map_err(in_attachs_words)?;
+            let operation = Interfaces::Attach { port_id: port_id.clone() };
+            let task = asker.task(&id, "attach_interface", &request_id, &now);
+            Ok::<_, Error>((port_id, tasks::start(tx, &task, &operation).map_err(|error| busy(error, &id))?))
+        })
+        .await?;
+    match ended(&app, &server.id, generation, ATTACH).await? {
+        Some(LogEntry { result: Some(result), .. }) if result == "success" => one(&app, &server.id, &port_id).await,
+        Some(LogEntry { message: Some(message), .. }) => Err(attach::refusal(&message)),
+        _ => Err(attach::refusal(&attach::failed(&server.id))),
+    }
+}
+
+/// What a server gets that names nothing. Upstream finds both cases a mistake of the request here.
+fn only_network(tx: &db::Tx<'_>, project_id: &str) -> Result<String> {
+    match network_info::only_network(tx, project_id) {
+        Ok(Some(id)) => Ok(id),
+        Ok(None) => Err(Error::bad_request(format!(
+            "No specific network was requested and none are available for project '{project_id}'."
+        ))),
+        Err(error) if error.kind() == Kind::Conflict => Err(Error::bad_request(error.public().to_owned())),
+        Err(error) => Err(error),
+    }
+}
+
+/// Where making a server says 400 of what does not exist, attaching it says 404.
+fn in_attachs_words(error: Error) -> Error {
+    match error.code() {
+        Some("PortNotFound" | "NetworkNotFound") => Error::new(Kind::NotFound, error.public().to_owned()),
+        _ => error,
+    }
+}
+
+fn busy(error: tasks::Busy, id: &str) -> Error {
+    match error {
+        tasks::Busy::Busy(_) => Error::conflict(format!("Instance {id} is busy with another operation.")),
+        tasks::Busy::Db(error) => error.into(),
+    }
+}
+
+pub(crate) async fn delete(
+    State(app): State<App>,
+    ctx: Ctx,
+    Path((id, port_id)): Path<(String, String)>,
+) -> Result<Reply> {
+    let server = visible(&app, &ctx, &id, policy::INTERFACES_DELETE).await?;
+    refuse_locked(&ctx, &server)?;
+    let (asker, now, request_id) = (Asker::of(&ctx)?, app.clock.now_text(), ctx.request_id().to_owned());
+    let generation = app
+        .db
+        .write(move |tx| {
+            require(&store::get(tx, &id)?, "detach_interface", STATES)?;
+            let all = network_info::of_servers(tx, &[&id])?;
+            if !all.of(&id).iter().any(|interface| interface.port_id == port_id) {
+                return Err(no_such_port(&id, &port_id));
+            }
+            let task = asker.task(&id, "detach_interface", &request_id, &now);
+            tasks::start(tx, &task, &Interfaces::Detach { port_id }).map_err(|error| busy(error, &id))
+        })
+        .await?;
+    // A hypervisor that cannot says so at once; a guest has its time, and the client need not wait for it.
+    match ended(&app, &server.id, generation, DETACH).await? {
+        Some(LogEntry { message: Some(message), .. }) if attach::is_unsupported(&message) => {
+            Err(attach::refusal(&message))
+        }
+        _ => Ok(Reply::empty(StatusCode::ACCEPTED)),
+    }
+}
+
+/// How the operation ended, if it does so in this time.
+async fn ended(app: &App, server_id: &str, generation: i64, patience: Duration) -> Result<Option<LogEntry>> {
+    let mut changes = app.db.changes("tasks");
+    let looking = async {
+        loop {
+            let id = server_id.to_owned();
+            let log = app.db.read(move |tx| tasks::list_log(tx, &id)).await?;
+            match log.into_iter().find(|entry| entry.generation == generation) {
+                Some(entry) if entry.result.is_none() => changes.changed().await,
+                other => return Ok(other),
+            }
+        }
+    };
+    tokio::time::timeout(patience, looking).await.unwrap_or(Ok(None))
+}
