@@ -170,6 +170,8 @@ fn main() {
         console_log_bytes: 4096,
         smbios: Smbios::openstack(id),
         firmware: vmspec::Firmware::Bios,
+        secure_boot: vmspec::SecureBoot::Disabled,
+        guest_os: vmspec::GuestOs::Other,
         display: options.display,
         run_as: None,
         restore: None,

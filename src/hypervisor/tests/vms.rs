@@ -127,6 +127,8 @@ impl Bench {
             console_log_bytes: 8192,
             smbios: Smbios::openstack(server_id),
             firmware: Firmware::Bios,
+            secure_boot: vmspec::SecureBoot::Disabled,
+            guest_os: vmspec::GuestOs::Other,
             display: false,
             run_as: nix::unistd::Uid::effective().is_root().then_some(uid),
             restore: None,

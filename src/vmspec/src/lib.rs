@@ -26,7 +26,9 @@ pub mod spec;
 pub use directory::{LockState, ServerDirectory};
 pub use exit::{ExitCause, ExitRecord};
 pub use resources::{Dedicated, DiskLimits, NicLimits, PageSize};
-pub use spec::{Cpu, Disk, DiskKind, Driver, Firmware, Mac, Nic, Restore, Smbios, SpecError, VmSpec};
+pub use spec::{
+    Cpu, Disk, DiskKind, Driver, Firmware, GuestOs, Mac, Nic, Restore, SecureBoot, Smbios, SpecError, VmSpec,
+};
 
 /// Milliseconds since the Unix epoch, the only form of time in files and messages of a VM.
 pub fn unix_ms() -> u64 {

@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use crate::resources::{Dedicated, DiskLimits, NicLimits, PageSize};
 
-/// The version this program writes. Version 2 added `nics[].queues`, `display`, `restore`, `page_size`, `cpu.dedicated` and
-/// the `limits` of disks and NICs.
+/// The version this program writes. Version 2 added `nics[].queues`, `display`, `restore`, `page_size`, `cpu.dedicated`,
+/// `secure_boot`, `guest_os` and the `limits` of disks and NICs.
 pub const SPEC_VERSION: u32 = 2;
 /// The oldest version this program reads: the one before its own, so that VMs outlive an upgrade.
 pub const OLDEST_SPEC_VERSION: u32 = 1;
@@ -70,6 +70,11 @@ pub struct VmSpec {
     pub console_log_bytes: u64,
     pub smbios: Smbios,
     pub firmware: Firmware,
+    /// Only with UEFI.
+    #[serde(default, skip_serializing_if = "SecureBoot::is_disabled")]
+    pub secure_boot: SecureBoot,
+    #[serde(default, skip_serializing_if = "GuestOs::is_other")]
+    pub guest_os: GuestOs,
     /// A screen with keyboard and tablet, seen through `vnc.sock`. Drivers other than `kvm` have none.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub display: bool,
@@ -285,6 +290,42 @@ pub enum Firmware {
     Uefi,
 }
 
+/// Whether UEFI firmware starts only what Microsoft's keys, or those that the guest has enrolled, have signed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SecureBoot {
+    #[default]
+    Disabled,
+    /// Where the host has firmware for it.
+    Optional,
+    /// Or the VM does not start.
+    Required,
+}
+
+impl SecureBoot {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_disabled(&self) -> bool {
+        *self == Self::Disabled
+    }
+}
+
+/// What the machine is made to fit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GuestOs {
+    #[default]
+    Other,
+    /// A clock in local time, a screen to boot with, and the interface of its own hypervisor.
+    Windows,
+}
+
+impl GuestOs {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_other(&self) -> bool {
+        *self == Self::Other
+    }
+}
+
 /// A unicast Ethernet address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Mac(pub [u8; 6]);
@@ -396,6 +437,8 @@ impl VmSpec {
             && self.display
             && self.page_size.is_any()
             && self.cpu.dedicated.is_none()
+            && self.secure_boot == SecureBoot::Disabled
+            && self.guest_os == GuestOs::Other
             && self.disks.iter().all(|disk| disk.limits.is_none())
             && self.nics.iter().all(|nic| nic.queues == 1 && nic.limits.is_none())
     }
@@ -436,6 +479,9 @@ impl VmSpec {
             return refuse(format!("memory_mib is {}, not 1 to 16777216", self.memory_mib));
         }
         self.page_size.validate(self.memory_mib)?;
+        if self.secure_boot != SecureBoot::Disabled && self.firmware != Firmware::Uefi {
+            return refuse("secure_boot needs UEFI firmware".to_owned());
+        }
         if !(4096..=64 * 1024 * 1024).contains(&self.console_log_bytes) {
             return refuse(format!("console_log_bytes is {}, not 4096 to 67108864", self.console_log_bytes));
         }

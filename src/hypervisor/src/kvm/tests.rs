@@ -82,6 +82,8 @@ fn spec(vcpus: u32) -> VmSpec {
         console_log_bytes: 4096,
         smbios: Smbios::openstack(id),
         firmware: Firmware::Bios,
+        secure_boot: vmspec::SecureBoot::Disabled,
+        guest_os: vmspec::GuestOs::Other,
         display: false,
         run_as: None,
         restore: None,
