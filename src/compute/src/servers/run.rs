@@ -8,12 +8,16 @@ use std::{
 
 use tasks::{Failure, Record, TaskContext};
 use uuid::Uuid;
-use vmspec::{VmSpec, spec};
+use vmspec::{Restore, VmSpec, spec};
 
-use super::{Server, disk, model::PowerState, store};
+use super::{
+    Server, disk,
+    model::{PowerState, VmState},
+    store,
+};
 use crate::{
     App, network_info,
-    vms::{Observed, VmError},
+    vms::{Observed, VmError, VmState as ProcessState},
 };
 
 /// The server that the operation is about. One without a row cannot go on.
@@ -44,14 +48,53 @@ pub(crate) async fn ensure_running(app: &App, task: &TaskContext, server: &Serve
         Ok(Observed::Gone(_) | Observed::Absent) => {}
         Err(error) => return Err(failure("The server's process cannot be looked at.", error)),
     }
-    let (spec, descriptors) = task.act(prepare(app, server, id, generation)).await?;
-    task.act(app.driver.ensure_running(&spec, descriptors))
+    let (spec, descriptors) = task.act(prepare(app, server, id, generation, From::Disk)).await?;
+    start(app, task, &spec, descriptors).await
+}
+
+/// Has the VM running on where it was suspended. What runs already is left alone: it is that, or better.
+pub(crate) async fn ensure_resumed(app: &App, task: &TaskContext, server: &Server) -> Result<(), Failure> {
+    let id = uuid(server)?;
+    match app.driver.observe(id).await {
+        Ok(Observed::Running(_)) => return Ok(()),
+        Ok(Observed::Gone(_) | Observed::Absent) => {}
+        Ok(Observed::Unresponsive { reason }) => return Err(Failure::retry(silent(&reason))),
+        Err(error) => return Err(failure("The server's process cannot be looked at.", error)),
+    }
+    let files = app.driver.open_suspended(id).await;
+    let files = files.map_err(|error| failure("The suspended server cannot be read.", error))?;
+    let (state, memory) = files.ok_or_else(|| {
+        Failure::fatal("The server's memory is lost: it was resumed once already, or its files are gone.")
+    })?;
+    let generation = task.row.generation.unsigned_abs();
+    let (spec, descriptors) = task.act(prepare(app, server, id, generation, From::Memory(state, memory))).await?;
+    start(app, task, &spec, descriptors).await
+}
+
+async fn start(app: &App, task: &TaskContext, spec: &VmSpec, descriptors: Vec<OwnedFd>) -> Result<(), Failure> {
+    task.act(app.driver.ensure_running(spec, descriptors))
         .await
         .map_err(|error| failure(&format!("The hypervisor did not start the server: {error}"), error))
 }
 
+/// What a guest begins with.
+enum From {
+    Disk,
+    /// State and memory of a suspended one.
+    Memory(File, File),
+}
+
 /// The VM's description and its open files, in the order of their indices.
-async fn prepare(app: &App, server: &Server, id: Uuid, generation: u64) -> Result<(VmSpec, Vec<OwnedFd>), Failure> {
+async fn prepare(
+    app: &App,
+    server: &Server,
+    id: Uuid,
+    generation: u64,
+    from: From,
+) -> Result<(VmSpec, Vec<OwnedFd>), Failure> {
+    if matches!(from, From::Disk) {
+        discard_suspended(app, id).await?;
+    }
     let mut descriptors: Vec<OwnedFd> = Vec::new();
     let mut disks = Vec::new();
     for (slot, (kind, path, read_only)) in disk::files(app, server).into_iter().enumerate() {
@@ -73,18 +116,18 @@ async fn prepare(app: &App, server: &Server, id: Uuid, generation: u64) -> Resul
         descriptors.push(file.into());
     }
     let mut nics = Vec::new();
-    for (slot, plug) in network_info::plug(app, server).await?.into_iter().enumerate() {
-        nics.push(spec::Nic {
-            slot: u8::try_from(slot).unwrap_or(u8::MAX),
-            port_id: plug.port_id,
-            mac: plug.mac,
-            mtu: plug.mtu,
-            descriptor: u32::try_from(descriptors.len()).unwrap_or(u32::MAX),
-            queues: 1,
-            limits: vmspec::NicLimits::default(),
-        });
+    for plug in network_info::plug(app, server).await? {
+        nics.push(nic(&plug, u32::try_from(descriptors.len()).unwrap_or(u32::MAX)));
         descriptors.push(plug.tap);
     }
+    let restore = match from {
+        From::Disk => None,
+        From::Memory(state, memory) => {
+            let state_descriptor = u32::try_from(descriptors.len()).unwrap_or(u32::MAX);
+            descriptors.extend([OwnedFd::from(state), OwnedFd::from(memory)]);
+            Some(Restore { state_descriptor, memory_descriptor: state_descriptor.saturating_add(1) })
+        }
+    };
     let boot_id = vmspec::host_boot_id()
         .map_err(|error| Failure::retry("The host's boot id cannot be read.").caused_by(error))?;
     let property = |name: &str| server.image_properties.get(name).and_then(|value| value.as_str());
@@ -114,9 +157,22 @@ async fn prepare(app: &App, server: &Server, id: Uuid, generation: u64) -> Resul
         guest_os,
         display: video != Some("none"),
         run_as: app.options.run_as_base.and_then(|_| u32::try_from(server.run_as).ok()),
-        restore: None,
+        restore,
     };
     Ok((spec, descriptors))
+}
+
+/// An interface in the machine, whether it is there from the start or plugged in later.
+pub(crate) fn nic(plug: &network_info::Plug, descriptor: u32) -> spec::Nic {
+    spec::Nic {
+        slot: plug.slot,
+        port_id: plug.port_id,
+        mac: plug.mac,
+        mtu: plug.mtu,
+        descriptor,
+        queues: 1,
+        limits: vmspec::NicLimits::default(),
+    }
 }
 
 /// By the properties of the image. Secure Boot is a matter of UEFI.
@@ -139,15 +195,47 @@ fn open(path: &std::path::Path, read_only: bool) -> std::io::Result<File> {
     OpenOptions::new().read(true).write(!read_only).open(path)
 }
 
-/// Has no process left. With `patience` the guest may shut down by itself first.
+/// Has no process left, and nothing to go on from. With `patience` the guest may shut down by itself first.
 pub(crate) async fn end(app: &App, id: Uuid, patience: Option<Duration>) -> Result<(), Failure> {
     match app.driver.stop(id, patience).await {
-        Ok(()) | Err(VmError::NotRunning { .. }) => Ok(()),
+        Ok(()) | Err(VmError::NotRunning { .. }) => {}
         Err(error) => {
             tracing::warn!(server.id = %id, %error, "the server does not stop, its process is killed");
-            app.driver.kill(id).await.map_err(|error| failure("The server's process cannot be ended.", error))
+            app.driver.kill(id).await.map_err(|error| failure("The server's process cannot be ended.", error))?;
         }
     }
+    discard_suspended(app, id).await
+}
+
+/// Has nothing of a suspended machine left.
+pub(crate) async fn discard_suspended(app: &App, id: Uuid) -> Result<(), Failure> {
+    let discarded = app.driver.discard_suspended(id).await;
+    discarded.map_err(|error| failure("The files of the suspended server cannot be removed.", error))
+}
+
+/// What the server is without an operation: by its process, or what is left of it. Retries while it is silent.
+pub(crate) async fn settled(app: &App, id: Uuid) -> Result<(VmState, PowerState), Failure> {
+    Ok(match app.driver.observe(id).await {
+        Ok(Observed::Running(running)) if running.state == ProcessState::Paused => {
+            (VmState::Paused, PowerState::Paused)
+        }
+        Ok(Observed::Running(_)) => (VmState::Active, PowerState::Running),
+        Ok(Observed::Gone(gone)) => {
+            let suspended = app.driver.is_suspended(id).await;
+            match suspended.map_err(|error| failure("The suspended server cannot be read.", error))? {
+                true => (VmState::Suspended, PowerState::Shutdown),
+                false if gone.exit.is_some() => (VmState::Stopped, PowerState::Shutdown),
+                false => (VmState::Stopped, PowerState::Crashed),
+            }
+        }
+        Ok(Observed::Absent) => return Err(Failure::fatal("The server's directory with its disks is gone.")),
+        Ok(Observed::Unresponsive { reason }) => return Err(Failure::retry(silent(&reason))),
+        Err(error) => return Err(failure("The server's process cannot be looked at.", error)),
+    })
+}
+
+fn silent(reason: &str) -> String {
+    format!("The server's process does not answer: {reason}")
 }
 
 pub(crate) async fn unplug(app: &App, server: &Server) -> Result<(), Failure> {
@@ -162,7 +250,7 @@ pub(crate) async fn remove(app: &App, task: &TaskContext, server: &Server) -> Re
     task.act(app.driver.remove(id)).await.map_err(|error| failure("The server's files cannot be removed.", error))
 }
 
-fn failure(public: &str, error: VmError) -> Failure {
+pub(crate) fn failure(public: &str, error: VmError) -> Failure {
     Failure::retry(public.to_owned()).caused_by(error)
 }
 
