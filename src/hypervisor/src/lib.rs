@@ -25,7 +25,6 @@ pub mod pci;
 pub mod platform;
 pub mod probe;
 mod qemu;
-mod qmp;
 pub mod rfb;
 mod sys;
 pub mod threads;
