@@ -85,6 +85,13 @@ CREATE INDEX compute_server_created ON compute_server (created_at, id);
 
 CREATE INDEX compute_server_project ON compute_server (project_id, created_at, id);
 
+CREATE TABLE compute_server_cpu (
+    cpu       INTEGER PRIMARY KEY,
+    server_id TEXT NOT NULL REFERENCES compute_server (id) ON DELETE CASCADE,
+    vcpu      INTEGER NOT NULL,
+    UNIQUE (server_id, vcpu)
+);
+
 CREATE TABLE compute_server_nic (
     port_id   TEXT PRIMARY KEY,
     server_id TEXT NOT NULL REFERENCES compute_server (id) ON DELETE CASCADE,
@@ -187,6 +194,14 @@ CREATE TABLE identity_credential (
 
 CREATE INDEX identity_credential_user ON identity_credential (user_id);
 
+CREATE TABLE identity_domain_option (
+    domain_id TEXT NOT NULL REFERENCES identity_project (id) ON DELETE CASCADE,
+    section   TEXT NOT NULL,
+    name      TEXT NOT NULL,
+    value     TEXT NOT NULL,                    -- JSON; encrypted where the option is a secret
+    PRIMARY KEY (domain_id, section, name)
+);
+
 CREATE TABLE identity_endpoint (
     id         TEXT PRIMARY KEY,
     service_id TEXT NOT NULL REFERENCES identity_service (id) ON DELETE CASCADE,
@@ -242,6 +257,12 @@ CREATE UNIQUE INDEX identity_limit_once ON identity_limit
 
 CREATE INDEX identity_limit_project ON identity_limit (project_id);
 
+CREATE TABLE identity_mapping (
+    id             TEXT PRIMARY KEY,
+    rules          TEXT NOT NULL,               -- JSON
+    schema_version TEXT NOT NULL
+);
+
 CREATE TABLE identity_membership (
     user_id  TEXT NOT NULL REFERENCES identity_user (id) ON DELETE CASCADE,
     group_id TEXT NOT NULL REFERENCES identity_group (id) ON DELETE CASCADE,
@@ -264,6 +285,26 @@ CREATE TABLE identity_policy (
     blob  TEXT NOT NULL,                        -- JSON
     extra TEXT NOT NULL DEFAULT '{}'
 );
+
+CREATE TABLE identity_policy_association (
+    policy_id   TEXT NOT NULL REFERENCES identity_policy (id) ON DELETE CASCADE,
+    endpoint_id TEXT REFERENCES identity_endpoint (id) ON DELETE CASCADE,
+    service_id  TEXT REFERENCES identity_service (id) ON DELETE CASCADE,
+    region_id   TEXT REFERENCES identity_region (id) ON DELETE CASCADE,
+    CHECK ((endpoint_id IS NULL) <> (service_id IS NULL)),
+    CHECK (region_id IS NULL OR service_id IS NOT NULL)
+);
+
+CREATE INDEX identity_policy_association_endpoint ON identity_policy_association (endpoint_id);
+
+CREATE UNIQUE INDEX identity_policy_association_once ON identity_policy_association
+    (ifnull(endpoint_id, ''), ifnull(service_id, ''), ifnull(region_id, ''));
+
+CREATE INDEX identity_policy_association_policy ON identity_policy_association (policy_id);
+
+CREATE INDEX identity_policy_association_region ON identity_policy_association (region_id);
+
+CREATE INDEX identity_policy_association_service ON identity_policy_association (service_id);
 
 CREATE TABLE identity_project (
     id            TEXT PRIMARY KEY,
@@ -303,6 +344,33 @@ CREATE TABLE identity_project_tag (
     name       TEXT NOT NULL,
     PRIMARY KEY (project_id, name)
 );
+
+CREATE TABLE identity_protocol (
+    id                  TEXT NOT NULL,
+    provider_id         TEXT NOT NULL REFERENCES identity_provider (id) ON DELETE CASCADE,
+    mapping_id          TEXT NOT NULL REFERENCES identity_mapping (id),
+    remote_id_attribute TEXT,
+    PRIMARY KEY (provider_id, id)
+);
+
+CREATE INDEX identity_protocol_mapping ON identity_protocol (mapping_id);
+
+CREATE TABLE identity_provider (
+    id                TEXT PRIMARY KEY,
+    domain_id         TEXT NOT NULL REFERENCES identity_project (id) ON DELETE CASCADE,
+    enabled           INTEGER NOT NULL,
+    description       TEXT,
+    authorization_ttl INTEGER                   -- minutes that group memberships outlive a login; null: the token only
+);
+
+CREATE INDEX identity_provider_domain ON identity_provider (domain_id);
+
+CREATE TABLE identity_provider_remote_id (
+    remote_id   TEXT PRIMARY KEY,
+    provider_id TEXT NOT NULL REFERENCES identity_provider (id) ON DELETE CASCADE
+);
+
+CREATE INDEX identity_provider_remote_id_provider ON identity_provider_remote_id (provider_id);
 
 CREATE TABLE identity_region (
     id          TEXT PRIMARY KEY,
@@ -353,6 +421,15 @@ CREATE TABLE identity_service (
     name        TEXT NOT NULL DEFAULT '',
     enabled     INTEGER NOT NULL DEFAULT 1,
     extra       TEXT NOT NULL DEFAULT '{}'
+);
+
+CREATE TABLE identity_service_provider (
+    id                 TEXT PRIMARY KEY,
+    auth_url           TEXT NOT NULL,
+    sp_url             TEXT NOT NULL,
+    description        TEXT,
+    enabled            INTEGER NOT NULL,
+    relay_state_prefix TEXT NOT NULL
 );
 
 CREATE TABLE identity_trust (

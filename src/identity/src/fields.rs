@@ -144,6 +144,16 @@ impl Fields {
         }
     }
 
+    /// 400 for what no field took, where a resource has no attributes of its own making.
+    pub(crate) fn nothing_else(self, noun: &str) -> Result<()> {
+        match self.map.keys().next() {
+            None => Ok(()),
+            Some(name) => Err(Error::bad_request(format!(
+                "Additional properties are not allowed: {noun} has no attribute {name:?}."
+            ))),
+        }
+    }
+
     /// What no field took.
     pub(crate) fn into_extra(self) -> Map<String, Value> {
         let mut map = self.map;

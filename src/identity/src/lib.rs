@@ -12,6 +12,7 @@ mod catalog;
 mod credentials;
 mod domains;
 mod errors;
+mod federation;
 mod fernet;
 mod fields;
 mod groups;

@@ -8,7 +8,7 @@ use crate::{
     assignments,
     catalog::{self, endpoints, filters, regions, services},
     credentials::{self, ec2},
-    domains, groups,
+    domains, federation, groups,
     limits::{self, registered},
     policies, projects, roles, tokens, trusts, users,
 };
@@ -19,6 +19,7 @@ pub(crate) fn table() -> Vec<Route<App>> {
         get("/v3/auth/tokens", tokens::handlers::show).rule(tokens::policy::VALIDATE),
         head("/v3/auth/tokens", tokens::handlers::check).rule(tokens::policy::CHECK),
         delete("/v3/auth/tokens", tokens::handlers::revoke).rule(tokens::policy::REVOKE),
+        get("/v3/OS-REVOKE/events", tokens::handlers::revoked).rule(tokens::policy::LIST_REVOKED),
         get("/v3/auth/catalog", tokens::handlers::own_catalog).rule(tokens::policy::AUTH_CATALOG),
         get("/v3/auth/projects", tokens::handlers::own_projects).rule(tokens::policy::AUTH_PROJECTS),
         get("/v3/auth/domains", tokens::handlers::own_domains).rule(tokens::policy::AUTH_DOMAINS),
@@ -172,6 +173,9 @@ pub(crate) fn table() -> Vec<Route<App>> {
         delete("/v3/limits/{limit_id}", limits::own::delete).rule(limits::policy::DELETE),
     ];
     table.extend(grants());
+    table.extend(federation());
+    table.extend(domain_config());
+    table.extend(endpoint_policies());
     table
 }
 
@@ -233,4 +237,96 @@ fn grants() -> Vec<Route<App>> {
         table.push(delete(one, handlers::revoke).rule(revoke));
     }
     table
+}
+
+fn federation() -> Vec<Route<App>> {
+    use federation::{mappings, policy, protocols, providers, service_providers};
+    vec![
+        get("/v3/OS-FEDERATION/identity_providers", providers::index).rule(policy::LIST_IDENTITY_PROVIDERS),
+        put("/v3/OS-FEDERATION/identity_providers/{idp_id}", providers::create).rule(policy::CREATE_IDENTITY_PROVIDER),
+        get("/v3/OS-FEDERATION/identity_providers/{idp_id}", providers::show).rule(policy::GET_IDENTITY_PROVIDER),
+        patch("/v3/OS-FEDERATION/identity_providers/{idp_id}", providers::update)
+            .rule(policy::UPDATE_IDENTITY_PROVIDER),
+        delete("/v3/OS-FEDERATION/identity_providers/{idp_id}", providers::delete)
+            .rule(policy::DELETE_IDENTITY_PROVIDER),
+        get("/v3/OS-FEDERATION/identity_providers/{idp_id}/protocols", protocols::index).rule(policy::LIST_PROTOCOLS),
+        put("/v3/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}", protocols::create)
+            .rule(policy::CREATE_PROTOCOL),
+        get("/v3/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}", protocols::show)
+            .rule(policy::GET_PROTOCOL),
+        patch("/v3/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}", protocols::update)
+            .rule(policy::UPDATE_PROTOCOL),
+        delete("/v3/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}", protocols::delete)
+            .rule(policy::DELETE_PROTOCOL),
+        get("/v3/OS-FEDERATION/mappings", mappings::index).rule(policy::LIST_MAPPINGS),
+        put("/v3/OS-FEDERATION/mappings/{mapping_id}", mappings::create).rule(policy::CREATE_MAPPING),
+        get("/v3/OS-FEDERATION/mappings/{mapping_id}", mappings::show).rule(policy::GET_MAPPING),
+        patch("/v3/OS-FEDERATION/mappings/{mapping_id}", mappings::update).rule(policy::UPDATE_MAPPING),
+        delete("/v3/OS-FEDERATION/mappings/{mapping_id}", mappings::delete).rule(policy::DELETE_MAPPING),
+        get("/v3/OS-FEDERATION/service_providers", service_providers::index).rule(policy::LIST_SERVICE_PROVIDERS),
+        put("/v3/OS-FEDERATION/service_providers/{sp_id}", service_providers::create)
+            .rule(policy::CREATE_SERVICE_PROVIDER),
+        get("/v3/OS-FEDERATION/service_providers/{sp_id}", service_providers::show).rule(policy::GET_SERVICE_PROVIDER),
+        patch("/v3/OS-FEDERATION/service_providers/{sp_id}", service_providers::update)
+            .rule(policy::UPDATE_SERVICE_PROVIDER),
+        delete("/v3/OS-FEDERATION/service_providers/{sp_id}", service_providers::delete)
+            .rule(policy::DELETE_SERVICE_PROVIDER),
+    ]
+}
+
+fn domain_config() -> Vec<Route<App>> {
+    use domains::{config, policy};
+    vec![
+        get("/v3/domains/config/default", config::default_all).rule(policy::GET_CONFIG_DEFAULT),
+        get("/v3/domains/config/{group}/default", config::default_section).rule(policy::GET_CONFIG_DEFAULT),
+        get("/v3/domains/config/{group}/{option}/default", config::default_option).rule(policy::GET_CONFIG_DEFAULT),
+        get("/v3/domains/{domain_id}/config", config::show_all).rule(policy::GET_CONFIG),
+        put("/v3/domains/{domain_id}/config", config::create).rule(policy::CREATE_CONFIG),
+        patch("/v3/domains/{domain_id}/config", config::update_all).rule(policy::UPDATE_CONFIG),
+        delete("/v3/domains/{domain_id}/config", config::delete_all).rule(policy::DELETE_CONFIG),
+        get("/v3/domains/{domain_id}/config/{group}", config::show_section)
+            .rules(&[policy::GET_CONFIG, policy::GET_COMPLIANCE]),
+        patch("/v3/domains/{domain_id}/config/{group}", config::update_section).rule(policy::UPDATE_CONFIG),
+        delete("/v3/domains/{domain_id}/config/{group}", config::delete_section).rule(policy::DELETE_CONFIG),
+        get("/v3/domains/{domain_id}/config/{group}/{option}", config::show_option)
+            .rules(&[policy::GET_CONFIG, policy::GET_COMPLIANCE]),
+        patch("/v3/domains/{domain_id}/config/{group}/{option}", config::update_option).rule(policy::UPDATE_CONFIG),
+        delete("/v3/domains/{domain_id}/config/{group}/{option}", config::delete_option).rule(policy::DELETE_CONFIG),
+    ]
+}
+
+fn endpoint_policies() -> Vec<Route<App>> {
+    use policies::{associations as of, policy};
+    vec![
+        get("/v3/endpoints/{endpoint_id}/OS-ENDPOINT-POLICY/policy", of::policy_of_endpoint)
+            .rule(policy::GET_FOR_ENDPOINT),
+        get("/v3/policies/{policy_id}/OS-ENDPOINT-POLICY/endpoints", of::endpoints).rule(policy::LIST_ENDPOINTS),
+        put("/v3/policies/{policy_id}/OS-ENDPOINT-POLICY/endpoints/{endpoint_id}", of::create_for_endpoint)
+            .rule(policy::CREATE_FOR_ENDPOINT),
+        get("/v3/policies/{policy_id}/OS-ENDPOINT-POLICY/endpoints/{endpoint_id}", of::check_for_endpoint)
+            .rule(policy::CHECK_FOR_ENDPOINT),
+        delete("/v3/policies/{policy_id}/OS-ENDPOINT-POLICY/endpoints/{endpoint_id}", of::delete_for_endpoint)
+            .rule(policy::DELETE_FOR_ENDPOINT),
+        put("/v3/policies/{policy_id}/OS-ENDPOINT-POLICY/services/{service_id}", of::create_for_service)
+            .rule(policy::CREATE_FOR_SERVICE),
+        get("/v3/policies/{policy_id}/OS-ENDPOINT-POLICY/services/{service_id}", of::check_for_service)
+            .rule(policy::CHECK_FOR_SERVICE),
+        delete("/v3/policies/{policy_id}/OS-ENDPOINT-POLICY/services/{service_id}", of::delete_for_service)
+            .rule(policy::DELETE_FOR_SERVICE),
+        put(
+            "/v3/policies/{policy_id}/OS-ENDPOINT-POLICY/services/{service_id}/regions/{region_id}",
+            of::create_for_region,
+        )
+        .rule(policy::CREATE_FOR_REGION),
+        get(
+            "/v3/policies/{policy_id}/OS-ENDPOINT-POLICY/services/{service_id}/regions/{region_id}",
+            of::check_for_region,
+        )
+        .rule(policy::CHECK_FOR_REGION),
+        delete(
+            "/v3/policies/{policy_id}/OS-ENDPOINT-POLICY/services/{service_id}/regions/{region_id}",
+            of::delete_for_region,
+        )
+        .rule(policy::DELETE_FOR_REGION),
+    ]
 }

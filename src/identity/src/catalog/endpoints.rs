@@ -19,7 +19,7 @@ const INTERFACES: [&str; 3] = ["public", "internal", "admin"];
 const URL_MAX: usize = 2048;
 
 #[derive(Clone, Debug)]
-pub(super) struct Endpoint {
+pub(crate) struct Endpoint {
     id: String,
     service_id: String,
     region_id: Option<String>,
@@ -284,7 +284,7 @@ pub(crate) fn insert_three(tx: &Tx<'_>, service_id: &str, region_id: &str, path:
 }
 
 /// The endpoints that `pick` wants, told id, place and whether enabled.
-pub(super) fn all_by_id(tx: &Tx<'_>, pick: impl Fn(&str, Seen<'_>, bool) -> bool) -> db::Result<Vec<Endpoint>> {
+pub(crate) fn all_by_id(tx: &Tx<'_>, pick: impl Fn(&str, Seen<'_>, bool) -> bool) -> db::Result<Vec<Endpoint>> {
     let mut found = tx.list(&format!("SELECT {COLUMNS} FROM identity_endpoint ORDER BY id"), [], endpoint)?;
     found.retain(|e| {
         let seen = Seen { service_id: &e.service_id, interface: &e.interface, region_id: e.region_id.as_deref() };
@@ -293,15 +293,15 @@ pub(super) fn all_by_id(tx: &Tx<'_>, pick: impl Fn(&str, Seen<'_>, bool) -> bool
     Ok(found)
 }
 
-pub(super) fn all(tx: &Tx<'_>, pick: impl Fn(Seen<'_>, bool) -> bool) -> db::Result<Vec<Endpoint>> {
+pub(crate) fn all(tx: &Tx<'_>, pick: impl Fn(Seen<'_>, bool) -> bool) -> db::Result<Vec<Endpoint>> {
     all_by_id(tx, |_, seen, enabled| pick(seen, enabled))
 }
 
-pub(super) fn views(ctx: &Ctx, params: &Params, base: &str, found: &[Endpoint]) -> Reply {
+pub(crate) fn views(ctx: &Ctx, params: &Params, base: &str, found: &[Endpoint]) -> Reply {
     let views: Vec<_> = found.iter().map(|endpoint| view(ctx, base, endpoint)).collect();
     listing::all(ctx, params, "endpoints", &views)
 }
 
-pub(super) fn exists(tx: &Tx<'_>, id: &str) -> Result<()> {
+pub(crate) fn exists(tx: &Tx<'_>, id: &str) -> Result<()> {
     find(tx, id).map(|_| ())
 }

@@ -75,7 +75,7 @@ fn view<'a>(ctx: &Ctx, group: &'a Group) -> View<'a> {
 
 /// What a filter compares an endpoint with.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seen<'a> {
+pub(crate) struct Seen<'a> {
     pub service_id: &'a str,
     pub interface: &'a str,
     pub region_id: Option<&'a str>,

@@ -57,6 +57,11 @@ fn insert(tx: &Tx<'_>, region: &Region) -> Result<()> {
     Ok(())
 }
 
+/// 404 for a region that is not there.
+pub(crate) fn check(tx: &Tx<'_>, id: &str) -> Result<()> {
+    find(tx, id).map(|_| ())
+}
+
 /// For bootstrap and for endpoints that name a region in the old way.
 pub(super) fn ensure(tx: &Tx<'_>, id: &str) -> db::Result<bool> {
     let added = tx.execute("INSERT INTO identity_region (id) VALUES (?) ON CONFLICT DO NOTHING", [id])?;

@@ -56,6 +56,11 @@ fn find(tx: &Tx<'_>, id: &str) -> Result<Service> {
         .ok_or_else(|| not_found("service", id))
 }
 
+/// 404 for a service that is not there.
+pub(crate) fn check(tx: &Tx<'_>, id: &str) -> Result<()> {
+    find(tx, id).map(|_| ())
+}
+
 pub(super) fn exists(tx: &Tx<'_>, id: &str) -> db::Result<bool> {
     tx.exists("SELECT 1 FROM identity_service WHERE id = ?", [id])
 }

@@ -2,7 +2,7 @@
 
 use rest::{Rule, rule};
 
-use crate::policy::ADMIN;
+use crate::policy::{ADMIN, ADMIN_OR_SYSTEM_READER};
 
 pub(crate) const GET: Rule = rule(
     "identity:get_domain",
@@ -25,4 +25,59 @@ pub(crate) const DELETE: Rule = rule(
     ADMIN,
     "Delete a domain and everything in it.",
     &[("DELETE", "/v3/domains/{domain_id}")],
+);
+pub(crate) const CREATE_CONFIG: Rule = rule(
+    "identity:create_domain_config",
+    ADMIN,
+    "Write a domain's own configuration.",
+    &[("PUT", "/v3/domains/{domain_id}/config")],
+);
+pub(crate) const GET_CONFIG: Rule = rule(
+    "identity:get_domain_config",
+    ADMIN_OR_SYSTEM_READER,
+    "Read a domain's own configuration.",
+    &[
+        ("GET", "/v3/domains/{domain_id}/config"),
+        ("GET", "/v3/domains/{domain_id}/config/{group}"),
+        ("GET", "/v3/domains/{domain_id}/config/{group}/{option}"),
+    ],
+);
+pub(crate) const GET_COMPLIANCE: Rule = rule(
+    "identity:get_security_compliance_domain_config",
+    "",
+    "Read what a password must be like.",
+    &[
+        ("GET", "/v3/domains/{domain_id}/config/security_compliance"),
+        ("GET", "/v3/domains/{domain_id}/config/security_compliance/{option}"),
+    ],
+);
+pub(crate) const UPDATE_CONFIG: Rule = rule(
+    "identity:update_domain_config",
+    ADMIN,
+    "Change a domain's own configuration.",
+    &[
+        ("PATCH", "/v3/domains/{domain_id}/config"),
+        ("PATCH", "/v3/domains/{domain_id}/config/{group}"),
+        ("PATCH", "/v3/domains/{domain_id}/config/{group}/{option}"),
+    ],
+);
+pub(crate) const DELETE_CONFIG: Rule = rule(
+    "identity:delete_domain_config",
+    ADMIN,
+    "Delete a domain's own configuration.",
+    &[
+        ("DELETE", "/v3/domains/{domain_id}/config"),
+        ("DELETE", "/v3/domains/{domain_id}/config/{group}"),
+        ("DELETE", "/v3/domains/{domain_id}/config/{group}/{option}"),
+    ],
+);
+pub(crate) const GET_CONFIG_DEFAULT: Rule = rule(
+    "identity:get_domain_config_default",
+    ADMIN_OR_SYSTEM_READER,
+    "Read what holds for domains without a configuration of their own.",
+    &[
+        ("GET", "/v3/domains/config/default"),
+        ("GET", "/v3/domains/config/{group}/default"),
+        ("GET", "/v3/domains/config/{group}/{option}/default"),
+    ],
 );

@@ -13,7 +13,7 @@ use crate::{
     listing::{self, SelfLink},
 };
 
-struct Policy {
+pub(super) struct Policy {
     id: String,
     kind: String,
     blob: Value,
@@ -42,12 +42,12 @@ fn policy(row: &db::Row<'_>) -> db::rusqlite::Result<Policy> {
     })
 }
 
-fn find(tx: &Tx<'_>, id: &str) -> Result<Policy> {
+pub(super) fn find(tx: &Tx<'_>, id: &str) -> Result<Policy> {
     tx.find(&format!("SELECT {COLUMNS} FROM identity_policy WHERE id = ?"), [id], policy)?
         .ok_or_else(|| not_found("policy", id))
 }
 
-fn view(ctx: &Ctx, policy: &Policy) -> Value {
+pub(super) fn view(ctx: &Ctx, policy: &Policy) -> Value {
     let mut view = json!({
         "id": policy.id,
         "type": policy.kind,

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     App, assignments, catalog,
+    errors::invalid,
     listing::{self, flag},
     projects,
 };
@@ -118,4 +119,30 @@ pub(crate) async fn own_system(State(app): State<App>, ctx: Ctx, params: Params)
         .await?;
     let system: Vec<Value> = if roles.is_empty() { Vec::new() } else { vec![json!({"all": true})] };
     Ok(listing::all(&ctx, &params, "system", &system))
+}
+
+/// `GET /v3/OS-REVOKE/events`: tokens that somebody voided. What ends with its user, project or role is no event: such
+/// tokens are refused by what they depend on.
+pub(crate) async fn revoked(State(app): State<App>, ctx: Ctx, params: Params) -> Result<Reply> {
+    ctx.allow(policy::LIST_REVOKED, &target(&[]))?;
+    let since = match params.get("since") {
+        None => String::new(),
+        Some(text) => {
+            let at = db::clock::parse(text).ok_or_else(|| invalid("since", "it must be a time"))?;
+            db::clock::text(at)
+        }
+    };
+    app.db
+        .read(move |tx| {
+            let events = store::revoked_since(tx, &since)?;
+            let events: Vec<Value> = events
+                .iter()
+                .map(|(audit_id, chain, revoked_at)| {
+                    let key = if *chain { "audit_chain_id" } else { "audit_id" };
+                    json!({key: audit_id, "issued_before": revoked_at, "revoked_at": revoked_at})
+                })
+                .collect();
+            Ok(listing::all(&ctx, &params, "events", &events))
+        })
+        .await
 }

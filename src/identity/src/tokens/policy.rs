@@ -28,3 +28,9 @@ pub(crate) const AUTH_DOMAINS: Rule =
     rule("identity:get_auth_domains", "", "List the domains one can be scoped to.", &[("GET", "/v3/auth/domains")]);
 pub(crate) const AUTH_SYSTEM: Rule =
     rule("identity:get_auth_system", "", "List the system scopes one can have.", &[("GET", "/v3/auth/system")]);
+pub(crate) const LIST_REVOKED: Rule = rule(
+    "identity:list_revoke_events",
+    "rule:service_or_admin",
+    "List the tokens that were voided.",
+    &[("GET", "/v3/OS-REVOKE/events")],
+);

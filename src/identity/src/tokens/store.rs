@@ -311,3 +311,12 @@ pub(crate) fn revoke(
     )?;
     Ok(())
 }
+
+/// Audit id, whether the whole chain is void, and since when; of those voided at `since` or later.
+pub(crate) fn revoked_since(tx: &Tx<'_>, since: &str) -> db::Result<Vec<(String, bool, String)>> {
+    tx.list(
+        "SELECT audit_id, chain, revoked_at FROM identity_revocation WHERE revoked_at >= ? ORDER BY revoked_at",
+        [since],
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+    )
+}

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod cloud;
+mod federation;
 mod passwords;
 mod resources;
 mod tokens;
