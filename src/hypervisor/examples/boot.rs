@@ -4,8 +4,12 @@
 //! boot [--kernel FILE [--initrd FILE] [--append TEXT]] [--bios FILE] [--firmware yes|no] [--disk FILE]...
 //!      [--memory MIB] [--vcpus N] [--resets N] [--mark TEXT]... [--tap NAME] [--vhost]
 //!      [--display yes|no] [--vnc SOCKET] [--agent SOCKET] [--vsock CID]
-//!      [--suspend TEXT] [--plug TEXT=FILE] [--unplug TEXT] [--press TEXT] [--debug]
+//!      [--suspend TEXT] [--plug TEXT=FILE] [--unplug TEXT] [--press TEXT] [--debug] [--jail] [--exec]
 //! ```
+//!
+//! `--exec` has the program start itself once more, so that the time of its start is known to the microsecond. `--jail` raises
+//! the last walls of a server's process: limits, Landlock, a system call filter for each thread but the first. Nothing can be
+//! plugged in or suspended then.
 //!
 //! `--vnc` and `--agent` are served on sockets that this makes.
 //!
@@ -13,17 +17,20 @@
 //! new one, `--plug` and `--unplug` attach and detach disk 5, `--press` presses the power button.
 //!
 //! COM1 is standard output. Lines that start with `BOOT` on standard error are this program's: the clock (seconds
-//! since the host booted) when the process started, when the guest did, and when a text was first seen; and at each the
-//! kilobytes of this process that are not guest memory. Ends when the guest powers off or resets once too often.
+//! since the host booted) when the process started, when a vCPU first went into the guest, and when a text was first seen; and
+//! at each the kilobytes of this process that are not the guest's. Ends when the guest powers off or resets once too often.
 #![allow(clippy::print_stdout, reason = "a program for a terminal")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a program for measurements")]
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{BufRead as _, Seek as _, Write as _};
 use std::os::unix::net::UnixListener;
-use std::sync::Arc;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use hypervisor::jail;
 use hypervisor::kvm::boot::{Linux, Start};
 use hypervisor::kvm::driver::FIRMWARE;
 use hypervisor::kvm::screen::Viewers;
@@ -32,10 +39,17 @@ use hypervisor::platform::Wish;
 use hypervisor::platform::serial::Output;
 use kvm_ioctls::Kvm;
 use tokio::time::timeout;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 use uuid::Uuid;
-use vmspec::protocol::Device;
+use vmspec::protocol::{Device, Isolation};
 use vmspec::spec::Mac;
 use vmspec::{Disk, DiskKind, Driver, Nic, Smbios, VmSpec};
+
+/// Told to itself by `--exec`.
+const EXECUTED: &str = "BOOT_EXECUTED_AT";
 
 #[derive(Default)]
 struct Options {
@@ -57,6 +71,8 @@ struct Options {
     vsock: Option<u64>,
     acts: Vec<(String, Act)>,
     debug: bool,
+    jail: bool,
+    exec: bool,
 }
 
 /// What is done when the guest has said something.
@@ -99,6 +115,8 @@ fn options() -> Options {
             "--unplug" => options.acts.push((value(), Act::Unplug)),
             "--press" => options.acts.push((value(), Act::Press)),
             "--debug" => options.debug = true,
+            "--jail" => options.jail = true,
+            "--exec" => options.exec = true,
             other => panic!("what is {other}?"),
         }
     }
@@ -115,32 +133,66 @@ fn now() -> f64 {
     now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
 }
 
-/// Kilobytes of this process that are resident and not guest memory. RAM is the mappings of exactly its size.
-fn beyond_guest(memory_mib: u64) -> u64 {
-    let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
-    let ram = memory_mib.min(2048) * 1024;
-    let (mut size, mut total) = (0, 0);
-    for line in smaps.lines() {
+/// Kilobytes of this process that are resident: those that are not the guest's memory or screen, and those of its screen.
+/// RAM is what no core dump has, by its size; the framebuffer has a name.
+fn beyond_guest(smaps: &File) -> (u64, u64) {
+    let mut smaps = smaps;
+    // The jail knows no path; the file tells the present state at each reading from its start.
+    let _ = smaps.rewind();
+    let lines = std::io::BufReader::new(smaps).lines().map_while(Result::ok);
+    let (mut size, mut resident, mut screen, mut beyond, mut screens) = (0, 0, false, 0, 0);
+    for line in lines {
         let number = || line.split_whitespace().nth(1).and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
-        if line.starts_with("Size:") {
-            size = number();
-        } else if line.starts_with("Rss:") && size != ram {
-            total += number();
+        match line.split(':').next() {
+            Some("Size") => size = number(),
+            Some("Rss") => resident = number(),
+            Some("VmFlags") => {
+                let of_guest = size >= 1024 && line.split_whitespace().any(|flag| flag == "dd");
+                if screen {
+                    screens += resident;
+                } else if !of_guest {
+                    beyond += resident;
+                }
+            }
+            // The head of a mapping: addresses, rights, what it is of.
+            Some(head) if head.contains('-') => screen = line.contains("memfd:"),
+            _ => {}
         }
     }
-    total
+    (beyond, screens)
 }
 
-fn mark(what: &str, memory_mib: u64) {
-    eprintln!("BOOT {what} at {:.3}, {} kB beyond the guest", now(), beyond_guest(memory_mib));
+fn mark(what: &str, smaps: &File) {
+    let (beyond, screen) = beyond_guest(smaps);
+    eprintln!("BOOT {what} at {:.3}, {beyond} kB beyond the guest, {screen} kB of screen", now());
+}
+
+/// When a vCPU first went into the guest.
+static ENTERED: OnceLock<f64> = OnceLock::new();
+
+/// Hears of it.
+struct Entries;
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Entries {
+    fn on_event(&self, _event: &tracing::Event<'_>, _context: tracing_subscriber::layer::Context<'_, S>) {
+        let _ = ENTERED.set(now());
+    }
 }
 
 fn main() {
     let started = now();
     let options = options();
+    let executed = std::env::var(EXECUTED).ok();
+    if options.exec && executed.is_none() {
+        let mut again = Command::new("/proc/self/exe");
+        panic!("{}", again.args(std::env::args().skip(1)).env(EXECUTED, format!("{:.4}", now())).exec());
+    }
     let memory_mib = options.memory_mib;
-    let level = if options.debug { tracing::Level::DEBUG } else { tracing::Level::WARN };
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_max_level(level).init();
+    let level = if options.debug { LevelFilter::DEBUG } else { LevelFilter::WARN };
+    let told = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_filter(level);
+    let entries = Entries.with_filter(Targets::new().with_target("hypervisor::entry", LevelFilter::TRACE));
+    tracing_subscriber::registry().with(told).with(entries).init();
+    let smaps = File::open("/proc/self/smaps").expect("/proc/self/smaps");
     let id = Uuid::new_v4();
     let disks: Vec<Disk> = (0..)
         .zip(&options.disks)
@@ -194,18 +246,23 @@ fn main() {
         restore: None,
         debug_port: options.debug,
     };
+    if options.jail {
+        let mut isolation = Isolation::default();
+        jail::enter(memory_mib << 20, jail::Violation::Report, &mut isolation).expect("a jail");
+    }
     let (mut machine, mut wishes) = KvmMachine::new(&spec, parts).expect("a machine");
     let sockets = (options.vnc.map(listen), options.agent.map(listen));
     let mut viewers = serve(&sockets, &machine);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     machine.go();
-    eprintln!("BOOT started at {started:.3}, guest at {:.3}", now());
+    let executed = executed.unwrap_or_else(|| format!("{started:.4}"));
+    eprintln!("BOOT executed at {executed}, started at {started:.4}, guest at {:.4}", ENTERED.wait());
     let mut resets = 0;
     let mut marks = options.marks;
     let mut acts = options.acts;
     // With what is plugged in later.
     let mut here: Vec<(Disk, File)> = spec.disks.iter().cloned().zip(files(&options.disks)).collect();
     let mut seen = Vec::new();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     loop {
         let _ = runtime.block_on(async { timeout(Duration::from_millis(20), output.written()).await });
         let bytes = output.take();
@@ -218,7 +275,7 @@ fn main() {
             marks.retain(|wanted| {
                 let found = text.contains(wanted.as_str());
                 if found {
-                    mark(&format!("{wanted:?}"), memory_mib);
+                    mark(&format!("{wanted:?}"), &smaps);
                 }
                 !found
             });
@@ -246,7 +303,7 @@ fn main() {
                         drop(viewers);
                         drop(machine);
                         let bytes = state.metadata().map_or(0, |metadata| metadata.len());
-                        mark(&format!("suspended ({bytes} bytes of state)"), memory_mib);
+                        mark(&format!("suspended ({bytes} bytes of state)"), &smaps);
                         let parts = Parts {
                             kvm: Kvm::new().expect("/dev/kvm"),
                             start: Start::Firmware { elf: FIRMWARE, bios: None },
@@ -261,7 +318,7 @@ fn main() {
                         (machine, wishes) = KvmMachine::new(&spec, parts).expect("a machine again");
                         viewers = serve(&sockets, &machine);
                         machine.go();
-                        mark("restored", memory_mib);
+                        mark("restored", &smaps);
                     }
                 }
                 eprintln!("BOOT acted on {wanted:?}");
@@ -270,23 +327,23 @@ fn main() {
             seen.drain(..keep);
         }
         for device in machine.removed() {
-            mark(&format!("removed {device:?}"), memory_mib);
+            mark(&format!("removed {device:?}"), &smaps);
         }
         match wishes.try_recv() {
             Ok(Wish::Reset) if resets < options.resets => {
                 resets += 1;
                 machine.reset(false).expect("a reset");
                 machine.go();
-                mark(&format!("reset {resets}"), memory_mib);
+                mark(&format!("reset {resets}"), &smaps);
             }
             Ok(Wish::Bios) if machine.has_bios() => {
-                mark("BIOS wanted", memory_mib);
+                mark("BIOS wanted", &smaps);
                 machine.reset(true).expect("a reset");
                 machine.go();
             }
-            Ok(Wish::Panicked) => mark("panicked", memory_mib),
+            Ok(Wish::Panicked) => mark("panicked", &smaps),
             Ok(wish) => {
-                mark(&format!("ended by {wish:?}"), memory_mib);
+                mark(&format!("ended by {wish:?}"), &smaps);
                 let _ = std::io::stdout().write_all(&output.take());
                 return;
             }

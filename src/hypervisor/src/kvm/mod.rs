@@ -209,6 +209,7 @@ impl KvmMachine {
             Some((_, memory)) => suspend::memory_from(memory, ram_bytes, spec.page_size, spec.display)?,
             None => ram::allocate(ram_bytes, spec.page_size)?,
         };
+        ram::start_small(&guest_ram);
         ram::give_all(&vm, &guest_ram)?;
         let ram = SharedRam::new(guest_ram);
         let generation = GenerationId::new()?;

@@ -321,6 +321,17 @@ pub fn give_all(vm: &VmFd, ram: &GuestRam) -> io::Result<()> {
     Ok(())
 }
 
+/// Back the first two megabytes by small pages: a start touches a few of them, for firmware and tables, and would spend most
+/// of its time on zeroing a huge one.
+pub fn start_small(ram: &GuestRam) {
+    if let Some(region) = ram.iter().next() {
+        let length = usize::try_from(region.len()).unwrap_or(HUGE_PAGE).min(HUGE_PAGE);
+        // SAFETY: the range is the start of the region's own mapping; the advice does not change its content. Where the
+        // kernel does not take it nothing is lost.
+        let _ = unsafe { libc::madvise(region.as_ptr().cast(), length, libc::MADV_NOHUGEPAGE) };
+    }
+}
+
 pub fn errno(error: kvm_ioctls::Error) -> io::Error {
     io::Error::from_raw_os_error(error.errno())
 }

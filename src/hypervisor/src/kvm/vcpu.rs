@@ -172,6 +172,7 @@ impl Vcpus {
                 slot.thread_id.store(nix::unistd::gettid().as_raw(), Ordering::SeqCst);
                 let mut last_run = 0;
                 while gate.pass(&slot, all, &mut last_run) {
+                    tracing::trace!(target: "hypervisor::entry", vcpu = slot.index, "into the guest");
                     run(&slot, &gate.stopping, dispatch.as_ref());
                 }
             };
