@@ -1,31 +1,39 @@
 #!/bin/bash
-# Boots Debian's cloud kernel on the built-in machine and on QEMU, in an L1 machine whose clock counts instructions, so that
-# figures repeat and ratios are what counts. Prints each figure beside its bar; ends with 1 if one is above it.
+# Boots Debian's cloud kernel on the built-in machine and on QEMU, in an L1 machine (tests/guests/l1) whose clock counts
+# instructions, so that figures repeat and ratios are what counts. Prints each figure beside its bar, and QEMU's from the same
+# run; ends with 1 if one is above its bar.
 #
-#   tests/bench/boot.sh            needs nested-l1.sh in $NESTED_L1, and the packages it names, sfdisk, e2fsprogs
+#   tests/bench/boot.sh            needs what `just setup` installs
 #   BOOT=path                      the measured program, in place of a release build of `examples/boot`
 #   VCPUS=n                        virtual CPUs of the guest (1)
+#   BOOT_OPTIONS=".."              more options of the measured program
 #
 # The unit is the L1's second (2 ns an instruction). The anchors were measured with the same method: QEMU's microvm 5.28,
 # Firecracker 3.49 (direct), Cloud Hypervisor with our firmware's prototype 4.73 (disk). Bars are 1.05 of the last two, scaled
 # by what microvm takes in this run.
 set -euo pipefail
-here=$(dirname "$(readlink -f "$0")"); top=$here/../..
-l1=${NESTED_L1:?boot.sh: set NESTED_L1 to the path of nested-l1.sh; tests/guests/l1 cannot count instructions yet}
-[ -x "$l1" ] || { echo "boot.sh: no nested-l1.sh at $l1" >&2; exit 2; }
+here=$(dirname "$(readlink -f "$0")"); top=$here/../..; l1=$top/tests/guests/l1/l1.py
+export PATH=$PATH:/usr/sbin:/sbin
 for program in sfdisk mkfs.ext4 cpio qemu-system-x86_64; do
-  command -v "$program" > /dev/null || { echo "boot.sh: $program is missing" >&2; exit 2; }
+  command -v "$program" > /dev/null || { echo "boot.sh: $program is missing; run \`just setup\`" >&2; exit 2; }
 done
-kernel=$(ls /boot/vmlinuz-*-cloud-amd64 | sort -V | tail -1)
 if [ -z "${BOOT:-}" ]; then
   (cd "$top" && cargo build --quiet --release --locked --package hypervisor --example boot)
   BOOT=${CARGO_TARGET_DIR:-$top/target}/release/examples/boot
 fi
+built=$("$l1" build)
 work=$(mktemp -d /tmp/bench-boot.XXXXXX); trap 'rm -rf "$work"' EXIT
-folder=$work/folder; mkdir -p "$folder/opt" "$work/guest"/{bin,proc,sys,dev} "$work/files/boot/grub"
+files=$work/in; mkdir -p "$files/firmware" "$work/guest"/{bin,proc,sys,dev} "$work/disk/boot/grub"
+"$l1" portable qemu-system-x86_64 "$files"
+for name in bios-256k.bin bios-microvm.bin linuxboot_dma.bin kvmvapic.bin pvh.bin; do
+  for folder in /usr/share/qemu /usr/share/seabios; do
+    if [ -f "$folder/$name" ]; then cp -L "$folder/$name" "$files/firmware/"; fi
+  done
+done
+cp "$built/vmlinuz" "$files/"
 
 # A guest that says when it is up.
-cp /bin/busybox "$work/guest/bin/"; for a in sh mount cat poweroff echo uname; do ln -s busybox "$work/guest/bin/$a"; done
+cp "$built/busybox" "$work/guest/bin/"; for a in sh mount cat poweroff echo uname; do ln -s busybox "$work/guest/bin/$a"; done
 cat > "$work/guest/init" <<'GUEST'
 #!/bin/sh
 echo "GUEST-UP"
@@ -34,11 +42,11 @@ echo "GUEST-INFO $(uname -r) cpus=$(cat /sys/devices/system/cpu/online) clock=$(
 poweroff -f
 GUEST
 chmod +x "$work/guest/init"
-(cd "$work/guest" && find . | cpio -o -H newc --quiet | gzip -9) > "$folder/opt/initrd.gz"
+(cd "$work/guest" && find . | cpio -o -H newc --quiet | gzip -9) > "$files/initrd.gz"
 
 # The same on a disk, as distributions have it: GPT, ext4, GRUB's configuration with a serial line, a kernel that talks.
-cp "$kernel" "$work/files/boot/vmlinuz"; cp "$folder/opt/initrd.gz" "$work/files/boot/initrd.gz"
-cat > "$work/files/boot/grub/grub.cfg" <<'GRUB'
+cp "$files/vmlinuz" "$files/initrd.gz" "$work/disk/boot/"
+cat > "$work/disk/boot/grub/grub.cfg" <<'GRUB'
 set default="0"
 set timeout=0
 serial --unit=0 --speed=115200
@@ -51,45 +59,46 @@ menuentry 'Debian GNU/Linux' --class debian {
 	initrd	/boot/initrd.gz
 }
 GRUB
-truncate -s 64M "$folder/opt/disk"
+truncate -s 64M "$files/disk"
 echo 'label: gpt
-start=2048, size=122880, type=L' | sfdisk --quiet "$folder/opt/disk"
-truncate -s 60M "$work/ext4"; mkfs.ext4 -q -F -b 4096 -d "$work/files" "$work/ext4"
-dd if="$work/ext4" of="$folder/opt/disk" bs=1M seek=1 conv=notrunc,sparse status=none
-cp "$BOOT" "$folder/opt/boot"; strip "$folder/opt/boot"; mkdir -p "$folder/bin"; ln -sf ../opt/boot "$folder/bin/boot"
+start=2048, size=122880, type=L' | sfdisk --quiet "$files/disk"
+truncate -s 60M "$work/ext4"; mkfs.ext4 -q -F -b 4096 -d "$work/disk" "$work/ext4"
+dd if="$work/ext4" of="$files/disk" bs=1M seek=1 conv=notrunc,sparse status=none
+cp "$BOOT" "$files/boot"; strip "$files/boot"
 
-cat > "$folder/run.sh" <<RUN
+cat > "$files/run.sh" <<RUN
 A="console=ttyS0 quiet panic=-1 reboot=t i8042.noaux i8042.nomux i8042.dumbkbd tsc=reliable"
 N=${VCPUS:-1}
+O="${BOOT_OPTIONS:-}"
 RUN
-cat >> "$folder/run.sh" <<'RUN'
+cat >> "$files/run.sh" <<'RUN'
 one() { # name, command...: its serial line is on its standard output
   n=$1; shift; mkfifo /tmp/f; "$@" > /tmp/f 2>&1 < /dev/null & p=$!; read s i < /proc/uptime
   while IFS= read -r l; do case "$l" in
     *GUEST-UP*) read e i < /proc/uptime; echo "RES $n $(echo "$s $e" | awk '{printf "%.2f", $2-$1}')";;
-    *GUEST-INFO*) echo "$n $l"; break;;
-    *BOOT\ started*) echo "START $n $s $l";;
+    *kB\ beyond*) echo "$n: $l"; break;;
+    *GUEST-INFO*) echo "$n $l"; [ "$n" = jailed ] || break;;
+    *BOOT\ executed*) echo "START $n $l";;
     *BOOT*|*panic*) echo "$n: $l";; esac; done < /tmp/f
-  # The program's own word about its memory comes just after the mark.
-  sleep 1; kill -9 $p 2>/dev/null; wait $p 2>/dev/null; rm -f /tmp/f; }
-Q="qemu-system-x86_64 -L /usr/share/qemu -accel kvm -cpu host -smp $N -m 256 -nodefaults -no-user-config -display none -no-reboot -serial stdio"
-one microvm $Q -M microvm -kernel /boot/vmlinuz -initrd /opt/initrd.gz -append "$A"
+  kill -9 $p 2>/dev/null; wait $p 2>/dev/null; rm -f /tmp/f; }
+Q="/mnt/qemu-system-x86_64/run -L /mnt/firmware -accel kvm -cpu host -smp $N -m 256 -nodefaults -no-user-config -display none -no-reboot -serial stdio"
+one microvm $Q -M microvm -kernel /mnt/vmlinuz -initrd /mnt/initrd.gz -append "$A"
 for round in 1 2; do
-  one direct /opt/boot --kernel /boot/vmlinuz --initrd /opt/initrd.gz --append "$A" --memory 256 --vcpus $N
-  one disk /opt/boot --disk /opt/disk --memory 256 --vcpus $N
+  one direct /mnt/boot --exec --kernel /mnt/vmlinuz --initrd /mnt/initrd.gz --append "$A" --memory 256 --vcpus $N $O
+  one disk /mnt/boot --exec --disk /mnt/disk --memory 256 --vcpus $N $O
+  one jailed /mnt/boot --exec --jail --disk /mnt/disk --memory 256 --vcpus $N $O --mark GUEST-INFO
 done
-/opt/boot --kernel /boot/vmlinuz --initrd /opt/initrd.gz --append "$A" --memory 256 --vcpus $N --mark GUEST-INFO 2>&1 < /dev/null | grep BOOT
+one q35-disk $Q -M q35,hpet=off -drive if=none,id=root,file=/mnt/disk,format=raw -device virtio-blk-pci,drive=root
 exit 0
 RUN
-# Libraries are added for what is in bin.
-"$l1" -i 1 -q -t "${LIMIT:-1500}" "$folder" | tee "$work/out"
+"$l1" count "$files" | tee "$work/out"
 awk '
-  $2 == "RES" { sum[$3] += $4; count[$3]++ }
-  # A firmware of 260 KB is what servers start with. The shell took the time just before, in steps of 0.01.
-  $2 == "START" && $3 == "disk" { first += $NF - $4; starts++ }
-  / kB beyond the guest/ { for (i = 1; i < NF; i++) if ($(i + 1) == "kB") beyond = $i }
+  $1 == "RES" { sum[$2] += $3; count[$2]++ }
+  # A firmware of 260 KB is what servers start with.
+  $1 == "START" { first[$2] += $NF - $5; starts[$2]++ }
+  / kB beyond the guest/ { for (i = 1; i < NF; i++) if ($(i + 1) == "kB" && $(i + 2) == "beyond") beyond = $i }
   function row(what, value, bar) {
-    printf "%-34s %8.2f   bar %8.2f   %s\n", what, value, bar, value <= bar ? "ok" : "ABOVE"
+    printf "%-34s %8.3f   bar %8.3f   %s\n", what, value, bar, value <= bar ? "ok" : "ABOVE"
     if (value > bar) bad = 1
   }
   END {
@@ -98,7 +107,9 @@ awk '
     printf "%-34s %8.2f\n", "QEMU microvm, direct", unit * 5.28
     row("built in, direct", sum["direct"] / count["direct"], 1.05 * 3.49 * unit)
     row("built in, disk", sum["disk"] / count["disk"], 1.05 * 4.73 * unit)
-    if (starts) row("exec to first instruction", first / starts, 0.03 * unit + 0.01)
-    row("MiB beyond the guest", beyond / 1024, 5)
+    row("exec to first instruction", first["disk"] / starts["disk"], 0.03 * unit)
+    row("the same, in the jail", first["jailed"] / starts["jailed"], 0.03 * unit)
+    row("MiB beyond the guest, in the jail", beyond / 1024, 5)
+    printf "%-34s %8.2f\n", "QEMU q35, disk (SeaBIOS, GRUB)", sum["q35-disk"]
     exit bad
   }' "$work/out"

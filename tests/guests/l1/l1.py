@@ -6,6 +6,11 @@ brings kvm-amd. What runs in it is our own program, and in that the guests (L2).
     l1.py run PROGRAM SCRIPT          boot, put PROGRAM at /usr/local/bin/solostack, run a shell script as root; its status is ours
     l1.py shell PROGRAM               the same, and every line of standard input is a script of its own
     l1.py in FOLDER SCRIPT            run a script in a machine that a test holds for you (its folder has an l1.json)
+    l1.py count FILES                 boot with a clock that counts instructions, FILES at /mnt, and run /mnt/run.sh
+    l1.py portable PROGRAM FOLDER     copy a program of this host there with its libraries, to run as FOLDER/PROGRAM/run
+
+`run` and `shell` take `--files FOLDER` (a copy of it is at /mnt, to change at will), `--processors N` and `--single` (one thread
+of the host for all processors).
 
 Everything in it comes from Debian packages, which are fetched once from the mirrors that apt is configured with. Needs QEMU
 and tools that build file systems (`just setup`), neither root nor KVM. The host reaches the machine by forwarded ports of
@@ -19,6 +24,8 @@ import json
 import os
 import pathlib
 import secrets
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -30,7 +37,7 @@ sys.dont_write_bytecode = True
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from packages import run  # noqa: E402
+from packages import output, run  # noqa: E402
 from rootdisk import Missing, build, cache  # noqa: E402
 
 ADDRESS = "10.0.2.15"
@@ -66,6 +73,31 @@ def stripped(program):
     return target
 
 
+def portable(program, folder):
+    """A program of this host with the libraries it needs, which need not be the L1's."""
+    source = shutil.which(program)
+    if not source:
+        raise Missing(f"not installed: {program}; run `just setup`")
+    target = pathlib.Path(folder) / pathlib.Path(source).name
+    (target / "lib").mkdir(parents=True)
+    shutil.copy(source, target / "program")
+    for word in output("ldd", source).split():
+        if word.startswith("/"):
+            shutil.copy(word, target / "lib")
+    (loader,) = (target / "lib").glob("ld-linux*")
+    script = f'#!/bin/sh\nhere=$(dirname "$0")\nexec "$here/lib/{loader.name}" --library-path "$here/lib" "$here/program" "$@"\n'
+    (target / "run").write_text(script)
+    (target / "run").chmod(0o755)
+
+
+def files_disk(files, target):
+    """A file system with a copy of this folder and some room."""
+    size = sum(path.stat().st_size for path in pathlib.Path(files).rglob("*") if path.is_file())
+    with open(target, "wb") as file:
+        file.truncate((size * 9 // 8 + (256 << 20)) // 4096 * 4096)
+    run("mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal", "-E", "root_owner=0:0,lazy_itable_init=1", "-d", files, target)
+
+
 # -- the machine ---------------------------------------------------------------------------------------------------------
 def free_port():
     with socket.socket() as probe:
@@ -87,24 +119,40 @@ def call(channel, secret, script, seconds):
     return status, body[:out], body[out:]
 
 
-class Machine:
-    """A running L1. `folder` takes its console's log; `forward` are ports that mean the same inside and outside."""
+# The same processor, memory and kernel whatever it is for.
+def machine(disk, memory_mib, processors, accelerator, words):
+    return ["qemu-system-x86_64", "-machine", "q35,hpet=off", "-accel", accelerator, "-cpu", "max,+svm,+npt",
+            "-m", str(memory_mib), "-smp", str(processors), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+            "-kernel", disk / "vmlinuz", "-initrd", disk / "initrd.img",
+            "-append", " ".join(["console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable root=/dev/vda rw", *words]),
+            "-drive", f"if=none,id=root,file={disk}/root.img,format=raw,snapshot=on,cache=unsafe,discard=unmap",
+            "-device", "virtio-blk-pci,drive=root,serial=root", "-device", "virtio-rng-pci"]  # fmt: skip
 
-    def __init__(self, program, folder, *, forward=(), memory_mib=3072, processors=1):
+
+def with_disk(name, file):
+    return ["-drive", f"if=none,id={name},file={file},format=raw,snapshot=on,cache=unsafe", "-device", f"virtio-blk-pci,drive={name},serial={name}"]
+
+
+class Machine:
+    """A running L1. `folder` takes its console's log; `forward` are ports that mean the same inside and outside; `files` is a
+    folder that it has a copy of at /mnt."""
+
+    def __init__(self, program, folder, *, forward=(), memory_mib=3072, processors=1, threads="multi", files=None):
         self.folder = pathlib.Path(folder)
         self.console = self.folder / "l1-console.log"
         self.channel, self.secret = free_port(), secrets.token_hex(16)
         disk, program = build(), stripped(program)
         forwards = [f"hostfwd=tcp:127.0.0.1:{self.channel}-{ADDRESS}:{CHANNEL_PORT}"]
         forwards += [f"hostfwd=tcp:127.0.0.1:{port}-{ADDRESS}:{port}" for port in forward]
+        words = [f"l1.channel={self.secret}", f"l1.program={program.stat().st_size}"]
+        disks = with_disk("program", program)
+        if files:
+            files_disk(files, self.folder / "files.img")
+            words.append("l1.files")
+            disks += with_disk("files", self.folder / "files.img")
         # More processors do not make it quicker: they are emulated too, and wait for each other's locks.
-        argv = ["qemu-system-x86_64", "-machine", "q35,hpet=off", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,+svm,+npt",
-                "-m", str(memory_mib), "-smp", str(processors), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-                "-serial", f"file:{self.console}", "-kernel", disk / "vmlinuz", "-initrd", disk / "initrd.img",
-                "-append", f"console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable root=/dev/vda rw l1.channel={self.secret} l1.program={program.stat().st_size}",
-                "-drive", f"if=none,id=root,file={disk}/root.img,format=raw,snapshot=on,cache=unsafe,discard=unmap", "-device", "virtio-blk-pci,drive=root",
-                "-drive", f"if=none,id=program,file={program},format=raw,readonly=on", "-device", "virtio-blk-pci,drive=program",
-                "-netdev", ",".join(["user,id=net,restrict=on", *forwards]), "-device", "virtio-net-pci,netdev=net", "-device", "virtio-rng-pci"]  # fmt: skip
+        argv = [*machine(disk, memory_mib, processors, f"tcg,thread={threads},tb-size=512", words), *disks, "-serial", f"file:{self.console}",
+                "-netdev", ",".join(["user,id=net,restrict=on", *forwards]), "-device", "virtio-net-pci,netdev=net"]  # fmt: skip
         # The overlay of the disk is written to where there is room, and is gone with the process.
         environment = {**os.environ, "TMPDIR": str(self.folder)}
         with open(os.open(self.folder / "l1.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
@@ -158,6 +206,36 @@ class Machine:
         self.process.wait()
 
 
+def count(files, folder, memory_mib=3072):
+    """Run `run.sh` of these files in a machine whose clock is the number of instructions it has executed, two nanoseconds each:
+    times that are taken in it do not depend on what else this host does. What it says is printed; returns its status."""
+    disk, folder = build(), pathlib.Path(folder)
+    files_disk(files, folder / "files.img")
+    argv = [*machine(disk, memory_mib, 1, "tcg,thread=single,tb-size=512", ["l1.files", "l1.count"]), *with_disk("files", folder / "files.img"),
+            "-icount", "shift=1,sleep=off", "-serial", "stdio"]  # fmt: skip
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace", env={**os.environ, "TMPDIR": str(folder)})
+    status = None
+    try:
+        for line in process.stdout:
+            line = line.rstrip()
+            if line.startswith("l1: status "):
+                status = int(line.split()[-1])
+            elif line:
+                print(line, flush=True)
+        process.wait()
+    finally:
+        process.kill()
+        process.wait()
+    if status is None:
+        raise Ended(f"the L1 ended with status {process.returncode} before its script did")
+    return status
+
+
+def on_termination(_signal, _frame):
+    """As an exception, so that what was started is stopped on the way out."""
+    raise SystemExit(143)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -165,12 +243,24 @@ def main():
     for name in ("run", "shell"):
         command = commands.add_parser(name)
         command.add_argument("program", type=pathlib.Path)
+        command.add_argument("--files", type=pathlib.Path)
+        command.add_argument("--processors", type=int, default=1)
+        command.add_argument("--single", action="store_true")
         if name == "run":
             command.add_argument("script")
     command = commands.add_parser("in")
     command.add_argument("folder", type=pathlib.Path)
     command.add_argument("script")
+    command = commands.add_parser("count")
+    command.add_argument("files", type=pathlib.Path)
+    command = commands.add_parser("portable")
+    command.add_argument("program")
+    command.add_argument("folder", type=pathlib.Path)
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, on_termination)
+    if args.command == "portable":
+        portable(args.program, args.folder)
+        return 0
     if args.command == "build":
         print(build())
         return 0
@@ -181,19 +271,21 @@ def main():
         sys.stderr.buffer.write(errors)
         return status
     with tempfile.TemporaryDirectory(prefix="solostack-l1-") as folder:
-        machine = Machine(args.program, folder)
+        if args.command == "count":
+            return count(args.files, folder)
+        held = Machine(args.program, folder, processors=args.processors, threads="single" if args.single else "multi", files=args.files)
         try:
-            machine.wait()
+            held.wait()
             status = 0
             for script in [args.script] if args.command == "run" else sys.stdin:
-                status, out, errors = machine.call(script, 3600)
+                status, out, errors = held.call(script, 3600)
                 sys.stdout.buffer.write(out)
                 sys.stderr.buffer.write(errors)
                 sys.stdout.flush()
                 sys.stderr.flush()
             return status
         finally:
-            machine.stop()
+            held.stop()
 
 
 if __name__ == "__main__":

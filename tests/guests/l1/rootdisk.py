@@ -51,7 +51,8 @@ def inputs_hash():
 
 
 def build():
-    """The folder with root.img, vmlinuz and initrd.img; made first if something that it is made from changed."""
+    """The folder with root.img, vmlinuz, initrd.img and a static busybox for guests of a guest; made first if something that it
+    is made from changed."""
     check_tools()
     target = cache() / inputs_hash()
     if (target / "complete").exists():
@@ -97,6 +98,7 @@ def assemble(out):
     base, depends, by_name = tiny.kernel_files(kernel_tree, version)
     tiny.initramfs(work / "initramfs", root, base, tiny.in_load_order(INITRAMFS_MODULES, depends, by_name), out / "initrd.img")
     shutil.copyfile(kernel_tree / "boot" / f"vmlinuz-{version}", out / "vmlinuz")
+    shutil.copy(root / "usr/bin/busybox", out / "busybox")
     shutil.move(base, root / "usr/lib/modules" / version)
 
     for name in LEFT_OUT:
@@ -110,7 +112,7 @@ def assemble(out):
     # The kernel asks for this one by its full name.
     (root / "usr/sbin/init").unlink(missing_ok=True)
     (root / "usr/sbin/init").symlink_to("/usr/bin/busybox")
-    for name in ("proc", "sys", "dev", "run", "tmp", "root", "var/lib", "var/tmp", "srv/cgi-bin", "usr/local/bin"):
+    for name in ("proc", "sys", "dev", "run", "tmp", "mnt", "root", "var/lib", "var/tmp", "srv/cgi-bin", "usr/local/bin"):
         (root / name).mkdir(parents=True, exist_ok=True)
     shutil.copytree(HERE / "rootfs", root, dirs_exist_ok=True)
     image = out / "root.img"
