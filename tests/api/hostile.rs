@@ -140,7 +140,7 @@ async fn hostile_arguments_of_every_action_are_refused() {
     let world = World::new().await;
     let id = world.there("compute", "servers");
     let mut arguments = poisons();
-    for field in ["type", "length", "state", "name", "host", "adminPass"] {
+    for field in ["type", "length", "state", "name", "host", "adminPass", "networkId", "address"] {
         arguments.extend(poisons().into_iter().map(|poison| json!({ field: poison })));
     }
     let path = format!("/compute/v2.1/servers/{id}/action");
@@ -153,6 +153,8 @@ async fn hostile_arguments_of_every_action_are_refused() {
         "unpause",
         "suspend",
         "resume",
+        "addFixedIp",
+        "removeFixedIp",
         "reboot",
         "os-getConsoleOutput",
         "lock",

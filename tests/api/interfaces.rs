@@ -400,3 +400,33 @@ async fn a_port_that_was_deleted_behind_a_server_gives_its_place_back_at_the_nex
     let new = text(&place.attach(&id, json!({})).await["port_id"]).to_owned();
     assert_eq!(place.plugged(&id).await[1..], [(1, new), (2, next)]);
 }
+
+#[tokio::test]
+async fn an_address_is_added_and_removed_until_2_43() {
+    let place = Place::new().await;
+    let id = place.boot().await;
+    let client = place.cloud.as_(Member);
+    let addresses = async || {
+        let server = place.cloud.show(Member, &id).await;
+        let list = server["addresses"]["inside"].as_array().unwrap().clone();
+        list.iter().map(|one| text(&one["addr"]).to_owned()).collect::<Vec<_>>()
+    };
+    let first = addresses().await;
+    let add = json!({"addFixedIp": {"networkId": place.network}});
+    client.action(&id, add.clone()).await.expect(202);
+    let both = addresses().await;
+    assert_eq!(both.len(), 2);
+    client.action(&id, json!({"removeFixedIp": {"address": first[0]}})).await.expect(202);
+    assert_eq!(addresses().await, both[1..]);
+    for wrong in [
+        json!({"addFixedIp": {"networkId": "0abcdef0-0000-4000-8000-000000000000"}}),
+        json!({"addFixedIp": null}),
+        json!({"removeFixedIp": {"address": first[0]}}),
+        json!({"removeFixedIp": {"address": "here"}}),
+    ] {
+        client.action(&id, wrong).await.refused(400);
+    }
+    place.cloud.as_(Reader).action(&id, add.clone()).await.refused(403);
+    place.cloud.as_(Other).action(&id, add.clone()).await.refused(404);
+    place.cloud.as_(Member).at("2.44").action(&id, add).await.refused(404);
+}

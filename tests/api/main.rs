@@ -15,4 +15,5 @@ mod pauses;
 mod placement;
 mod routes;
 mod servers;
+mod tuning;
 mod world;

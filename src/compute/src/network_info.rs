@@ -322,6 +322,17 @@ pub(crate) fn change_security_group(tx: &Tx<'_>, app: &App, server: &Server, nam
     }
 }
 
+/// Gives the server one more address on a network that it is on, or takes one from it.
+pub(crate) fn change_fixed_ip(tx: &Tx<'_>, app: &App, server: &Server, value: &str, add: bool) -> Result<()> {
+    if add {
+        return peer::add_fixed_ip(tx, &app.network, &server.id, value);
+    }
+    let address = value
+        .parse()
+        .map_err(|_| Error::bad_request("Invalid input for field/attribute address: it is no IP address."))?;
+    peer::remove_fixed_ip(tx, &app.network, &server.id, address)
+}
+
 /// Has all interfaces connected, and their taps open.
 pub(crate) async fn plug(app: &App, server: &Server) -> std::result::Result<Vec<Plug>, Failure> {
     place(app, server).await?;

@@ -8,6 +8,7 @@ use crate::{TestCloud, wait_for};
 const ROWS: &[(&str, &str)] = &[
     ("server rows", "SELECT count(*) FROM compute_server"),
     ("server interfaces", "SELECT count(*) FROM compute_server_nic"),
+    ("dedicated CPUs", "SELECT count(*) FROM compute_server_cpu"),
     ("server tags", "SELECT count(*) FROM compute_server_tag"),
     ("running operations", "SELECT count(*) FROM tasks_task"),
     ("allocations", "SELECT count(*) FROM placement_allocation"),

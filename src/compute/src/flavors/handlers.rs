@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use super::{
-    Flavor,
+    Flavor, extra_specs,
     model::{NUMBER_MAX, check_extra_spec_key, check_name},
     policy, store, views,
 };
@@ -340,6 +340,7 @@ fn check_specs(specs: BTreeMap<String, Value>) -> Result<BTreeMap<String, String
         if value.chars().count() > 255 {
             return Err(Error::bad_request(format!("Invalid input for field/attribute {key}: longer than 255.")));
         }
+        extra_specs::check(&key, &value)?;
         checked.insert(key, value);
     }
     Ok(checked)

@@ -1,5 +1,6 @@
 //! Flavors: sizes of servers. Compute API reference, "Flavors", "Flavors access", "Flavors extra-specs".
 
+pub(crate) mod extra_specs;
 pub(crate) mod handlers;
 pub(crate) mod model;
 pub(crate) mod policy;

@@ -32,11 +32,12 @@ pub(crate) const RULES: &[Rule] = &[
     policy::RESET_STATE,
     policy::SECURITY_GROUPS_ADD,
     policy::SECURITY_GROUPS_REMOVE,
+    policy::FIXED_IP_ADD,
+    policy::FIXED_IP_REMOVE,
 ];
 
 /// Actions that the API reference has and this service has not yet; listed in the README.
 const NOT_BUILT: &[&str] = &[
-    "addFixedIp",
     "addFloatingIp",
     "changePassword",
     "confirmResize",
@@ -53,7 +54,6 @@ const NOT_BUILT: &[&str] = &[
     "os-migrateLive",
     "os-resetNetwork",
     "rebuild",
-    "removeFixedIp",
     "removeFloatingIp",
     "rescue",
     "resetNetwork",
@@ -100,6 +100,8 @@ pub(crate) async fn action(
         "os-resetState" => reset_state(&app, &ctx, &id, &argument).await,
         "addSecurityGroup" => security_group(&app, &ctx, &id, &argument, true).await,
         "removeSecurityGroup" => security_group(&app, &ctx, &id, &argument, false).await,
+        "addFixedIp" => fixed_ip(&app, &ctx, &id, &argument, true).await,
+        "removeFixedIp" => fixed_ip(&app, &ctx, &id, &argument, false).await,
         known if NOT_BUILT.contains(&known) => {
             visible(&app, &ctx, &id, super::policy::SHOW).await?;
             Err(Error::not_implemented(format!("The action {known} is not supported yet.")))
@@ -278,5 +280,34 @@ async fn security_group(app: &App, ctx: &Ctx, id: &str, argument: &Value, add: b
     let name = name.to_owned();
     let changer = app.clone();
     app.db.write(move |tx| network_info::change_security_group(tx, &changer, &server, &name, add)).await?;
+    Ok(Reply::empty(StatusCode::ACCEPTED))
+}
+
+/// Until 2.43; Network does it since.
+async fn fixed_ip(app: &App, ctx: &Ctx, id: &str, argument: &Value, add: bool) -> Result<Reply> {
+    if ctx.since(2, 44) {
+        return Err(Error::no_such_route());
+    }
+    let (name, field, rule) = if add {
+        ("add_fixed_ip", "networkId", policy::FIXED_IP_ADD)
+    } else {
+        ("remove_fixed_ip", "address", policy::FIXED_IP_REMOVE)
+    };
+    let server = visible(app, ctx, id, rule).await?;
+    let value = argument.as_object().filter(|fields| fields.len() == 1).and_then(|fields| fields.get(field));
+    // Upstream takes a number for a network, too.
+    let value = match value {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Number(number)) if add => number.to_string(),
+        _ => return Err(Error::bad_request(format!("Invalid input for field/attribute {field}: it is needed."))),
+    };
+    refuse_locked(ctx, &server)?;
+    let changer = app.clone();
+    app.db
+        .write(move |tx| {
+            require(&store::get(tx, &server.id)?, name, &[VmState::Active])?;
+            network_info::change_fixed_ip(tx, &changer, &server, &value, add)
+        })
+        .await?;
     Ok(Reply::empty(StatusCode::ACCEPTED))
 }

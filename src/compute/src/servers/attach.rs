@@ -187,7 +187,7 @@ async fn attach(
         return Err(Failure::fatal(format!("{}: its port is gone.", failed(&server.id))));
     };
     let plug = task.act(network_info::plug_one(app, interface)).await?;
-    let nic = run::nic(&plug, 0);
+    let nic = run::nic(server, &plug, 0);
     match task.act(app.driver.attach_nic(machine.id, nic, vec![plug.tap])).await {
         // It ended meanwhile: the next start has it.
         Ok(()) | Err(VmError::NotRunning { .. }) => Ok(()),

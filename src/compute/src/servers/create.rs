@@ -5,14 +5,14 @@ use serde::{Deserialize, Serialize};
 use tasks::{Failure, NewTask, Operation, Record, Step, TaskContext};
 
 use super::{
-    Server, disk,
+    Server, cpus, disk,
     model::{self, Fault, PowerState, VmState},
     request::{Wanted, WantedNetworks},
     run, store,
 };
 use crate::{
     App, allocation,
-    flavors::Flavor,
+    flavors::{Flavor, extra_specs::Tuning},
     image_info::BootImage,
     keypairs::Keypair,
     limits,
@@ -56,6 +56,7 @@ pub(crate) struct Plan {
     pub keypair: Option<Keypair>,
     pub image: BootImage,
     pub root_gib: i64,
+    pub tuning: Tuning,
 }
 
 /// One POST /servers, ready to be written.
@@ -132,7 +133,12 @@ impl Command {
             id,
         };
         // What does not fit is accepted and in error at once, with the shortage as its fault: clients wait for a status.
-        if let Err(shortage) = allocation::claim(tx, &server)? {
+        let cpus = if plan.tuning.dedicated { cpus::choose(tx, plan.flavor.vcpus)? } else { Ok(Vec::new()) };
+        let fits = match &cpus {
+            Ok(_) => allocation::claim(tx, &server)?,
+            Err(shortage) => Err(shortage.clone()),
+        };
+        if let Err(shortage) = fits {
             server.vm_state = VmState::Error;
             server.task_state = None;
             server.fault = Some(Fault { code: 500, message: shortage, created: self.now.clone() });
@@ -141,6 +147,7 @@ impl Command {
             return Ok(server);
         }
         store::insert(tx, &server)?;
+        store::insert_dedicated_cpus(tx, &server.id, &cpus.unwrap_or_default())?;
         self.ports(tx, app, &server)?;
         self.tags(tx, &server.id)?;
         let state = Create::Disk { admin_pass: server.config_drive.then(|| wanted.admin_pass.clone()) };
@@ -229,6 +236,7 @@ impl Operation for Create {
                 let app = app.clone();
                 Ok(Step::fail(why.clone(), move |tx| {
                     allocation::release(tx, &id)?;
+                    store::delete_dedicated_cpus(tx, &id)?;
                     network_info::release(tx, &app, &id)?;
                     store::fail(tx, &id, PowerState::NoState, &why, &now)
                 }))

@@ -2,6 +2,7 @@
 
 pub(crate) mod actions;
 pub(crate) mod attach;
+mod cpus;
 pub(crate) mod create;
 pub(crate) mod delete;
 mod disk;

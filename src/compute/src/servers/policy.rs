@@ -65,6 +65,10 @@ pub(crate) const SECURITY_GROUPS_ADD: Rule =
     rule("os_compute_api:os-security-groups:add", MEMBER, "Add a security group to a server", ACTION);
 pub(crate) const SECURITY_GROUPS_REMOVE: Rule =
     rule("os_compute_api:os-security-groups:remove", MEMBER, "Remove a security group from a server", ACTION);
+pub(crate) const FIXED_IP_ADD: Rule =
+    rule("os_compute_api:os-multinic:add", MEMBER, "Give a server one more address", ACTION);
+pub(crate) const FIXED_IP_REMOVE: Rule =
+    rule("os_compute_api:os-multinic:remove", MEMBER, "Take an address from a server", ACTION);
 pub(crate) const IPS: Rule =
     rule("os_compute_api:ips:index", READER, "List the addresses of a server", &[("GET", "/servers/{server_id}/ips")]);
 pub(crate) const IPS_SHOW: Rule = rule(

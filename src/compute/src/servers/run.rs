@@ -11,12 +11,14 @@ use uuid::Uuid;
 use vmspec::{Restore, VmSpec, spec};
 
 use super::{
-    Server, disk,
+    Server, cpus, disk,
     model::{PowerState, VmState},
     store,
 };
 use crate::{
-    App, network_info,
+    App,
+    flavors::extra_specs::{self, Tuning},
+    network_info,
     vms::{Observed, VmError, VmState as ProcessState},
 };
 
@@ -95,6 +97,7 @@ async fn prepare(
     if matches!(from, From::Disk) {
         discard_suspended(app, id).await?;
     }
+    let tuning = tuning(server);
     let mut descriptors: Vec<OwnedFd> = Vec::new();
     let mut disks = Vec::new();
     for (slot, (kind, path, read_only)) in disk::files(app, server).into_iter().enumerate() {
@@ -111,13 +114,13 @@ async fn prepare(
             read_only,
             serial: String::new(),
             size_bytes,
-            limits: vmspec::DiskLimits::default(),
+            limits: if read_only { vmspec::DiskLimits::default() } else { tuning.disk },
         });
         descriptors.push(file.into());
     }
     let mut nics = Vec::new();
     for plug in network_info::plug(app, server).await? {
-        nics.push(nic(&plug, u32::try_from(descriptors.len()).unwrap_or(u32::MAX)));
+        nics.push(nic(server, &plug, u32::try_from(descriptors.len()).unwrap_or(u32::MAX)));
         descriptors.push(plug.tap);
     }
     let restore = match from {
@@ -128,6 +131,7 @@ async fn prepare(
             Some(Restore { state_descriptor, memory_descriptor: state_descriptor.saturating_add(1) })
         }
     };
+    let dedicated = if tuning.dedicated { Some(cpus::of_server(app, server).await?) } else { None };
     let boot_id = vmspec::host_boot_id()
         .map_err(|error| Failure::retry("The host's boot id cannot be read.").caused_by(error))?;
     let property = |name: &str| server.image_properties.get(name).and_then(|value| value.as_str());
@@ -146,8 +150,8 @@ async fn prepare(
         driver: app.options.driver,
         vcpus: u32::try_from(server.flavor.vcpus).unwrap_or(u32::MAX),
         memory_mib: server.flavor.ram_mib.unsigned_abs(),
-        page_size: vmspec::PageSize::default(),
-        cpu: spec::Cpu::default(),
+        page_size: tuning.page_size,
+        cpu: spec::Cpu { model: None, topology: tuning.topology, dedicated },
         disks,
         nics,
         console_log_bytes: app.options.console_log_bytes,
@@ -163,7 +167,7 @@ async fn prepare(
 }
 
 /// An interface in the machine, whether it is there from the start or plugged in later.
-pub(crate) fn nic(plug: &network_info::Plug, descriptor: u32) -> spec::Nic {
+pub(crate) fn nic(server: &Server, plug: &network_info::Plug, descriptor: u32) -> spec::Nic {
     spec::Nic {
         slot: plug.slot,
         port_id: plug.port_id,
@@ -171,8 +175,17 @@ pub(crate) fn nic(plug: &network_info::Plug, descriptor: u32) -> spec::Nic {
         mtu: plug.mtu,
         descriptor,
         queues: 1,
-        limits: vmspec::NicLimits::default(),
+        limits: tuning(server).nic,
     }
+}
+
+/// What of the host the server gets. It was found right when the server was made; one that an older program made may
+/// have words that mean nothing, and starts without.
+fn tuning(server: &Server) -> Tuning {
+    extra_specs::tuning(&server.flavor, &server.image_properties).unwrap_or_else(|error| {
+        tracing::warn!(server.id = server.id, reason = error.public(), "the flavor's extra specs are not kept");
+        Tuning::default()
+    })
 }
 
 /// By the properties of the image. Secure Boot is a matter of UEFI.

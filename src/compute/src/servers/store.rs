@@ -1,6 +1,6 @@
 //! All SQL of servers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use db::{Row, Tx, params, rusqlite};
 use rest::{Dialect, Direction, Error, Filter, FilterKind, ListSpec, Result};
@@ -302,6 +302,31 @@ pub(crate) fn nics_of(tx: &Tx<'_>, ids: &[&str]) -> Result<HashMap<String, Vec<N
         all.entry(server_id).or_default().push(nic);
     }
     Ok(all)
+}
+
+/// CPUs of the host that are some server's own.
+pub(crate) fn dedicated_cpus(tx: &Tx<'_>) -> db::Result<BTreeSet<u16>> {
+    Ok(tx.list("SELECT cpu FROM compute_server_cpu", [], |row| row.get(0))?.into_iter().collect())
+}
+
+/// Those of one server, in the order of its virtual CPUs.
+pub(crate) fn dedicated_cpus_of(tx: &Tx<'_>, id: &str) -> db::Result<Vec<u16>> {
+    tx.list("SELECT cpu FROM compute_server_cpu WHERE server_id = ?1 ORDER BY vcpu", [id], |row| row.get(0))
+}
+
+pub(crate) fn insert_dedicated_cpus(tx: &Tx<'_>, id: &str, cpus: &[u16]) -> db::Result<()> {
+    for (vcpu, cpu) in (0_i64..).zip(cpus) {
+        tx.execute(
+            "INSERT INTO compute_server_cpu (cpu, server_id, vcpu) VALUES (?1, ?2, ?3)",
+            params![cpu, id, vcpu],
+        )?;
+    }
+    Ok(())
+}
+
+pub(crate) fn delete_dedicated_cpus(tx: &Tx<'_>, id: &str) -> db::Result<()> {
+    tx.execute("DELETE FROM compute_server_cpu WHERE server_id = ?1", [id])?;
+    Ok(())
 }
 
 /// Servers, virtual CPUs and memory (MiB) that a project's servers take.
