@@ -3,7 +3,7 @@
 use core::arch::asm;
 
 use super::{
-    io::{inl, outb, outl, outw},
+    io::{inb, inl, outb, outl, outw},
     serial,
 };
 
@@ -16,6 +16,28 @@ const FALL_BACK: u32 = 0x4641_4c42;
 const STARTED: u32 = 0x424f_4f54;
 /// Takes the reason, byte by byte up to a newline, before the request. QEMU's back end has an isa-debugcon here.
 const REASON: u16 = 0x0b08;
+/// The byte of CMOS by which the option ROM of QEMU's back end and we tell each other how a start went.
+const MARK: u8 = 0x7f;
+const TRYING: u8 = 0xb1;
+const BIOS_WANTED: u8 = 0xb2;
+const NO_MARK: u8 = 0;
+/// What the same back end reads when the next thing is Linux.
+const STARTED_LINE: &[u8] = b"BOOT\n";
+
+/// Index and data of CMOS; the top bit keeps non-maskable interrupts off.
+fn select(index: u8) {
+    outb(0x70, index | 0x80);
+}
+
+fn started_by_option_rom() -> bool {
+    select(MARK);
+    inb(0x71) == TRYING
+}
+
+fn set_mark(mark: u8) {
+    select(MARK);
+    outb(0x71, mark);
+}
 
 pub fn give_up(reason: &str) -> ! {
     end(&[reason])
@@ -49,12 +71,23 @@ fn end(reason: &[&str]) -> ! {
         reason.get(1).unwrap_or(&""),
         reason.get(2).unwrap_or(&""),
     ]);
+    let solo = inl(SIGNATURE) == SOLO;
+    if !solo && started_by_option_rom() {
+        set_mark(BIOS_WANTED);
+        outb(0xcf9, 2);
+        outb(0xcf9, 6);
+        halt();
+    }
     // Does not return where anybody listens.
     outl(REQUEST, FALL_BACK);
-    if inl(SIGNATURE) != SOLO {
+    if !solo {
         // Plain QEMU: power off by q35's PM1a control register, so that it is seen at all.
         outw(0x604, 0x2000);
     }
+    halt();
+}
+
+fn halt() -> ! {
     loop {
         // SAFETY: nothing is left to do; interrupts stay off.
         unsafe { asm!("cli", "hlt", options(nomem, nostack)) }
@@ -119,6 +152,11 @@ pub fn start_linux(entry: u64, is_64: bool, zero_page: &[u8; 4096]) -> ! {
     unsafe { page.write(ZeroPage(*zero_page)) };
     if inl(SIGNATURE) == SOLO {
         outl(REQUEST, STARTED);
+    } else if started_by_option_rom() {
+        set_mark(NO_MARK);
+        for byte in STARTED_LINE {
+            outb(REASON, *byte);
+        }
     }
     if is_64 {
         // SAFETY: the entry of a loaded kernel whose header was checked; nothing of ours is needed after this.

@@ -17,6 +17,13 @@ pub fn outl(port: u16, value: u32) {
     unsafe { asm!("out dx, eax", in("dx") port, in("eax") value, options(nomem, nostack, preserves_flags)) }
 }
 
+pub fn inb(port: u16) -> u8 {
+    let value;
+    // SAFETY: as for outb.
+    unsafe { asm!("in al, dx", in("dx") port, out("al") value, options(nomem, nostack, preserves_flags)) }
+    value
+}
+
 pub fn inl(port: u16) -> u32 {
     let value;
     // SAFETY: as for outb.

@@ -21,16 +21,15 @@ use nix::poll::{PollTimeout, poll};
 use tokio::net::UnixListener as AsyncUnixListener;
 use vmspec::console::BoundedLog;
 use vmspec::protocol::{EventKind, VmState};
-use vmspec::{Driver, ExitCause, ExitRecord, ServerDirectory, VmSpec, directory};
+use vmspec::{Driver, ExitCause, ExitRecord, GuestOs, ServerDirectory, VmSpec, directory};
 
 use crate::kvm::driver as kvm;
 use crate::machine::{Ended, Machine};
-use crate::qemu::{self, Resources, UefiFiles};
+use crate::qemu::{self, Accelerator, Boot, Means, Resources, firmware, uefi};
 use crate::{control, jail, sys, walls};
 
 const QEMU_LOG: &str = "qemu.log";
 const QEMU_LOG_BYTES: u64 = 64 * 1024;
-const UEFI_VARIABLES: &str = "uefi-vars.fd";
 /// Looking at the lock takes it for an instant; a process that starts meets that, and waits this long for it.
 const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 /// Connected supervisors get their last event within this, or not.
@@ -119,7 +118,7 @@ fn take_lock(directory: &ServerDirectory) -> io::Result<Option<Flock<File>>> {
 }
 
 /// Open a file of this process, for reading and writing, made if missing.
-fn open_own(directory: &ServerDirectory, name: &str) -> io::Result<File> {
+pub(crate) fn open_own(directory: &ServerDirectory, name: &str) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     options.custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits()).open(directory.file(name))
@@ -134,21 +133,6 @@ fn bind(directory: &ServerDirectory, handle: &File, name: &str) -> io::Result<Un
     let listener = UnixListener::bind(directory::socket_address(handle, name))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
-}
-
-/// OVMF's code, and this server's copy of its variables, made at its first start.
-fn open_uefi(directory: &ServerDirectory) -> Result<UefiFiles, String> {
-    let (code, template) =
-        qemu::find_ovmf().ok_or("this server boots by UEFI, and no OVMF is on this host (package ovmf)")?;
-    let code = File::open(&code).map_err(|error| format!("cannot open {}: {error}", code.display()))?;
-    let variables = (|| {
-        if !directory.file(UEFI_VARIABLES).exists() {
-            directory.replace(UEFI_VARIABLES, &fs::read(&template)?, true)?;
-        }
-        open_own(directory, UEFI_VARIABLES)
-    })();
-    let variables = variables.map_err(|error| format!("cannot open the UEFI variables: {error}"))?;
-    Ok(UefiFiles { code: OwnedFd::from(code), variables: OwnedFd::from(variables) })
 }
 
 #[derive(Debug)]
@@ -173,7 +157,21 @@ impl LastWord {
 /// What a driver has opened before the walls.
 enum Opened {
     Kvm { opened: kvm::Opened, agent: UnixListener, vnc: Option<UnixListener> },
-    Qemu { log: BoundedLog, uefi: Option<UefiFiles>, processes: File },
+    Qemu { log: BoundedLog, uefi: Option<uefi::UefiFiles>, accelerator: Accelerator, processes: File },
+}
+
+/// What QEMU starts first.
+fn boot(spec: &VmSpec, uefi: Option<&uefi::UefiFiles>, firmware: Option<firmware::Places>) -> Boot {
+    match (uefi, firmware) {
+        (Some(files), _) => Boot::Uefi { secure: files.secure },
+        // Its disks are nothing that the firmware knows.
+        (None, _) if spec.guest_os == GuestOs::Windows => Boot::Bios,
+        (None, Some(places)) => Boot::Firmware(places),
+        (None, None) => {
+            tracing::warn!("QEMU cannot read our firmware: SeaBIOS boots the disk");
+            Boot::Bios
+        }
+    }
 }
 
 /// Steps 3 to 5. An error is why the guest never ran, with no record written yet.
@@ -190,14 +188,14 @@ fn live(
     if again.as_ref() != Some(&spec) {
         return Err("spec.json changed while this process started".to_owned());
     }
-    let built_in = match spec.driver {
-        Driver::Tcg => false,
-        // OVMF has not been tried on the built-in machine.
-        Driver::Kvm if qemu::wants_uefi(&spec) => {
-            tracing::info!("this server boots by UEFI: by QEMU, and not by the built-in machine");
-            false
+    let (built_in, accelerator) = match spec.driver {
+        Driver::Tcg => (false, Accelerator::Tcg),
+        // Neither OVMF nor Windows has been tried on the built-in machine.
+        Driver::Kvm if uefi::wants_uefi(&spec) || spec.guest_os == GuestOs::Windows => {
+            tracing::info!("UEFI and Windows are run by QEMU with KVM, and not by the built-in machine");
+            (false, Accelerator::Kvm)
         }
-        Driver::Kvm => true,
+        Driver::Kvm => (true, Accelerator::Kvm),
         Driver::Fake => return Err("a fake has no process".to_owned()),
     };
     crate::descriptors::check(&spec, &descriptors)?;
@@ -215,12 +213,25 @@ fn live(
         Opened::Kvm { opened: kvm::open(&spec)?, agent, vnc }
     } else {
         let log = bound(QEMU_LOG, QEMU_LOG_BYTES).map_err(explained("cannot open qemu.log"))?;
-        let uefi = if qemu::wants_uefi(&spec) { Some(open_uefi(directory)?) } else { None };
-        Opened::Qemu { log, uefi, processes: File::open("/proc").map_err(explained("cannot open /proc"))? }
+        let uefi = if uefi::wants_uefi(&spec) { Some(uefi::open(directory, &spec)?) } else { None };
+        let processes = File::open("/proc").map_err(explained("cannot open /proc"))?;
+        Opened::Qemu { log, uefi, accelerator, processes }
     };
-    let root = if built_in { walls::Root::Empty } else { walls::Root::Qemu };
+    let files = firmware::Files::new();
+    let named = files.named();
+    let root = match (built_in, accelerator) {
+        (true, _) => walls::Root::Empty,
+        (false, Accelerator::Tcg) => walls::Root::Qemu { kvm: false, files: &named },
+        (false, Accelerator::Kvm) => walls::Root::Qemu { kvm: true, files: &named },
+    };
     let mut isolation = walls::raise(&spec, directory.path(), root);
-    walls::drop_root(&spec, &mut isolation).map_err(explained("cannot become the user of this VM"))?;
+    if !built_in && !isolation.mount_namespace {
+        // In a place of its own if there is no root directory to put it in. What went wrong is seen when it is looked for.
+        let _ = files.write_into(directory.path());
+    }
+    walls::drop_root(&spec, &mut isolation, root).map_err(explained("cannot become the user of this VM"))?;
+    let place = if isolation.mount_namespace { Path::new("/") } else { directory.path() };
+    let places = if built_in { None } else { firmware::Places::below(place) };
     if built_in {
         let guest_bytes = spec.memory_mib.saturating_mul(1 << 20);
         jail::enter(guest_bytes, jail::Violation::Report, &mut isolation)
@@ -251,8 +262,9 @@ fn live(
                 let resources = kvm::Resources { opened, descriptors, console_log, serial, agent, vnc };
                 kvm::run(&machine, resources, orders, ready).await
             }
-            Opened::Qemu { log, uefi, processes } => {
-                let resources = Resources { descriptors, uefi, console_log, qemu_log: log, serial, processes };
+            Opened::Qemu { log, uefi, accelerator, processes } => {
+                let means = Means { boot: boot(&machine.spec, uefi.as_ref(), places), accelerator };
+                let resources = Resources { means, descriptors, uefi, console_log, qemu_log: log, serial, processes };
                 qemu::run(&machine, resources, orders, ready).await
             }
         };

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -24,20 +24,22 @@ pub fn own_session() {
 
 /// What is seen in the new root directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Root {
+pub enum Root<'a> {
     /// Nothing at all: the built-in machine has all its files open.
     Empty,
-    /// QEMU, its libraries and its firmware.
-    Qemu,
+    /// QEMU, its libraries and its firmware, and files of ours by name. `kvm`: the device as well, and its group, as QEMU
+    /// before 9.0 opens it by its path.
+    Qemu { kvm: bool, files: &'a [(&'a str, &'a [u8])] },
 }
 
 const SHARED: [&str; 6] = ["usr", "bin", "lib", "lib32", "lib64", "libx32"];
 const SHARED_FILES: [&str; 4] = ["etc/ld.so.cache", "dev/null", "dev/zero", "dev/urandom"];
+const KVM: &str = "dev/kvm";
 
 /// Cgroup and namespaces. To be called with root, before [`drop_root`], and before any other thread is started; QEMU,
 /// started later by this thread, finds itself in a pid namespace of its own, from where it cannot signal this process.
 /// `directory` is covered by the new root, out of sight of everybody else; whatever is needed of it must be open.
-pub fn raise(spec: &VmSpec, directory: &Path, root: Root) -> Isolation {
+pub fn raise(spec: &VmSpec, directory: &Path, root: Root<'_>) -> Isolation {
     let mut walls = Isolation { uid: Uid::effective().as_raw(), ..Isolation::default() };
     if !Uid::effective().is_root() {
         walls.missing.push("the supervisor does not run as root: no namespaces, no user of its own".to_owned());
@@ -56,7 +58,7 @@ pub fn raise(spec: &VmSpec, directory: &Path, root: Root) -> Isolation {
     tried("ipc and uts namespaces", namespace(CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS));
     // For children only: a process with one cannot start threads, which the built-in machine does in place of children.
     let pid = match root {
-        Root::Qemu => tried("pid namespace", namespace(CloneFlags::CLONE_NEWPID)),
+        Root::Qemu { .. } => tried("pid namespace", namespace(CloneFlags::CLONE_NEWPID)),
         Root::Empty => false,
     };
     let own_root = tried("root directory", own_root(directory, root).map_err(|error| error.to_string()));
@@ -68,17 +70,24 @@ pub fn raise(spec: &VmSpec, directory: &Path, root: Root) -> Isolation {
 }
 
 /// A root directory with nothing in it that is not needed, all of it read-only. No `/proc`, no `/sys`, no state.
-fn own_root(place: &Path, root: Root) -> io::Result<()> {
+fn own_root(place: &Path, root: Root<'_>) -> io::Result<()> {
     const NOTHING: Option<&str> = None;
     unshare(CloneFlags::CLONE_NEWNS)?;
     // Nothing of what follows is seen outside.
     mount(NOTHING, "/", NOTHING, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NOTHING)?;
     let bare = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("tmpfs"), place, Some("tmpfs"), bare, Some("size=64k,mode=755"))?;
-    let (shared, shared_files): (&[&str], &[&str]) = match root {
-        Root::Empty => (&[], &[]),
-        Root::Qemu => (&SHARED, &SHARED_FILES),
+    mount(Some("tmpfs"), place, Some("tmpfs"), bare, Some("size=1m,mode=755"))?;
+    let (shared, mut shared_files): (&[&str], Vec<&str>) = match root {
+        Root::Empty => (&[], Vec::new()),
+        Root::Qemu { .. } => (&SHARED, SHARED_FILES.to_vec()),
     };
+    if let Root::Qemu { kvm, files } = root {
+        shared_files.extend(kvm.then_some(KVM));
+        for (name, bytes) in files {
+            fs::write(place.join(name), bytes)?;
+            fs::set_permissions(place.join(name), fs::Permissions::from_mode(0o444))?;
+        }
+    }
     for name in shared {
         let (from, to) = (Path::new("/").join(name), place.join(name));
         match fs::symlink_metadata(&from) {
@@ -118,15 +127,25 @@ fn bind_read_only(from: &Path, to: &Path, more: MsFlags) -> io::Result<()> {
     Ok(())
 }
 
+/// The group that may open `/dev/kvm`, if that is needed later.
+fn kept_groups(root: Root<'_>) -> io::Result<Vec<Gid>> {
+    if !matches!(root, Root::Qemu { kvm: true, .. }) {
+        return Ok(Vec::new());
+    }
+    let group = fs::metadata(Path::new("/").join(KVM))?.gid();
+    // Root's own group opens more than that.
+    Ok(if group == 0 { Vec::new() } else { vec![Gid::from_raw(group)] })
+}
+
 /// Become the user of this VM, for good.
-pub fn drop_root(spec: &VmSpec, walls: &mut Isolation) -> io::Result<()> {
+pub fn drop_root(spec: &VmSpec, walls: &mut Isolation, root: Root<'_>) -> io::Result<()> {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     // A core file of a VM process is a copy of the guest's memory.
     setrlimit(Resource::Core, none)?;
     match spec.run_as {
         Some(id) if Uid::effective().is_root() => {
             let (uid, gid) = (Uid::from_raw(id), Gid::from_raw(id));
-            setgroups(&[])?;
+            setgroups(&kept_groups(root)?)?;
             setresgid(gid, gid, gid)?;
             // Leaving uid 0 behind clears every capability.
             setresuid(uid, uid, uid)?;

@@ -9,6 +9,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 // The suite uses what the module offers, and the module offers more than one driver needs.
+#[path = "vms/live.rs"]
+mod live;
 #[allow(dead_code, reason = "taken in by its path; what compute uses is not all used here")]
 #[path = "../../compute/src/vms/mod.rs"]
 mod vms;
@@ -1240,6 +1242,12 @@ fn main() -> ExitCode {
         the_built_in_machine_starts_pauses_resets_and_stops
         qemus_own_words_are_in_the_reason_of_a_failed_start
         limits_are_kept_and_what_a_driver_cannot_do_is_no_reason_not_to_start
+    }
+    use live::*;
+    only_tcg! {
+        disks_and_nics_come_and_go_while_the_guest_runs
+        a_suspended_guest_goes_on_where_it_was
+        what_our_firmware_does_not_start_is_left_to_seabios_with_the_reason
     }
     for kind in [Kind::Fake, Kind::Tcg] {
         let name = if kind == Kind::Fake { "fake" } else { "tcg" };

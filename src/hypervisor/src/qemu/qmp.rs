@@ -4,12 +4,13 @@
 //! not understood is ignored.
 
 use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
@@ -34,12 +35,24 @@ pub enum QmpError {
 /// The events this program acts on.
 #[derive(Debug, PartialEq, Eq)]
 pub enum QemuEvent {
-    Shutdown { by_guest: bool, reason: String },
-    Reset { by_guest: bool },
+    Shutdown {
+        by_guest: bool,
+        reason: String,
+    },
+    Reset {
+        by_guest: bool,
+    },
     Panicked,
     Stopped,
     Resumed,
-    DiskError { device: String, reason: String },
+    DiskError {
+        device: String,
+        reason: String,
+    },
+    /// A device that was plugged in by name is out of the machine.
+    Deleted {
+        device: String,
+    },
 }
 
 type Waiting = HashMap<u64, oneshot::Sender<Result<Value, String>>>;
@@ -108,6 +121,26 @@ impl Qmp {
         arguments: Value,
         deadline: Duration,
     ) -> Result<Value, QmpError> {
+        self.send(command, arguments, &[], deadline).await
+    }
+
+    /// With descriptors, which QEMU duplicates.
+    pub async fn execute_with(
+        &mut self,
+        command: &'static str,
+        arguments: Value,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<Value, QmpError> {
+        self.send(command, arguments, descriptors, Duration::from_secs(3)).await
+    }
+
+    async fn send(
+        &mut self,
+        command: &'static str,
+        arguments: Value,
+        descriptors: &[BorrowedFd<'_>],
+        deadline: Duration,
+    ) -> Result<Value, QmpError> {
         self.next_id += 1;
         let id = self.next_id;
         let (sender, receiver) = oneshot::channel();
@@ -115,7 +148,8 @@ impl Qmp {
         let mut line = json!({ "execute": command, "arguments": arguments, "id": id }).to_string();
         line.push('\n');
         let answer = timeout(deadline, async {
-            self.writer.write_all(line.as_bytes()).await.map_err(|_| QmpError::Closed)?;
+            let sent = vmspec::passing::send(self.writer.as_ref(), line.as_bytes(), descriptors).await;
+            sent.map_err(|_| QmpError::Closed)?;
             receiver.await.map_err(|_| QmpError::Closed)?.map_err(|reason| QmpError::Refused { command, reason })
         })
         .await;
@@ -138,7 +172,7 @@ async fn read(read_half: OwnedReadHalf, waiting: &Mutex<Option<Waiting>>, events
         let Ok(parsed) = serde_json::from_slice::<Line>(&line) else { continue };
         if let Some(event) = parsed.event {
             let Some(event) = understand(&event, &parsed.data) else { continue };
-            let once = matches!(event, QemuEvent::Shutdown { .. } | QemuEvent::Panicked);
+            let once = matches!(event, QemuEvent::Shutdown { .. } | QemuEvent::Panicked | QemuEvent::Deleted { .. });
             if once || events.capacity() > RESERVED {
                 // One too many of those that repeat is dropped: never wait here, an answer may be next.
                 let _ = events.try_send(event);
@@ -166,6 +200,10 @@ fn understand(event: &str, data: &Value) -> Option<QemuEvent> {
         "GUEST_PANICKED" => QemuEvent::Panicked,
         "STOP" => QemuEvent::Stopped,
         "RESUME" => QemuEvent::Resumed,
+        // What stands behind a device goes too, and has only a path.
+        "DEVICE_DELETED" if data.get("device").is_some_and(Value::is_string) => {
+            QemuEvent::Deleted { device: text("device") }
+        }
         "BLOCK_IO_ERROR" => QemuEvent::DiskError { device: text("qom-path"), reason: text("reason") },
         _ => return None,
     })
