@@ -50,7 +50,8 @@ pub async fn serve(listener: UnixListener, machine: Arc<Machine>) {
     }
 }
 
-async fn serve_one(stream: UnixStream, machine: Arc<Machine>) {
+/// Serve one connection until either side ends it.
+pub async fn serve_one(stream: UnixStream, machine: Arc<Machine>) {
     let (read_half, write_half) = stream.into_split();
     let (outgoing, queue) = mpsc::channel(WAITING);
     // Either half ending ends both; what is queued when the reader ends is still sent.

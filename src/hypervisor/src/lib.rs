@@ -16,6 +16,8 @@ mod console;
 mod control;
 mod descriptors;
 pub mod display;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod interrupts;
 pub mod jail;
 pub mod kvm;

@@ -336,6 +336,22 @@ impl PciBus {
         }
     }
 
+    /// For tests with hostile input: panics if the map is not what it must be.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub fn check(&self) {
+        let moves = lock(&self.moves);
+        let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
+        let mut end = 0;
+        for (base, mapping) in &map.bars {
+            assert!(*base >= end, "a BAR at {base:#x} lies over another");
+            assert!(self.windows.hold(*base, mapping.bytes), "a BAR at {base:#x} lies outside the windows");
+            assert_eq!(moves.mapped.get(&mapping.place), Some(&(*base, mapping.bytes)));
+            assert_eq!(moves.wanted.get(&mapping.place), Some(&(*base, mapping.bytes)));
+            end = base + mapping.bytes;
+        }
+        assert_eq!(moves.mapped.len(), map.bars.len());
+    }
+
     fn config_read(&self, bus: u8, device_function: u8, offset: u16, data: &mut [u8]) {
         let function = if bus == 0 && device_function & 7 == 0 { self.function(device_function >> 3) } else { None };
         match function {

@@ -134,18 +134,7 @@ pub async fn client(
     if !greeted.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? {
         return Ok(());
     }
-    let mut session = Session {
-        screen,
-        input,
-        encoder: Encoder::new(),
-        known: mode,
-        shown: None,
-        wanted: None,
-        announce_keys: false,
-        held: Vec::new(),
-        pointer: Pointer::default(),
-        changed: Instant::now(),
-    };
+    let mut session = Session::new(screen, input, mode);
     let done = session.run(&mut stream, received).await;
     session.release();
     done
@@ -177,6 +166,35 @@ async fn greet(
     }
 }
 
+/// For tests with hostile input: all that a client ever says, heard at once, and an update made after each message. Returns
+/// how many bytes it would have been sent.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn hear_all(said: &[u8], name: &str, screen: &dyn Screen, input: &dyn Input) -> io::Result<usize> {
+    let mode = screen.mode();
+    let mut handshake = Handshake::new(name, mode);
+    let (mut rest, mut sent) = (said, 0);
+    while !handshake.is_done() {
+        let (taken, answer) = handshake.step(rest)?;
+        if taken == 0 && answer.is_empty() {
+            return Ok(sent);
+        }
+        rest = rest.get(taken..).unwrap_or_default();
+        sent += answer.len();
+    }
+    let mut session = Session::new(screen, input, mode);
+    let mut heard = || {
+        while let Some((length, message)) = protocol::parse(rest)? {
+            rest = rest.get(length..).unwrap_or_default();
+            session.hear(message)?;
+            sent += session.update().map_or(0, |update| update.len());
+        }
+        Ok(())
+    };
+    let done = heard();
+    session.release();
+    done.map(|()| sent)
+}
+
 #[derive(Default)]
 struct Pointer {
     mask: u8,
@@ -202,7 +220,22 @@ struct Session<'a> {
     changed: Instant,
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
+    fn new(screen: &'a dyn Screen, input: &'a dyn Input, mode: Mode) -> Self {
+        Self {
+            screen,
+            input,
+            encoder: Encoder::new(),
+            known: mode,
+            shown: None,
+            wanted: None,
+            announce_keys: false,
+            held: Vec::new(),
+            pointer: Pointer::default(),
+            changed: Instant::now(),
+        }
+    }
+
     async fn run(
         &mut self,
         stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
