@@ -52,7 +52,9 @@ use crate::platform::acpi::{Events, PmTimer};
 use crate::platform::cmos::Cmos;
 use crate::platform::fw_cfg::{FwCfg, Items};
 use crate::platform::i8042::I8042;
-use crate::platform::ports::{DebugPort, FirmwarePort, PciAndReset, Pvpanic, SystemControlA, shared};
+use crate::platform::ports::{
+    DebugPort, FIRMWARE_PORTS, FirmwarePort, PciAndReset, Pvpanic, SystemControlA, shared,
+};
 use crate::platform::serial::{Output, SerialPort};
 use crate::platform::vmgenid::GenerationId;
 use crate::platform::{Wish, Wishes, smbios};
@@ -355,6 +357,10 @@ impl KvmMachine {
 
     /// Put into fresh memory what runs first, and set the boot processor to it.
     fn load(&mut self) -> io::Result<()> {
+        match self.start {
+            Start::Firmware { .. } if !self.in_bios => self.exits.wishes.firmware_begins(),
+            _ => self.exits.wishes.firmware_is_done(),
+        }
         let ram = self.ram.memory();
         if self.give_rom_if_wanted()? {
             return self.rom.as_ref().map_or(Ok(()), |rom| rom.put_copy(&ram));
@@ -502,7 +508,7 @@ impl Platform {
         let configuration = PciAndReset::new(exits.pci.ports(), wishes());
         place(layout::PCI_CONFIG_PORT, layout::PCI_CONFIG_PORTS, shared(configuration))?;
         place(layout::PVPANIC_PORT, 1, shared(Pvpanic(wishes())))?;
-        place(layout::FIRMWARE_PORT, 8, shared(FirmwarePort(wishes())))?;
+        place(layout::FIRMWARE_PORT, FIRMWARE_PORTS, shared(FirmwarePort::new(wishes())))?;
         place(layout::SYSTEM_CONTROL_A_PORT, 1, shared(SystemControlA(wishes())))?;
         if debug_port {
             place(layout::DEBUG_PORT, 1, shared(DebugPort::default()))?;

@@ -299,7 +299,7 @@ fn run(slot: &Slot, stopping: &AtomicBool, dispatch: &dyn Dispatch) {
                         "triple fault at {rip:#x}: cr0 {cr0:#x} cr2 {cr2:#x} cr3 {cr3:#x}"
                     );
                 }
-                wishes.make(Wish::Reset);
+                wishes.triple_fault();
             }
             Ok(VcpuExit::SystemEvent(kind, _)) => match kind {
                 kvm_bindings::KVM_SYSTEM_EVENT_SHUTDOWN => wishes.make(Wish::PowerOff),

@@ -13,7 +13,7 @@ pub mod serial;
 pub mod smbios;
 pub mod vmgenid;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use tokio::sync::mpsc;
 
@@ -40,12 +40,22 @@ pub struct Wishes {
     /// A wish is made that ends this run: no vCPU goes on by itself.
     ending: AtomicBool,
     panicked: AtomicBool,
+    /// Our firmware has begun and not handed over yet.
+    firmware: AtomicBool,
+    firmware_starts: AtomicU32,
 }
 
 impl Wishes {
     pub fn new() -> (Self, mpsc::UnboundedReceiver<Wish>) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        (Self { sender, ending: AtomicBool::new(false), panicked: AtomicBool::new(false) }, receiver)
+        let wishes = Self {
+            sender,
+            ending: AtomicBool::new(false),
+            panicked: AtomicBool::new(false),
+            firmware: AtomicBool::new(false),
+            firmware_starts: AtomicU32::new(0),
+        };
+        (wishes, receiver)
     }
 
     /// Ask. Bounded: until [`Wishes::clear`] at most two are queued.
@@ -58,6 +68,37 @@ impl Wishes {
             // Nobody listens only when the machine is being taken down.
             let _ = self.sender.send(wish);
         }
+    }
+
+    /// A processor met a fault while it told of a fault while it told of a fault. What a PC does then is a reset; if that is
+    /// the firmware's, the next start is SeaBIOS's, or it would go on for ever.
+    pub fn triple_fault(&self) {
+        if self.firmware_runs() {
+            tracing::warn!("the firmware ended in a triple fault");
+            self.make(Wish::Bios);
+        } else {
+            self.make(Wish::Reset);
+        }
+    }
+
+    /// The machine starts with our firmware.
+    pub fn firmware_begins(&self) {
+        self.firmware_starts.fetch_add(1, Ordering::SeqCst);
+        self.firmware.store(true, Ordering::SeqCst);
+    }
+
+    /// The next thing is Linux, or a BIOS.
+    pub fn firmware_is_done(&self) {
+        self.firmware.store(false, Ordering::SeqCst);
+    }
+
+    pub fn firmware_runs(&self) -> bool {
+        self.firmware.load(Ordering::SeqCst)
+    }
+
+    /// How many times it has begun.
+    pub fn firmware_starts(&self) -> u32 {
+        self.firmware_starts.load(Ordering::SeqCst)
     }
 
     pub fn ending(&self) -> bool {

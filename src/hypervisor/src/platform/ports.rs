@@ -58,15 +58,34 @@ impl Registers for Pvpanic {
     }
 }
 
-/// The port of our firmware (`firmware/README.md`).
+/// The ports of our firmware (`firmware/README.md`): a sign at 0, a request at 4, the reason of a fall back at 8. They answer
+/// from the start of the firmware until it hands over, and are nobody's to poke after that.
 #[derive(Debug)]
-pub struct FirmwarePort(pub Arc<Wishes>);
+pub struct FirmwarePort {
+    wishes: Arc<Wishes>,
+    /// Which start of the firmware the reason is of.
+    start: u32,
+    reason: Vec<u8>,
+}
 
+pub const FIRMWARE_PORTS: u64 = 9;
 const FIRMWARE_SIGN: u32 = 0x534f_4c4f;
 const FALL_BACK: u32 = 0x4641_4c42;
+const STARTED: u32 = 0x424f_4f54;
+const LONGEST_REASON: usize = 1500;
+
+impl FirmwarePort {
+    pub fn new(wishes: Arc<Wishes>) -> Self {
+        Self { wishes, start: 0, reason: Vec::new() }
+    }
+}
 
 impl Registers for FirmwarePort {
     fn read(&mut self, offset: u64, data: &mut [u8]) {
+        if !self.wishes.firmware_runs() {
+            data.fill(0xff);
+            return;
+        }
         data.fill(0);
         if offset == 0 {
             for (place, byte) in data.iter_mut().zip(FIRMWARE_SIGN.to_le_bytes()) {
@@ -76,8 +95,24 @@ impl Registers for FirmwarePort {
     }
 
     fn write(&mut self, offset: u64, data: &[u8]) {
-        if offset == 4 && data == FALL_BACK.to_le_bytes() {
-            self.0.make(Wish::Bios);
+        if !self.wishes.firmware_runs() {
+            return;
+        }
+        let start = self.wishes.firmware_starts();
+        if self.start != start {
+            self.start = start;
+            self.reason.clear();
+        }
+        match (offset, data) {
+            (4, word) if word == FALL_BACK.to_le_bytes() => {
+                let reason = String::from_utf8_lossy(&self.reason).escape_debug().to_string();
+                tracing::info!(reason, "the firmware does not start this disk");
+                self.reason.clear();
+                self.wishes.make(Wish::Bios);
+            }
+            (4, word) if word == STARTED.to_le_bytes() => self.wishes.firmware_is_done(),
+            (8, [byte]) if *byte != b'\n' && self.reason.len() < LONGEST_REASON => self.reason.push(*byte),
+            _ => {}
         }
     }
 }
@@ -160,19 +195,70 @@ mod tests {
         assert_eq!(heard.try_recv(), Ok(Wish::Reset));
     }
 
-    #[test]
-    fn the_firmware_finds_its_port_and_asks_for_the_bios_with_one_word_only() {
-        let (wishes, mut heard) = Wishes::new();
-        let mut port = FirmwarePort(Arc::new(wishes));
+    fn port() -> (FirmwarePort, Arc<Wishes>, tokio::sync::mpsc::UnboundedReceiver<Wish>) {
+        let (wishes, heard) = Wishes::new();
+        let wishes = Arc::new(wishes);
+        (FirmwarePort::new(Arc::clone(&wishes)), wishes, heard)
+    }
+
+    fn sign(port: &mut FirmwarePort) -> u32 {
         let mut word = [0; 4];
         port.read(0, &mut word);
-        assert_eq!(u32::from_le_bytes(word), FIRMWARE_SIGN);
+        u32::from_le_bytes(word)
+    }
+
+    #[test]
+    fn the_firmware_finds_its_port_and_asks_for_the_bios_with_one_word_only() {
+        let (mut port, wishes, mut heard) = port();
+        wishes.firmware_begins();
+        assert_eq!(sign(&mut port), FIRMWARE_SIGN);
         port.write(4, &FALL_BACK.to_be_bytes());
         port.write(0, &FALL_BACK.to_le_bytes());
         port.write(4, &[0x42]);
         assert!(heard.try_recv().is_err());
         port.write(4, &FALL_BACK.to_le_bytes());
+        port.write(4, &FALL_BACK.to_le_bytes());
         assert_eq!(heard.try_recv(), Ok(Wish::Bios));
+        assert!(heard.try_recv().is_err(), "once");
+    }
+
+    #[test]
+    fn a_guest_that_runs_finds_nothing_at_the_ports_and_cannot_ask_for_the_bios() {
+        let (mut port, wishes, mut heard) = port();
+        wishes.firmware_begins();
+        port.write(4, &STARTED.to_le_bytes());
+        assert_eq!(sign(&mut port), u32::MAX);
+        port.write(4, &FALL_BACK.to_le_bytes());
+        for _ in 0..10_000 {
+            port.write(8, b"x");
+        }
+        assert!(heard.try_recv().is_err() && port.reason.is_empty());
+        wishes.triple_fault();
+        assert_eq!(heard.try_recv(), Ok(Wish::Reset), "the guest's own");
+    }
+
+    #[test]
+    fn a_triple_fault_of_the_firmware_is_a_fall_back() {
+        let (mut port, wishes, mut heard) = port();
+        wishes.triple_fault();
+        assert_eq!(heard.try_recv(), Ok(Wish::Reset), "no firmware has begun");
+        wishes.clear();
+        wishes.firmware_begins();
+        for _ in 0..10_000 {
+            port.write(8, b"x");
+        }
+        assert_eq!(port.reason.len(), LONGEST_REASON);
+        wishes.triple_fault();
+        assert_eq!(heard.try_recv(), Ok(Wish::Bios));
+        // SeaBIOS and what it boots.
+        wishes.clear();
+        wishes.firmware_is_done();
+        wishes.triple_fault();
+        assert_eq!(heard.try_recv(), Ok(Wish::Reset));
+        wishes.clear();
+        wishes.firmware_begins();
+        port.write(8, b"y");
+        assert_eq!(port.reason, b"y", "a reason is of one start");
     }
 
     #[test]

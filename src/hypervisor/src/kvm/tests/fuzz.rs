@@ -274,7 +274,7 @@ const PORTS: &[(u16, u64)] = &[
     (crate::acpi::HOTPLUG_PORT, 16),
     (layout::PCI_CONFIG_PORT, 8),
     (layout::PVPANIC_PORT, 1),
-    (layout::FIRMWARE_PORT, 8),
+    (layout::FIRMWARE_PORT, 9),
     (layout::SYSTEM_CONTROL_A_PORT, 1),
     (layout::DEBUG_PORT, 1),
     (0x40, 4),
