@@ -9,8 +9,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::cloud::{self, Layout};
 use crate::serve::Failure;
-use crate::{doctor, listen, logging, serve};
+use crate::{access, doctor, listen, logging, policies, serve};
 use config::{self, Config, Log, LogFormat, Override, Value};
 
 #[derive(Debug, Parser)]
@@ -38,6 +39,12 @@ enum Command {
     /// The certificate authority.
     #[command(subcommand)]
     Ca(CaCommand),
+    /// Who may do what: the services' rules and what the files in `<state>/policy` override.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Users' tokens.
+    #[command(subcommand)]
+    Identity(IdentityCommand),
     /// The process of one server; started by `serve`.
     #[command(hide = true)]
     Vm { directory: PathBuf },
@@ -155,6 +162,70 @@ enum CaCommand {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum PolicyCommand {
+    /// List the rules in force, of one service or of all.
+    List {
+        #[command(flatten)]
+        place: Where,
+        /// identity, image, placement, network or compute.
+        service: Option<String>,
+    },
+    /// Show one rule: what it guards, its default, what is in force.
+    Show {
+        #[command(flatten)]
+        place: Where,
+        rule: String,
+    },
+    /// Check the files in `<state>/policy` and say what is wrong with them.
+    Check {
+        #[command(flatten)]
+        place: Where,
+    },
+    /// Print a file with every rule of a service, its meaning and its default, to start an own file from.
+    Sample { service: String },
+    /// Say whether a user may, and which sub-check decided. Exit status 0: allowed, 1: denied.
+    Explain(Explain),
+}
+
+#[derive(Debug, Args)]
+#[group(skip)]
+struct Explain {
+    #[command(flatten)]
+    place: Where,
+    rule: String,
+    /// Id, or a name that only one user has.
+    #[arg(long, value_name = "USER")]
+    user: String,
+    /// The scope of the token: a project by id or name.
+    #[arg(long, value_name = "PROJECT", conflicts_with_all = ["domain", "system"])]
+    project: Option<String>,
+    /// The scope of the token: a domain by id or name.
+    #[arg(long, value_name = "DOMAIN", conflicts_with = "system")]
+    domain: Option<String>,
+    /// The scope of the token: the system.
+    #[arg(long)]
+    system: bool,
+    /// An attribute of what the rule is asked about, as in `project_id=5d1f...` or `target.user.id=...`.
+    #[arg(long = "target", value_name = "KEY=VALUE", value_parser = key_and_value)]
+    targets: Vec<(String, String)>,
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("it must be KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+#[derive(Debug, Subcommand)]
+enum IdentityCommand {
+    /// Encrypt new tokens with the next key. Tokens of the key before stay good. A running `serve` follows within
+    /// seconds.
+    RotateKeys {
+        #[command(flatten)]
+        place: Where,
+    },
+}
+
 impl Where {
     fn overrides(&self) -> Result<Vec<Override>, Failure> {
         let Some(state) = &self.state else { return Ok(Vec::new()) };
@@ -247,6 +318,15 @@ fn run(command: Command, out: &mut dyn Write) -> Result<ExitCode, Failure> {
             quiet()?;
             ca(command, out)?;
         }
+        Command::Policy(command) => {
+            quiet()?;
+            return policy(command, out);
+        }
+        Command::Identity(IdentityCommand::RotateKeys { place }) => {
+            quiet()?;
+            identity(&place.load()?)?.rotate_keys()?;
+            writeln!(out, "rotated; a running `solostack serve` follows within seconds")?;
+        }
         // A server's process must not have as much as a second thread before it is in its jail.
         Command::Vm { directory } => return Ok(hypervisor::vm_process::main(&directory)),
         Command::Convert { args } => return Ok(disks::convert_main(args)),
@@ -270,6 +350,47 @@ fn run_to_end<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fa
 /// Answers on a terminal need no log of how they were found.
 fn quiet() -> Result<(), Failure> {
     Ok(logging::init(&Log { format: LogFormat::Text, level: "warn" })?)
+}
+
+/// Identity on the state of a cloud that may be running.
+fn identity(config: &Config) -> Result<identity::App, Failure> {
+    let layout = Layout::of(config);
+    if !layout.database().exists() {
+        return Err(format!("there is no cloud in {}", config.state_dir.display()).into());
+    }
+    let options = cloud::identity_options(config, &layout, config.https_port);
+    Ok(identity::App::new(db::Db::open(&layout.database())?, db::Clock::default(), options)?)
+}
+
+fn policy(command: PolicyCommand, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+    match command {
+        PolicyCommand::List { place, service } => {
+            policies::list(&Layout::of(&place.load()?).policy(), service.as_deref(), out)?;
+        }
+        PolicyCommand::Show { place, rule } => policies::show(&Layout::of(&place.load()?).policy(), &rule, out)?,
+        PolicyCommand::Check { place } => policies::check(&Layout::of(&place.load()?).policy(), out)?,
+        PolicyCommand::Sample { service } => {
+            // The defaults alone: of no folder.
+            write!(out, "{}", policies::enforcer(Path::new("/nonexistent"), &service)?.sample_yaml())?;
+        }
+        PolicyCommand::Explain(asked) => {
+            let config = asked.place.load()?;
+            let scope = match (asked.project, asked.domain, asked.system) {
+                (Some(project), _, _) => identity::ScopeName::Project(project),
+                (_, Some(domain), _) => identity::ScopeName::Domain(domain),
+                (_, _, true) => identity::ScopeName::System,
+                _ => identity::ScopeName::Unscoped,
+            };
+            let view = identity(&config)?.policy_view(&asked.user, &scope).map_err(|error| access::explain(&error))?;
+            let target = asked.targets.into_iter().map(|(key, value)| (key, serde_json::Value::String(value)));
+            let folder = Layout::of(&config).policy();
+            if !policies::explain(&folder, &asked.rule, &view, &target.collect(), out)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn ca(command: CaCommand, out: &mut dyn Write) -> Result<(), Failure> {
@@ -450,6 +571,54 @@ mod tests {
         assert_eq!(error.lines().count(), 2, "{error}");
         assert!(error.starts_with(&format!("{path}:1: unknown key drivr; the nearest known key is driver")), "{error}");
         assert_eq!(answer(&["config", "sample"]).unwrap(), config::sample());
+    }
+
+    #[test]
+    fn policy_lists_shows_checks_and_explains() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = ["--state", dir.path().to_str().unwrap()];
+        let ask = |arguments: &[&str]| answer(&[&["policy"], arguments, &state].concat());
+        let error = ask(&["explain", "identity:list_users", "--user", "admin", "--system"]).unwrap_err();
+        assert!(error.contains("there is no cloud in"), "{error}");
+        assert!(ask(&["check"]).unwrap().contains("every rule has its default"));
+
+        let layout = Layout { root: dir.path().to_owned() };
+        let made = run_to_end(async {
+            let db = db::Db::open(&layout.database())?;
+            let options = cloud::identity_options(&Config::default(), &layout, 443);
+            let app = identity::App::new(db, db::Clock::default(), options)?;
+            let wanted = identity::Bootstrap { admin_password: Some("secret".into()), services: &[] };
+            Ok(app.bootstrap(&wanted).await?)
+        });
+        made.unwrap();
+        let explain = |more: &[&str]| ask(&[&["explain", "identity:create_region", "--user", "admin"], more].concat());
+        let text = explain(&["--project", "admin"]).unwrap();
+        assert!(text.starts_with("identity:create_region: allowed\nyes  "), "{text}");
+        assert!(text.contains("\nyes    rule:admin_required"), "{text}");
+        assert!(explain(&[]).unwrap().starts_with("identity:create_region: denied\n"));
+        assert!(explain(&["--project", "nowhere"]).unwrap_err().contains("Could not find project: nowhere."));
+
+        std::fs::create_dir(layout.policy()).unwrap();
+        let file = layout.policy().join("identity.yaml");
+        std::fs::write(&file, "\"identity:create_region\": \"!\"\n").unwrap();
+        assert!(explain(&["--project", "admin"]).unwrap().starts_with("identity:create_region: denied\nno   !"));
+        assert!(ask(&["check"]).unwrap().contains("identity.yaml: fine"));
+        assert!(ask(&["list", "identity"]).unwrap().contains("* identity   identity:create_region  !"));
+        let shown = ask(&["show", "identity:create_region"]).unwrap();
+        assert!(shown.contains("POST /v3/regions") && shown.contains("in force  !"), "{shown}");
+        std::fs::write(&file, "\"identity:create_region\": \"role:\"").unwrap();
+        assert!(ask(&["check"]).unwrap_err().contains("identity.yaml: policy rule \"identity:create_region\""));
+        assert!(ask(&["show", "no:such"]).unwrap_err().contains("no service has a rule"));
+        assert!(ask(&["list", "dns"]).unwrap_err().contains("there are identity, image"));
+        assert!(answer(&["policy", "sample", "image"]).unwrap().contains("#\"add_image\":"));
+
+        let primary = || {
+            let keys = std::fs::read_dir(layout.keys().join("fernet")).unwrap();
+            keys.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<u32>().ok()).max()
+        };
+        assert_eq!(primary(), Some(1));
+        answer(&[&["identity", "rotate-keys"], &state[..]].concat()).unwrap();
+        assert_eq!(primary(), Some(2));
     }
 
     #[test]

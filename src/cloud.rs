@@ -18,7 +18,7 @@ use hypervisor::KvmVerdict;
 use rest::{Arrival, Gateway, GatewayOptions};
 use tasks::{Engine, EngineBuilder, Faults};
 
-use crate::{access, capacity, serve::Failure};
+use crate::{access, capacity, policies, serve::Failure};
 
 /// First of the user ids that VM processes run as; each server has one of its own.
 const RUN_AS_BASE: u32 = 1_879_048_192;
@@ -116,6 +116,12 @@ impl Layout {
     #[must_use]
     pub fn keys(&self) -> PathBuf {
         self.root.join("keys")
+    }
+
+    /// Where an operator puts `<service type>.yaml`.
+    #[must_use]
+    pub fn policy(&self) -> PathBuf {
+        self.root.join("policy")
     }
 
     #[must_use]
@@ -256,7 +262,7 @@ impl Cloud {
         let options = GatewayOptions {
             default_authority: authority.to_owned(),
             pages,
-            policy_overrides: policy_overrides(&layout),
+            policy_overrides: policies::overrides(&layout),
         };
         let gateway = Arc::new(Gateway::new(services, identity.tokens(), options)?);
         Ok(Self { gateway, engine, db, identity, network, compute, _lock: lock })
@@ -265,6 +271,22 @@ impl Cloud {
     /// Answers one request that arrived on a socket.
     pub async fn handle(&self, arrival: Arrival, request: Request) -> Response {
         self.gateway.handle(arrival, request).await
+    }
+
+    /// Replaces a service's policy overrides; a broken text keeps the rules in force.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn load_policy(&self, service: &str, yaml: &str) -> Result<(), policy::OverrideError> {
+        self.gateway.load_policy(service, yaml)
+    }
+
+    /// Takes over the keys of tokens as another process rotated them.
+    ///
+    /// # Errors
+    /// When they cannot be read; those in use then stay.
+    pub fn follow_keys(&self) -> identity::Result<bool> {
+        self.identity.follow_keys()
     }
 
     /// Lets steps under way end, for a little while. Servers run on.
@@ -277,18 +299,8 @@ fn port_of(authority: &str) -> u16 {
     authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(443)
 }
 
-/// `<state>/policy/<service type>.yaml`, where an operator put one.
-fn policy_overrides(layout: &Layout) -> std::collections::HashMap<String, String> {
-    ["identity", "image", "placement", "network", "compute"]
-        .into_iter()
-        .filter_map(|kind| {
-            let text = std::fs::read_to_string(layout.root.join("policy").join(format!("{kind}.yaml"))).ok()?;
-            Some((kind.to_owned(), text))
-        })
-        .collect()
-}
-
-fn identity_options(config: &Config, layout: &Layout, https_port: u16) -> identity::Options {
+/// What Identity is told; `https_port` only stands in the catalog.
+pub fn identity_options(config: &Config, layout: &Layout, https_port: u16) -> identity::Options {
     let keys = &config.identity;
     identity::Options {
         keys_dir: layout.keys(),

@@ -120,7 +120,7 @@ pub async fn examine(config: &Config) -> Report {
     rows.extend(network().await.into_iter().map(|row| row.unless(fake)));
     rows.extend([namespaces().unless(fake), cgroups(), processors(), memory(config), state_dir(config), space(config)]);
     rows.extend(ports(config));
-    rows.push(clock());
+    rows.extend([clock(), policy_files(config)]);
     Report { rows }
 }
 
@@ -373,6 +373,25 @@ fn cgroups() -> Row {
     let advice =
         "boot with systemd.unified_cgroup_hierarchy=1; without it servers are not held to their share of the machine";
     Row::warn(CHECK, found, advice)
+}
+
+/// The operator's policy files. A broken one keeps the rules in force, which only a log says elsewhere.
+fn policy_files(config: &Config) -> Row {
+    let folder = crate::cloud::Layout::of(config).policy();
+    let mut found = Vec::new();
+    for (kind, _) in crate::policies::services() {
+        match crate::policies::enforcer(&folder, kind) {
+            Err(error) => {
+                let advice = "mend the file; until then the rules before it are in force: solostack policy check";
+                return Row::fail("policy files", error.to_string(), advice).unless(true);
+            }
+            Ok(enforcer) => {
+                found.extend(enforcer.effective().iter().any(|(_, _, overridden)| *overridden).then_some(kind));
+            }
+        }
+    }
+    let text = if found.is_empty() { "none: every rule has its default".into() } else { found.join(", ") };
+    Row::ok("policy files", text)
 }
 
 fn processors() -> Row {

@@ -7,4 +7,5 @@ pub mod cloud;
 pub mod doctor;
 pub mod listen;
 pub mod logging;
+pub mod policies;
 pub mod serve;

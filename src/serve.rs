@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cloud::{Cloud, Hooks, Layout, StateLock};
 use crate::listen::{self, Listeners};
+use crate::policies;
 use config::Config;
 
 /// Why the supervisor did not start, or ended.
@@ -17,6 +18,9 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// How often certificates are looked after, and imports noticed.
 const CERTIFICATE_TICK: Duration = Duration::from_secs(2);
+
+/// How often policy files and keys of tokens are looked at.
+const POLICY_TICK: Duration = Duration::from_secs(2);
 
 /// Runs until SIGTERM or SIGINT. Servers run on afterwards.
 ///
@@ -41,6 +45,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
         port => format!("{}:{port}", listen::bracketed(&host)),
     };
     let cloud = Arc::new(Cloud::open(&config, lock, Hooks::default(), pages(&tls), &authority).await?);
+    tokio::spawn(policies::follow(Arc::clone(&cloud), Layout::of(&config), POLICY_TICK, stop.clone()));
     let answering = Arc::clone(&cloud);
     let handler = move |arrival, request| {
         let cloud = Arc::clone(&answering);

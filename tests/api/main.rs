@@ -13,6 +13,7 @@ mod limits;
 mod microversions;
 mod pauses;
 mod placement;
+mod policies;
 mod routes;
 mod servers;
 mod tuning;

@@ -158,3 +158,9 @@ pub const INFO: ServiceInfo = ServiceInfo {
 pub fn service(app: App) -> Service {
     Service::new(INFO, app, routes::table(), policy::BASE)
 }
+
+/// Every policy rule of this service.
+#[must_use]
+pub fn rules() -> Vec<rest::Rule> {
+    rest::rules_of(&routes::table(), policy::BASE)
+}

@@ -113,6 +113,21 @@ impl Keys {
         Ok(Self { path: path.to_owned(), keys: RwLock::new(Arc::new(keys)), rotating: Mutex::new(()) })
     }
 
+    /// Takes the keys as they are in the folder now, where another process rotated them. True when they are others.
+    pub(crate) fn follow(&self) -> Result<bool> {
+        let _one_at_a_time = self.rotating.lock().unwrap_or_else(PoisonError::into_inner);
+        let (now, before) = (load(&self.path)?, self.current());
+        // In the midst of a rotation there is no staged key, and without a primary one nothing could be encrypted.
+        let whole = now.contains_key(&0) && now.len() > 1;
+        let same = now.len() == before.len()
+            && now.iter().zip(before.iter()).all(|((a, x), (b, y))| a == b && x.signing == y.signing);
+        if !whole || same {
+            return Ok(false);
+        }
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(now);
+        Ok(true)
+    }
+
     pub(crate) fn rotate(&self) -> Result<()> {
         let fail = |error: io::Error| Error::Keys { path: self.path.display().to_string(), why: error.to_string() };
         let _one_at_a_time = self.rotating.lock().unwrap_or_else(PoisonError::into_inner);

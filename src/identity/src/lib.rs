@@ -36,6 +36,7 @@ use rest::{ApiVersion, DiscoveryStyle, ServiceInfo, Style};
 
 pub use bootstrap::{Bootstrap, BootstrapOutcome};
 pub use passwords::PasswordRules;
+pub use tokens::ScopeName;
 
 /// Why Identity could not start.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +127,18 @@ impl App {
         Arc::new(tokens::Checker::new(self.clone()))
     }
 
+    /// Takes over keys that `solostack identity rotate-keys` rotated. True when they are others than before.
+    ///
+    /// # Errors
+    /// When the repository cannot be read; the keys in use then stay.
+    pub fn follow_keys(&self) -> Result<bool> {
+        let changed = self.keys.follow()?;
+        if changed {
+            self.db.generation("identity").bump();
+        }
+        Ok(changed)
+    }
+
     /// Makes the staged key the primary one and stages a new one; tokens of keys that fall out stop working.
     ///
     /// # Errors
@@ -161,4 +174,10 @@ pub const INFO: ServiceInfo = ServiceInfo {
 #[must_use]
 pub fn service(app: App) -> rest::Service {
     rest::Service::new(INFO, app, routes::table(), policy::BASE)
+}
+
+/// Every policy rule of this service.
+#[must_use]
+pub fn rules() -> Vec<rest::Rule> {
+    rest::rules_of(&routes::table(), policy::BASE)
 }

@@ -82,3 +82,9 @@ fn reconciler(app: &Images) -> Reconciler {
         async move { reconcile::run(&app).await.map_err(Into::into) }
     })
 }
+
+/// Every policy rule of this service.
+#[must_use]
+pub fn rules() -> Vec<rest::Rule> {
+    rest::rules_of(&routes::table(), policy::BASE)
+}

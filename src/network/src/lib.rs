@@ -160,7 +160,17 @@ pub const INFO: ServiceInfo = ServiceInfo {
 /// The service, to be mounted.
 #[must_use]
 pub fn service(app: App) -> Service {
+    Service::new(INFO, app, routes::table(), &base_rules())
+}
+
+/// Every policy rule of this service.
+#[must_use]
+pub fn rules() -> Vec<rest::Rule> {
+    rest::rules_of(&routes::table(), &base_rules())
+}
+
+fn base_rules() -> Vec<rest::Rule> {
     let mut base = policy::BASE.to_vec();
     base.push(subnetpools::policy::SHARED);
-    Service::new(INFO, app, routes::table(), &base)
+    base
 }

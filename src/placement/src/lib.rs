@@ -53,3 +53,9 @@ pub(crate) struct App {
 pub fn service(db: Db, clock: Clock) -> Service {
     Service::new(INFO, App { db, clock }, routes::table(), policy::BASE)
 }
+
+/// Every policy rule of this service.
+#[must_use]
+pub fn rules() -> Vec<rest::Rule> {
+    rest::rules_of(&routes::table(), policy::BASE)
+}

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::Target;
 use crate::check::Check;
+use crate::explain::{self, Step};
 use crate::parse::{ParseError, parse, parse_value, text_of_value};
 
 /// How deep rules may nest, references included; and how many checks one decision may visit at worst.
@@ -116,6 +117,22 @@ impl Enforcer {
             .or(snapshot.default)
             .and_then(|index| snapshot.checks.get(index))
             .is_some_and(|check| check.decide(&snapshot.checks, creds, target))
+    }
+
+    /// As [`Enforcer::allows`], with every sub-check that was asked. `None`: there is no such rule, nor a default.
+    pub fn explain(&self, rule_name: &str, creds: &Map<String, Value>, target: &Target) -> Option<Vec<Step>> {
+        let snapshot = self.current();
+        let index = snapshot.index.get(rule_name).copied().or(snapshot.default)?;
+        let mut names = vec![String::new(); snapshot.checks.len()];
+        for (name, index) in &snapshot.index {
+            if let Some(place) = names.get_mut(*index) {
+                name.clone_into(place);
+            }
+        }
+        let mut steps = Vec::new();
+        let rules = explain::Rules { names: &names, checks: &snapshot.checks };
+        explain::explain(&rules, snapshot.checks.get(index)?, 0, creds, target, &mut steps);
+        Some(steps)
     }
 
     /// Whether a check given as text would allow: for `solostack policy check` and tests. Rules may be referred to.

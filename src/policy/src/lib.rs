@@ -9,9 +9,11 @@
 
 mod check;
 mod enforcer;
+mod explain;
 mod parse;
 
 pub use enforcer::{Enforcer, OverrideError, RegistryError, Rule, rule};
+pub use explain::Step;
 pub use parse::ParseError;
 
 /// What a rule is asked about: the attributes of the thing, flat (`"target.project.domain_id"`) or nested.

@@ -330,3 +330,36 @@ fn the_sample_file_changes_nothing_and_shows_every_default_when_uncommented() {
         assert_eq!((rule.name, rule.check, true), (name.as_str(), check.as_str(), overridden));
     }
 }
+
+#[test]
+fn an_explanation_names_what_decided_and_leaves_out_what_was_not_asked() {
+    let enforcer = Enforcer::new([
+        rule("admin", "role:admin", "", &[]),
+        rule("owner", "project_id:%(project_id)s", "", &[]),
+        rule("edit", "rule:admin or (rule:owner and not role:reader)", "", &[]),
+    ])
+    .unwrap();
+    let target = map(json!({"project_id": "p"}));
+    let lines = |creds: Value| -> Vec<String> {
+        let steps = enforcer.explain("edit", &map(creds), &target).unwrap();
+        steps.iter().map(|step| format!("{}{} {}", "  ".repeat(step.depth), step.check, step.allowed)).collect()
+    };
+    assert_eq!(
+        lines(json!({"roles": ["member"], "project_id": "p"})),
+        [
+            "rule:admin or (rule:owner and not role:reader) true",
+            "  rule:admin false",
+            "    role:admin false",
+            "  rule:owner and not role:reader true",
+            "    rule:owner true",
+            "      project_id:%(project_id)s true",
+            "    not role:reader true",
+            "      role:reader false",
+        ]
+    );
+    assert_eq!(
+        lines(json!({"roles": ["admin"]})),
+        ["rule:admin or (rule:owner and not role:reader) true", "  rule:admin true", "    role:admin true"]
+    );
+    assert!(enforcer.explain("unknown", &map(json!({})), &target).is_none());
+}

@@ -28,7 +28,7 @@ pub use params::{Params, parse_bool};
 pub use policy::{Rule, rule};
 pub use reply::Reply;
 pub use route::{Access, Route, RouteInfo, delete, get, head, patch, post, put};
-pub use service::{Service, ServiceInfo};
+pub use service::{Service, ServiceInfo, rules_of};
 
 /// A new id as most services write it: a UUID with dashes.
 #[must_use]

@@ -36,6 +36,15 @@ pub struct Service {
     pub(crate) router: Router,
 }
 
+/// Every rule of a service, by name: those that others refer to, and those of its routes.
+#[must_use]
+pub fn rules_of<S>(routes: &[Route<S>], base_rules: &[Rule]) -> Vec<Rule> {
+    let of_routes = routes.iter().flat_map(|route| &route.info.rules);
+    let rules: BTreeMap<&'static str, Rule> =
+        base_rules.iter().chain(of_routes).map(|rule| (rule.name, *rule)).collect();
+    rules.into_values().collect()
+}
+
 impl Service {
     /// `base_rules` are those that other rules refer to; the routes bring their own.
     #[must_use]
@@ -43,12 +52,11 @@ impl Service {
     where
         S: Clone + Send + Sync + 'static,
     {
-        let mut rules: BTreeMap<&'static str, Rule> = base_rules.iter().map(|rule| (rule.name, *rule)).collect();
+        let rules = rules_of(&routes, base_rules);
         let mut infos = Vec::with_capacity(routes.len());
         let mut paths: BTreeMap<&'static str, MethodRouter<S>> = BTreeMap::new();
         for route in routes {
             let (info, handler) = route.into_parts();
-            rules.extend(info.rules.iter().map(|rule| (rule.name, *rule)));
             let at = paths.remove(info.path).unwrap_or_default();
             paths.insert(info.path, at.merge(handler));
             infos.push(info);
@@ -61,6 +69,6 @@ impl Service {
             router = router.route(path, handlers.fallback(refuse));
         }
         let router = router.fallback(async || Error::no_such_route().into_response()).with_state(state);
-        Self { info, routes: infos, rules: rules.into_values().collect(), router }
+        Self { info, routes: infos, rules, router }
     }
 }

@@ -122,7 +122,7 @@ impl TestCloud {
 
     /// The program itself.
     #[must_use]
-    pub fn inner(&self) -> &Cloud {
+    pub fn inner(&self) -> &Arc<Cloud> {
         &self.process().cloud
     }
 

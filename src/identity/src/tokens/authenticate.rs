@@ -334,3 +334,63 @@ fn enough_factors(proof: &Proof) -> Result<()> {
     let met = rules.iter().any(|rule| rule.iter().all(|method| used.iter().any(|used| used == method)));
     if rules.is_empty() || met { Ok(()) } else { Err(Error::unauthenticated()) }
 }
+
+/// A scope as people name it: by id, or by a name that only one has.
+#[derive(Clone, Debug)]
+pub enum ScopeName {
+    Unscoped,
+    Project(String),
+    Domain(String),
+    System,
+}
+
+impl App {
+    /// What policy would see of this user in this scope, without a token: for `solostack policy explain`. Users, projects
+    /// and domains by id or, where only one has it, by name.
+    ///
+    /// # Errors
+    /// 404 for what is not there, 409 for a name that several have, 403 without a role in the scope.
+    pub fn policy_view(&self, user: &str, scope: &ScopeName) -> Result<serde_json::Map<String, Value>> {
+        let known = self.db.read_blocking(|tx| -> Result<Option<Known>> {
+            let user_id = only(tx, "user", "SELECT id FROM identity_user WHERE id = ?1 OR name = ?1", user)?;
+            let account = store::find_account(tx, &user_id)?.ok_or_else(|| crate::errors::not_found("user", user))?;
+            let scope = match scope {
+                ScopeName::Unscoped => TokenScope::Unscoped,
+                ScopeName::System => TokenScope::System,
+                ScopeName::Project(name) => {
+                    let sql = "SELECT id FROM identity_project WHERE is_domain = 0 AND (id = ?1 OR name = ?1)";
+                    TokenScope::Project(only(tx, "project", sql, name)?)
+                }
+                ScopeName::Domain(name) => {
+                    let sql = "SELECT id FROM identity_project WHERE is_domain = 1 AND (id = ?1 OR name = ?1)";
+                    TokenScope::Domain(only(tx, "domain", sql, name)?)
+                }
+            };
+            let payload = Payload {
+                methods: PASSWORD,
+                user_id: account.id,
+                user_epoch: account.epoch,
+                scope: TokenScope::Unscoped,
+                scope_epoch: 0,
+                issued_s: 0,
+                expires_s: u32::MAX,
+                audit_id: [0; 16],
+                chain_id: None,
+                application_credential_id: None,
+                trust_id: None,
+            };
+            settle(tx, payload, scope)
+        })?;
+        let known = known.ok_or_else(|| Error::forbidden("The user has no role there, or one of both is disabled."))?;
+        Ok(known.creds.view.clone())
+    }
+}
+
+fn only(tx: &db::Tx<'_>, noun: &str, sql: &'static str, name: &str) -> Result<String> {
+    let mut found: Vec<String> = tx.list(sql, [name], |row| row.get(0))?;
+    match (found.pop(), found.pop()) {
+        (Some(id), None) => Ok(id),
+        (None, _) => Err(crate::errors::not_found(noun, name)),
+        _ => Err(Error::conflict(format!("More than one {noun} is called {name}: give its id."))),
+    }
+}

@@ -15,5 +15,6 @@ pub(crate) mod request;
 pub(crate) mod store;
 pub(crate) mod views;
 
+pub use authenticate::ScopeName;
 pub(crate) use cache::Cache;
 pub(crate) use check::Checker;
