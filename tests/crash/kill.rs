@@ -82,7 +82,8 @@ impl Client {
                 _ if servers.len() > self.crowd => self.delete_server(&mut connection, &servers).await,
                 0..45 => self.create(&mut connection, number).await,
                 45..75 => self.delete_server(&mut connection, &servers).await,
-                75..88 => self.power(&mut connection, &servers).await,
+                75..84 => self.power(&mut connection, &servers).await,
+                84..88 => self.plug(&mut connection, &servers).await,
                 88..96 => self.upload(&mut connection, number).await,
                 _ => self.delete_image(&mut connection, &images).await,
             };
@@ -126,6 +127,10 @@ impl Client {
             json!({"os-start": null}),
             json!({"reboot": {"type": "SOFT"}}),
             json!({"reboot": {"type": "HARD"}}),
+            json!({"pause": null}),
+            json!({"unpause": null}),
+            json!({"suspend": null}),
+            json!({"resume": null}),
         ];
         let action = self.random.pick(&actions).unwrap();
         self.asked("power");
@@ -135,6 +140,25 @@ impl Client {
         if reply.status == 202 {
             self.answered("power");
         }
+        Ok(())
+    }
+
+    /// One more interface, or one fewer.
+    async fn plug(&mut self, connection: &mut Connection, servers: &[String]) -> std::io::Result<()> {
+        let Some(id) = self.random.pick(servers) else { return Ok(()) };
+        let path = format!("/compute/v2.1/servers/{id}/os-interface");
+        self.asked("plug");
+        let reply = if self.random.below(2) == 0 {
+            connection.post(&path, &json!({"interfaceAttachment": {"net_id": self.network}})).await?
+        } else {
+            let list = connection.get(&path).await?.json();
+            let ports = list["interfaceAttachments"].as_array().cloned().unwrap_or_default();
+            let Some(port) = self.random.pick(&ports) else { return Ok(()) };
+            connection.delete(&format!("{path}/{}", text(&port["port_id"]))).await?
+        };
+        // As above; or one too many, or a hypervisor that cannot.
+        assert!(matches!(reply.status.as_u16(), 200 | 202 | 400 | 404 | 409), "{path}: {reply:?}");
+        self.answered("plug");
         Ok(())
     }
 
@@ -244,10 +268,10 @@ impl Seen {
             let ports = self.ports.iter().filter(|owner| **owner == id).count();
             let owns = (self.allocations.contains(&id), ports, self.directories.contains(&id));
             match status {
-                "ACTIVE" | "SHUTOFF" if owns != (true, 1, true) => {
+                "ACTIVE" | "SHUTOFF" | "PAUSED" | "SUSPENDED" if !matches!(owns, (true, 0..=8, true)) => {
                     wrong.push(format!("{status} server {id} has (allocation, ports, directory) {owns:?}"));
                 }
-                "ACTIVE" | "SHUTOFF" => {}
+                "ACTIVE" | "SHUTOFF" | "PAUSED" | "SUSPENDED" => {}
                 "ERROR" if text(&server["fault"]["message"]).is_empty() => {
                     wrong.push(format!("server {id} is in error without a reason"));
                 }

@@ -166,8 +166,18 @@ impl Machine {
             ));
         }
         match task.act(app.driver.detach_nic(self.id, slot, LETTING_GO)).await {
-            Ok(()) | Err(VmError::NotRunning { .. }) => Ok(()),
+            Ok(()) => Ok(()),
+            Err(_) if self.has_ended(app).await => Ok(()),
             Err(error) => Err(not_done(&self.id.to_string(), error)),
+        }
+    }
+
+    /// Whether it has ended meanwhile, or is about to: then what it did not do does not matter.
+    async fn has_ended(&self, app: &App) -> bool {
+        match app.driver.observe(self.id).await {
+            Ok(Observed::Running(running)) => running.state == ProcessState::Stopping,
+            Ok(Observed::Gone(_) | Observed::Absent) => true,
+            Ok(Observed::Unresponsive { .. }) | Err(_) => false,
         }
     }
 }
@@ -189,8 +199,9 @@ async fn attach(
     let plug = task.act(network_info::plug_one(app, interface)).await?;
     let nic = run::nic(server, &plug, 0);
     match task.act(app.driver.attach_nic(machine.id, nic, vec![plug.tap])).await {
-        // It ended meanwhile: the next start has it.
-        Ok(()) | Err(VmError::NotRunning { .. }) => Ok(()),
+        Ok(()) => Ok(()),
+        // The next start has it.
+        Err(_) if machine.has_ended(app).await => Ok(()),
         Err(error) => Err(not_done(&server.id, error)),
     }
 }

@@ -155,9 +155,9 @@ impl Operation for Power {
 
 /// Trying again helps where the process did not answer, not where it refused or is gone.
 fn not_done(word: &str, error: VmError) -> Failure {
-    let public = format!("The server was not {word}: {error}");
     match error {
-        VmError::Refused { .. } | VmError::NotRunning { .. } => Failure::fatal(public).caused_by(error),
-        _ => Failure::retry(public).caused_by(error),
+        VmError::Refused { reason, .. } => Failure::fatal(format!("The server was not {word}: {reason}.")),
+        VmError::NotRunning { .. } => Failure::fatal(format!("The server was not {word}: its process has ended.")),
+        error => Failure::retry(format!("The server was not {word}: {error}")).caused_by(error),
     }
 }

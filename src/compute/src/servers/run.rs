@@ -232,6 +232,9 @@ pub(crate) async fn settled(app: &App, id: Uuid) -> Result<(VmState, PowerState)
         Ok(Observed::Running(running)) if running.state == ProcessState::Paused => {
             (VmState::Paused, PowerState::Paused)
         }
+        Ok(Observed::Running(running)) if running.state == ProcessState::Stopping => {
+            return Err(Failure::retry("The server's process is ending."));
+        }
         Ok(Observed::Running(_)) => (VmState::Active, PowerState::Running),
         Ok(Observed::Gone(gone)) => {
             let suspended = app.driver.is_suspended(id).await;
