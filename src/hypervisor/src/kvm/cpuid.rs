@@ -1,8 +1,9 @@
 //! What the guest's CPUs say of themselves: KVM's table, made right for each vCPU.
 //!
 //! What must stay true: no number of the host's own topology reaches the guest; every leaf that names an APIC id names the
-//! vCPU's own (trap 3 of `reference/hypervisor.md`: APIC ids in leaves 1, 0xb, 0x1f and 0x8000001e); a guest is not
-//! offered virtualization unless it was asked for.
+//! vCPU's own (trap 3 of `reference/hypervisor.md`: APIC ids in leaves 1, 0xb, 0x1f and 0x8000001e); a leaf that is not
+//! understood here is not passed on; nothing is announced that KVM does not offer, but for what [`Cpuid::of_vcpu`] makes
+//! itself; a guest is not offered virtualization unless it was asked for, and no counters of performance at all.
 
 use std::fmt;
 
@@ -74,6 +75,7 @@ pub struct Features {
 
 const LEAF_FEATURES: u32 = 0x1;
 const LEAF_CACHES: u32 = 0x4;
+const LEAF_POWER: u32 = 0x6;
 const LEAF_EXTENDED_FEATURES: u32 = 0x7;
 const LEAF_PERFORMANCE: u32 = 0xa;
 const LEAF_TOPOLOGY: u32 = 0xb;
@@ -81,14 +83,42 @@ const LEAF_XSTATE: u32 = 0xd;
 const LEAF_TOPOLOGY_V2: u32 = 0x1f;
 const LEAF_HYPERVISOR: u32 = 0x4000_0000;
 const LEAF_HYPERVISOR_FEATURES: u32 = 0x4000_0001;
+const LEAF_EXTENDED: u32 = 0x8000_0000;
 const LEAF_AMD_FEATURES: u32 = 0x8000_0001;
 const LEAF_AMD_SIZES: u32 = 0x8000_0008;
 const LEAF_SVM: u32 = 0x8000_000a;
 const LEAF_AMD_CACHES: u32 = 0x8000_001d;
 const LEAF_AMD_TOPOLOGY: u32 = 0x8000_001e;
-const LEAF_AMD_MEMORY_ENCRYPTION: u32 = 0x8000_001f;
-const LEAF_AMD_PERFORMANCE: u32 = 0x8000_0022;
-const LEAF_AMD_TOPOLOGY_V2: u32 = 0x8000_0026;
+const LEAF_LAST_EXTENDED: u32 = 0x8000_0021;
+
+/// Leaves that are passed on, changed or not. Those that are missing are made here ([`Cpuid::of_vcpu`]), or are the host's own
+/// business: 3 and 5 (idle states), 9, 0xf and 0x10 (its caches), 0x12 (SGX has no memory here), 0x17 to 0x1c (its cores
+/// and their secrets), 0x1d and 0x1e (AMX), 0x20 and up; of AMD's its performance (0x8000001b, 0x80000022), encrypted
+/// memory (0x8000001f), caches (0x80000020) and topology (0x80000026).
+const PASSED_ON: [u32; 14] = [
+    0x0,
+    LEAF_FEATURES,
+    0x2,
+    LEAF_CACHES,
+    LEAF_POWER,
+    LEAF_EXTENDED_FEATURES,
+    LEAF_PERFORMANCE,
+    LEAF_XSTATE,
+    0x14,
+    0x15,
+    0x16,
+    LEAF_HYPERVISOR,
+    LEAF_HYPERVISOR_FEATURES,
+    LEAF_AMD_CACHES,
+];
+/// And of the extended leaves: names, caches and sizes; TLBs of large pages; what is fast; what is not as it was.
+const PASSED_ON_EXTENDED: [std::ops::RangeInclusive<u32>; 3] =
+    [LEAF_EXTENDED..=LEAF_AMD_SIZES, 0x8000_0019..=0x8000_001a, LEAF_LAST_EXTENDED..=LEAF_LAST_EXTENDED];
+
+/// Components of XSAVE that no guest has: those of AMX, whose state is larger than what is saved here.
+const TILES: u32 = 0b11 << 17;
+/// Header and legacy area, whatever else there is.
+const XSAVE_LEAST: u32 = 576;
 
 /// The table of one host, from which those of all vCPUs are made.
 #[derive(Clone)]
@@ -131,14 +161,15 @@ impl Cpuid {
     pub fn of_vcpu(&self, index: u32) -> Vec<kvm_cpuid_entry2> {
         let apic_id = self.topology.apic_id(index);
         let mut table: Vec<kvm_cpuid_entry2> = Vec::with_capacity(self.host.len() + 4);
-        for entry in &self.host {
-            match entry.function {
-                // Written anew below, whatever the host's are.
-                LEAF_TOPOLOGY | LEAF_TOPOLOGY_V2 | LEAF_AMD_TOPOLOGY | LEAF_AMD_TOPOLOGY_V2 => {}
-                // Kernel same-page encryption and its like are not for guests of ours.
-                LEAF_AMD_MEMORY_ENCRYPTION => {}
-                LEAF_SVM if !self.features.nested => {}
-                _ => table.push(self.changed(*entry, apic_id)),
+        let passed_on = |function: u32| {
+            PASSED_ON.contains(&function)
+                || PASSED_ON_EXTENDED.iter().any(|range| range.contains(&function))
+                || (function == LEAF_SVM && self.features.nested)
+        };
+        for entry in self.host.iter().filter(|entry| passed_on(entry.function)) {
+            let tiles = entry.function == LEAF_XSTATE && entry.index < 32 && TILES >> entry.index & 1 == 1;
+            if !tiles {
+                table.push(self.changed(*entry, apic_id));
             }
         }
         let highest = |table: &[kvm_cpuid_entry2], function: u32| {
@@ -151,7 +182,7 @@ impl Cpuid {
         if basic >= LEAF_TOPOLOGY_V2 && self.vendor == Vendor::Intel {
             table.extend(self.topology_leaves(LEAF_TOPOLOGY_V2, apic_id));
         }
-        if self.vendor == Vendor::Amd && highest(&self.host, 0x8000_0000) >= LEAF_AMD_TOPOLOGY {
+        if self.vendor == Vendor::Amd && highest(&self.host, LEAF_EXTENDED) >= LEAF_AMD_TOPOLOGY {
             table.push(self.amd_topology(apic_id));
         }
         // KVM answers for absent leaves above the highest as real CPUs do: the order and the highest must be right.
@@ -168,12 +199,16 @@ impl Cpuid {
             }
             LEAF_FEATURES => {
                 // CLFLUSH line size stays; the rest of EBX is ours (SDM volume 2, CPUID, leaf 1).
-                let logical = if per_package > 1 { per_package.next_power_of_two().min(255) } else { 1 };
+                // Intel counts the ids that a package can have, AMD the processors that it has.
+                let logical = if self.vendor == Vendor::Intel { per_package.next_power_of_two() } else { per_package };
+                let logical = logical.min(255);
                 entry.ebx = entry.ebx & 0xff00 | logical << 16 | (apic_id & 0xff) << 24;
                 set(&mut entry.edx, 28, per_package > 1); // HTT
                 set(&mut entry.ecx, 31, true); // hypervisor
                 set(&mut entry.ecx, 24, self.features.tsc_deadline);
                 set(&mut entry.ecx, 27, false); // OSXSAVE follows CR4, KVM's business
+                set(&mut entry.ecx, 2, false); // debug store of 64 bits
+                set(&mut entry.ecx, 4, false); // and by privilege
                 set(&mut entry.ecx, 15, false); // PDCM: no performance counters
                 set(&mut entry.edx, 21, false); // debug store
                 if !self.features.nested {
@@ -187,20 +222,37 @@ impl Cpuid {
                 let cores = self.topology.cores.next_power_of_two().min(64);
                 entry.eax = entry.eax & 0x3fff | (sharing.next_power_of_two().min(4096) - 1) << 14 | (cores - 1) << 26;
             }
+            // Of power management only that the timer of the local APIC never stops.
+            LEAF_POWER => (entry.eax, entry.ebx, entry.ecx, entry.edx) = (entry.eax & 1 << 2, 0, 0, 0),
             LEAF_EXTENDED_FEATURES if entry.index == 0 => {
-                // AMX: its state is larger than what is saved.
+                for bit in [2, 12, 15] {
+                    set(&mut entry.ebx, bit, false); // SGX, monitoring and allocation of caches
+                }
+                set(&mut entry.ecx, 30, false); // SGX with a key of one's own
+                for bit in [15, 18, 19] {
+                    set(&mut entry.edx, bit, false); // cores of several kinds, PCONFIG, records of branches
+                }
                 for bit in [22, 24, 25] {
-                    set(&mut entry.edx, bit, false);
+                    set(&mut entry.edx, bit, false); // AMX
+                }
+            }
+            LEAF_EXTENDED_FEATURES if entry.index == 1 => {
+                set(&mut entry.eax, 8, false); // extended leaf of performance counters
+                set(&mut entry.eax, 21, false); // AMX
+                for bit in [8, 19] {
+                    set(&mut entry.edx, bit, false); // AMX; AVX10, whose leaf is not passed on
                 }
             }
             LEAF_XSTATE if entry.index == 0 => {
-                entry.eax &= !(0b11 << 17);
+                entry.eax &= !TILES;
+                entry.ecx = self.xsave_bytes(entry.eax);
             }
+            LEAF_XSTATE if entry.index == 1 => set(&mut entry.eax, 4, false), // faults for AMX's state
             LEAF_PERFORMANCE => {
                 (entry.eax, entry.ebx, entry.ecx, entry.edx) = (0, 0, 0, 0);
             }
             LEAF_HYPERVISOR => entry.eax = LEAF_HYPERVISOR_FEATURES,
-            0x8000_0000 => entry.eax = entry.eax.min(LEAF_AMD_PERFORMANCE - 1),
+            LEAF_EXTENDED => entry.eax = entry.eax.min(LEAF_LAST_EXTENDED),
             LEAF_AMD_FEATURES => {
                 if !self.features.nested {
                     set(&mut entry.ecx, 2, false); // SVM
@@ -208,9 +260,9 @@ impl Cpuid {
                 if self.vendor == Vendor::Amd {
                     set(&mut entry.ecx, 1, per_package > 1); // CmpLegacy
                     set(&mut entry.ecx, 22, true); // TopologyExtensions
-                    set(&mut entry.ecx, 23, false); // performance counters
-                    set(&mut entry.ecx, 24, false);
-                    set(&mut entry.ecx, 28, false);
+                    for bit in [10, 19, 23, 24, 27, 28] {
+                        set(&mut entry.ecx, bit, false); // samples, numbers of nodes, performance counters of all kinds
+                    }
                 }
             }
             LEAF_AMD_SIZES if self.vendor == Vendor::Amd => {
@@ -225,6 +277,16 @@ impl Cpuid {
             _ => {}
         }
         entry
+    }
+
+    /// The largest area of XSAVE for these components, as they lie on this host.
+    fn xsave_bytes(&self, components: u32) -> u32 {
+        let end = |entry: &kvm_cpuid_entry2| entry.eax.saturating_add(entry.ebx);
+        let own = |entry: &&kvm_cpuid_entry2| {
+            let state = entry.function == LEAF_XSTATE && (2..32).contains(&entry.index);
+            state && components >> entry.index & 1 == 1 && entry.ecx & 1 == 0
+        };
+        self.host.iter().filter(own).map(end).max().unwrap_or(XSAVE_LEAST).max(XSAVE_LEAST)
     }
 
     /// Leaf 0xb or 0x1f: threads, cores, and the end. EDX is the x2APIC id in every one.
@@ -268,182 +330,4 @@ fn set(register: &mut u32, bit: u32, value: bool) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn leaf(function: u32, index: u32, registers: [u32; 4]) -> kvm_cpuid_entry2 {
-        let [eax, ebx, ecx, edx] = registers;
-        kvm_cpuid_entry2 { function, index, eax, ebx, ecx, edx, ..Default::default() }
-    }
-
-    /// An Ice Lake server's, asked on its processor 0x47: the leaves that matter here.
-    fn intel() -> Vec<kvm_cpuid_entry2> {
-        vec![
-            leaf(0x0, 0, [0x20, 0x756e_6547, 0x6c65_746e, 0x4965_6e69]),
-            leaf(0x1, 0, [0x0006_06a6, 0x4740_0800, 0xfffa_b223, 0x1f8b_fbff]),
-            leaf(0x4, 0, [0x7c00_4121, 0x02c0_003f, 0x3f, 0]),
-            leaf(0x4, 1, [0x7c00_4122, 0x01c0_003f, 0x3f, 0]),
-            leaf(0x4, 2, [0x7c00_4143, 0x04c0_003f, 0x3ff, 0]),
-            leaf(0x4, 3, [0x7c0f_c163, 0x02c0_003f, 0xffff, 4]),
-            leaf(0x4, 4, [0, 0, 0, 0]),
-            leaf(0x7, 0, [2, 0xf1bf_27eb, 0x0040_5fce, 0xbfc1_0410]),
-            leaf(0xa, 0, [0x0830_0802, 0, 0, 0x0603]),
-            leaf(0xb, 0, [1, 2, 0x100, 0x47]),
-            leaf(0xb, 1, [6, 0x40, 0x201, 0x47]),
-            leaf(0xd, 0, [0x6_02e7, 0xa88, 0xa88, 0]),
-            leaf(0x1f, 0, [1, 2, 0x100, 0x47]),
-            leaf(0x1f, 1, [6, 0x40, 0x201, 0x47]),
-            leaf(0x1f, 2, [0, 0, 2, 0x47]),
-            leaf(0x4000_0000, 0, [0x4000_0001, 0x4b4d_564b, 0x564b_4d56, 0x4d]),
-            leaf(0x4000_0001, 0, [0x0100_7efb, 0, 0, 0]),
-            leaf(0x8000_0000, 0, [0x8000_0008, 0, 0, 0]),
-            leaf(0x8000_0001, 0, [0, 0, 0x121, 0x2c10_0800]),
-            leaf(0x8000_0008, 0, [0x0030_392e, 0x0100_d200, 0, 0]),
-        ]
-    }
-
-    /// A Milan server's, asked on its processor 0x15.
-    fn amd() -> Vec<kvm_cpuid_entry2> {
-        vec![
-            leaf(0x0, 0, [0x10, 0x6874_7541, 0x444d_4163, 0x6974_6e65]),
-            leaf(0x1, 0, [0x00a0_0f11, 0x1580_0800, 0xfed8_3203, 0x1f8b_fbff]),
-            leaf(0x7, 0, [0, 0x219c_97a9, 0x40_068c, 0x10]),
-            leaf(0xb, 0, [1, 2, 0x100, 0x15]),
-            leaf(0xb, 1, [7, 0x80, 0x201, 0x15]),
-            leaf(0x8000_0000, 0, [0x8000_0026, 0x6874_7541, 0x444d_4163, 0x6974_6e65]),
-            leaf(0x8000_0001, 0, [0x00a0_0f11, 0x4000_0000, 0x75c2_37ff, 0x2fd3_fbff]),
-            leaf(0x8000_0008, 0, [0x3030, 0x111e_d205, 0x707f, 0x0001_0007]),
-            leaf(0x8000_000a, 0, [1, 0x8000, 0, 0x119b_fcff]),
-            leaf(0x8000_001d, 0, [0x4121, 0x01c0_003f, 0x3f, 0]),
-            leaf(0x8000_001d, 3, [0x0003_c163, 0x03c0_003f, 0x7fff, 1]),
-            leaf(0x8000_001e, 0, [0x15, 0x010a, 0, 0]),
-            leaf(0x8000_001f, 0, [0x0001_780f, 0x1733, 0x1fd, 1]),
-            leaf(0x8000_0026, 0, [1, 2, 0x100, 0x15]),
-        ]
-    }
-
-    const PLAIN: Features = Features { nested: false, tsc_deadline: true };
-
-    fn shape(sockets: u32, cores: u32, threads: u32) -> Topology {
-        Topology { sockets, cores, threads }
-    }
-
-    fn find(table: &[kvm_cpuid_entry2], function: u32, index: u32) -> kvm_cpuid_entry2 {
-        *table.iter().find(|entry| entry.function == function && entry.index == index).unwrap()
-    }
-
-    #[test]
-    fn apic_ids_are_unique_and_their_fields_do_not_run_into_each_other() {
-        for shape in [shape(1, 1, 1), shape(2, 1, 1), shape(1, 3, 2), shape(3, 5, 2), shape(2, 16, 2), shape(64, 1, 1)]
-        {
-            let mut ids = shape.apic_ids();
-            assert_eq!(ids.len(), shape.vcpus() as usize);
-            ids.dedup();
-            assert_eq!(ids.len(), shape.vcpus() as usize, "{shape:?}");
-            assert!(ids.is_sorted());
-        }
-        assert_eq!(shape(2, 3, 2).apic_ids(), [0, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13]);
-    }
-
-    #[test]
-    fn a_wish_that_does_not_make_the_vcpus_is_not_followed() {
-        let wish = |sockets, cores, threads| Some(CpuTopology { sockets, cores, threads });
-        assert_eq!(Topology::new(4, wish(1, 2, 2)), shape(1, 2, 2));
-        assert_eq!(Topology::new(4, wish(1, 2, 1)), shape(4, 1, 1));
-        assert_eq!(Topology::new(4, wish(u32::MAX, u32::MAX, 4)), shape(4, 1, 1));
-        assert_eq!(Topology::new(3, None), shape(3, 1, 1));
-    }
-
-    #[test]
-    fn no_apic_id_of_the_host_is_left_in_any_leaf() {
-        for (host, id) in [(intel(), 0x47), (amd(), 0x15)] {
-            let cpuid = Cpuid::new(&host, shape(2, 4, 2), PLAIN);
-            for vcpu in 0..16 {
-                let own = shape(2, 4, 2).apic_id(vcpu);
-                let table = cpuid.of_vcpu(vcpu);
-                assert_eq!(find(&table, 1, 0).ebx >> 24, own);
-                for entry in &table {
-                    match entry.function {
-                        0xb | 0x1f => assert_eq!(entry.edx, own, "leaf {:#x}.{}", entry.function, entry.index),
-                        0x8000_001e => assert_eq!(entry.eax, own),
-                        _ => {}
-                    }
-                }
-                assert_ne!(own, id);
-            }
-        }
-    }
-
-    #[test]
-    fn an_intel_guest_sees_the_topology_it_was_given() {
-        let table = Cpuid::new(&intel(), shape(2, 4, 2), PLAIN).of_vcpu(5);
-        let features = find(&table, 1, 0);
-        assert_eq!(features.ebx >> 16 & 0xff, 8);
-        assert_eq!(features.edx >> 28 & 1, 1);
-        for function in [0xb, 0x1f] {
-            let (threads, cores, end) =
-                (find(&table, function, 0), find(&table, function, 1), find(&table, function, 2));
-            assert_eq!((threads.eax, threads.ebx, threads.ecx), (1, 2, 0x100));
-            assert_eq!((cores.eax, cores.ebx, cores.ecx), (3, 8, 0x201));
-            assert_eq!((end.eax, end.ebx, end.ecx, end.edx), (0, 0, 2, 5));
-        }
-        // L1 is shared by the threads of a core, L3 by the package; four cores in it.
-        assert_eq!(find(&table, 4, 0).eax >> 14, 3 << 12 | 1);
-        assert_eq!(find(&table, 4, 3).eax >> 14, 3 << 12 | 7);
-        assert_eq!(find(&table, 4, 4).eax, 0);
-    }
-
-    #[test]
-    fn an_amd_guest_sees_the_topology_it_was_given() {
-        let table = Cpuid::new(&amd(), shape(2, 4, 2), PLAIN).of_vcpu(11);
-        let own = shape(2, 4, 2).apic_id(11);
-        let sizes = find(&table, 0x8000_0008, 0);
-        assert_eq!((sizes.ecx & 0xff, sizes.ecx >> 12 & 0xf), (7, 3));
-        assert_eq!(sizes.eax, 0x3030);
-        let topology = find(&table, 0x8000_001e, 0);
-        assert_eq!((topology.eax, topology.ebx, topology.ecx), (own, 0x101, 1));
-        assert_eq!(find(&table, 0x8000_0001, 0).ecx >> 22 & 1, 1);
-        assert_eq!(find(&table, 0x8000_001d, 3).eax >> 14 & 0xfff, 7);
-        assert_eq!(find(&table, 0x8000_001d, 0).eax >> 14 & 0xfff, 1);
-        assert!(!table.iter().any(|entry| entry.function == 0x8000_0026 || entry.function == 0x8000_001f));
-        assert!(find(&table, 0x8000_0000, 0).eax < 0x8000_0022);
-    }
-
-    #[test]
-    fn virtualization_is_offered_only_when_asked_for() {
-        for nested in [false, true] {
-            let features = Features { nested, tsc_deadline: true };
-            let intel = Cpuid::new(&intel(), shape(1, 1, 1), features).of_vcpu(0);
-            assert_eq!(find(&intel, 1, 0).ecx >> 5 & 1, u32::from(nested));
-            let amd = Cpuid::new(&amd(), shape(1, 1, 1), features).of_vcpu(0);
-            assert_eq!(find(&amd, 0x8000_0001, 0).ecx >> 2 & 1, u32::from(nested));
-            assert_eq!(amd.iter().any(|entry| entry.function == 0x8000_000a), nested);
-        }
-    }
-
-    #[test]
-    fn the_guest_knows_that_it_is_one_and_has_no_counters() {
-        let table = Cpuid::new(&intel(), shape(1, 1, 1), PLAIN).of_vcpu(0);
-        let features = find(&table, 1, 0);
-        assert_eq!(features.ecx >> 31, 1);
-        assert_eq!(features.ecx >> 24 & 1, 1);
-        assert_eq!(features.edx >> 28 & 1, 0);
-        assert_eq!(find(&table, 0xa, 0).eax, 0);
-        assert_eq!(find(&table, 0x4000_0000, 0).ebx, 0x4b4d_564b);
-        assert_eq!(find(&table, 0, 0).eax, 0x1f);
-        assert_eq!(find(&table, 0xd, 0).eax >> 17 & 3, 0);
-    }
-
-    #[test]
-    fn sixty_four_vcpus_in_one_package_fit_their_fields() {
-        let cpuid = Cpuid::new(&amd(), shape(1, 64, 1), PLAIN);
-        let table = cpuid.of_vcpu(63);
-        assert_eq!(find(&table, 1, 0).ebx >> 24, 63);
-        assert_eq!(find(&table, 1, 0).ebx >> 16 & 0xff, 64);
-        assert_eq!(find(&table, 0x8000_0008, 0).ecx & 0xff, 63);
-        assert_eq!(cpuid.physical_bits(), 48);
-        let table = Cpuid::new(&intel(), shape(1, 240, 1), PLAIN).of_vcpu(239);
-        assert_eq!(find(&table, 1, 0).ebx, 239 << 24 | 255 << 16 | 0x800);
-        assert_eq!(find(&table, 0xb, 1).ebx, 240);
-    }
-}
+mod tests;
