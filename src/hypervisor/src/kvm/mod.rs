@@ -28,7 +28,10 @@ use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
+use kvm_bindings::{
+    CpuId, KVM_CAP_PMU_CAPABILITY, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, KVM_PMU_CAP_DISABLE, kvm_enable_cap,
+    kvm_pit_config,
+};
 use kvm_ioctls::{Cap, Kvm, VmFd};
 use tokio::sync::mpsc::UnboundedReceiver;
 use vm_memory::{Bytes as _, GuestAddress, GuestAddressSpace as _, GuestMemoryBackend as _};
@@ -170,6 +173,17 @@ fn step(what: &'static str) -> impl Fn(kvm_ioctls::Error) -> io::Error {
     }
 }
 
+/// Have KVM give no guest performance counters: CPUID hides them, but AMD's first four are there without being announced.
+/// To be called before there is a vCPU.
+fn without_counters(vm: &VmFd) -> Result<(), kvm_ioctls::Error> {
+    // Nothing to hide where KVM has none, or is too old to be told.
+    if vm.check_extension_raw(KVM_CAP_PMU_CAPABILITY.into()).cast_unsigned() & KVM_PMU_CAP_DISABLE == 0 {
+        return Ok(());
+    }
+    let args = [KVM_PMU_CAP_DISABLE.into(), 0, 0, 0];
+    vm.enable_cap(&kvm_enable_cap { cap: KVM_CAP_PMU_CAPABILITY, args, ..Default::default() })
+}
+
 /// What KVM must be able to do.
 const NEEDED: [(Cap, &str); 8] = [
     (Cap::Irqchip, "interrupt controllers"),
@@ -203,6 +217,7 @@ impl KvmMachine {
         let vm = Arc::new(kvm.create_vm().map_err(step("KVM makes no VM"))?);
         vm.set_identity_map_address(layout::IDENTITY_MAP).map_err(step("identity map"))?;
         vm.set_tss_address(usize::try_from(layout::TSS).unwrap_or(usize::MAX)).map_err(step("TSS"))?;
+        without_counters(&vm).map_err(step("performance counters"))?;
         vm.create_irq_chip().map_err(step("interrupt controllers"))?;
         let timer = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
         vm.create_pit2(timer).map_err(step("timer"))?;
