@@ -6,48 +6,29 @@
 //! Either way the new leaf replaces the old one by one pointer; connections that exist keep their keys and never notice.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use time::macros::datetime;
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
+use crate::InvalidName;
+use crate::chain::{
+    IMPORTED, NAMES, OWN_INTERMEDIATE, ROOT, Root, Serving, intermediate_is_due, load_issuer, load_root, lock,
+    make_intermediate, make_leaf, make_root, refuse_second_root, save, save_as, stamps, sync_dir,
+};
 use crate::files::{self, Stamp};
 use crate::import::{self, ImportError, Issuer};
-use crate::keys::{CryptoFailure, Key};
+use crate::keys::CryptoFailure;
 use crate::names::Names;
-use crate::x509::{self, AuthorityCertificate, Profile, Template};
-use crate::{InvalidName, LEAF_LIFETIME};
 
 /// Tells the time. Tests hand in one that jumps.
 pub type Clock = Arc<dyn Fn() -> OffsetDateTime + Send + Sync>;
-
-const ROOT_LIFETIME: Duration = Duration::days(3653);
-/// Our own intermediate is replaced at half of it, long before a leaf is cut short by it.
-const INTERMEDIATE_LIFETIME: Duration = Duration::days(365);
-/// A clock that shows less is wrong for certain. Then the root's ten years are counted from here, so that a machine
-/// whose first boot has a dead clock does not make a root that is expired for everybody else.
-const EARLIEST_TRUE_TIME: OffsetDateTime = datetime!(2026-01-01 0:00 UTC);
-
-/// Key and certificate of the root, 0600.
-const ROOT: &str = "root.pem";
-/// The root's certificate once more, for people and as a witness that there is a root.
-const ROOT_CERTIFICATE: &str = "root.crt";
-/// Key and certificate of our own intermediate, 0600.
-const OWN_INTERMEDIATE: &str = "intermediate.pem";
-/// Key and chain that the operator brought, 0600. While it exists, it signs.
-const IMPORTED: &str = "imported.pem";
-/// What the leaf spoke for last: known at the next start before anybody says so, and to `ca import`.
-const NAMES: &str = "names";
-const LOCK: &str = "lock";
 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -82,7 +63,7 @@ impl From<CryptoFailure> for Error {
     }
 }
 
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Io { action, path: path.to_owned(), source }
 }
 
@@ -186,49 +167,6 @@ struct Work {
     unreadable: bool,
     /// What was logged last, to say it once.
     problem: Option<String>,
-}
-
-#[derive(Clone)]
-struct Root {
-    key: Key,
-    certificate: AuthorityCertificate,
-}
-
-/// What handshakes use: replaced as a whole.
-struct Serving {
-    certified: Arc<CertifiedKey>,
-    made_at: OffsetDateTime,
-    not_before: OffsetDateTime,
-    not_after: OffsetDateTime,
-    left_out: Vec<String>,
-    names: Names,
-    issuer: Issuer,
-}
-
-impl Serving {
-    fn is_valid_at(&self, now: OffsetDateTime) -> bool {
-        self.not_before <= now && now < self.not_after
-    }
-
-    fn is_due_at(&self, now: OffsetDateTime) -> bool {
-        if !self.is_valid_at(now) || now.saturating_add(Duration::HOUR) < self.made_at {
-            return true;
-        }
-        // Near the end of its issuer a new leaf would end with the old one: nothing to gain.
-        let gains = leaf_end(&self.issuer, now) > self.not_after;
-        gains && now >= half_life(self.made_at, self.not_after)
-    }
-}
-
-fn half_life(from: OffsetDateTime, to: OffsetDateTime) -> OffsetDateTime {
-    from.saturating_add((to - from) / 2)
-}
-
-/// A leaf must not outlive its issuer; behind an expired issuer its own life makes no difference.
-fn leaf_end(issuer: &Issuer, now: OffsetDateTime) -> OffsetDateTime {
-    let wanted = now.saturating_add(LEAF_LIFETIME);
-    let most = issuer.not_after();
-    if most > now { wanted.min(most) } else { wanted }
 }
 
 impl Authority {
@@ -564,210 +502,4 @@ fn problem(serving: &Serving, failure: Option<&str>, now: OffsetDateTime) -> Opt
         return None;
     }
     Some(format!("the name constraints of the brought intermediate exclude {}", serving.left_out.join(", ")))
-}
-
-/// One change of the directory at a time, across processes. Released when dropped.
-fn lock(dir: &Path) -> Result<File, Error> {
-    let path = dir.join(LOCK);
-    let file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(files::PRIVATE)
-        .open(&path)
-        .map_err(io_error("open", &path))?;
-    file.lock().map_err(io_error("lock", &path))?;
-    Ok(file)
-}
-
-fn sync_dir(dir: &Path) -> Result<(), Error> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error("sync", dir))
-}
-
-fn save(dir: &Path, name: &str, text: &str) -> Result<(), Error> {
-    save_as(dir, name, text, files::PRIVATE)
-}
-
-fn save_as(dir: &Path, name: &str, text: &str, mode: u32) -> Result<(), Error> {
-    let path = dir.join(name);
-    files::replace(&path, text.as_bytes(), mode).map_err(io_error("write", &path))
-}
-
-fn stamps(dir: &Path) -> [Stamp; 2] {
-    [IMPORTED, OWN_INTERMEDIATE].map(|name| Stamp::of(&dir.join(name)))
-}
-
-/// A private key and one certificate in one file, which therefore always belong together.
-fn load_pair(path: &Path) -> Result<Option<(Key, AuthorityCertificate)>, String> {
-    let Some(content) = files::read(path).map_err(|error| error.to_string())? else { return Ok(None) };
-    match files::narrow(path) {
-        Ok(true) => tracing::warn!(path = %path.display(), "others could read this key; its mode is 0600 again"),
-        Ok(false) => (),
-        Err(error) => tracing::warn!(path = %path.display(), %error, "cannot see or set who may read this key"),
-    }
-    let der = PrivateKeyDer::from_pem_slice(&content).map_err(|_| "it holds no readable private key")?;
-    let key = Key::load(&der).ok_or("its private key is damaged")?;
-    let certificate =
-        CertificateDer::from_pem_slice(&content).map_err(|error| format!("it holds no certificate: {error}"))?;
-    let certificate = AuthorityCertificate::read(certificate)?;
-    if certificate.public_bits != key.public_bits {
-        return Err("its private key does not match its certificate".into());
-    }
-    if !certificate.is_authority {
-        return Err("its certificate is not that of an authority".into());
-    }
-    Ok(Some((key, certificate)))
-}
-
-fn load_root(dir: &Path) -> Result<Option<Root>, Error> {
-    let path = dir.join(ROOT);
-    let damaged = |reason: String| Error::RootDamaged { root: path.clone(), reason };
-    let Some((key, certificate)) = load_pair(&path).map_err(damaged)? else { return Ok(None) };
-    let damaged = |reason: String| Error::RootDamaged { root: path.clone(), reason };
-    if !certificate.is_self_issued() {
-        return Err(damaged("its certificate is not a root".into()));
-    }
-    let witness = dir.join(ROOT_CERTIFICATE);
-    match files::read(&witness).map_err(io_error("read", &witness))? {
-        // A crash between the two writes.
-        None => save_as(dir, ROOT_CERTIFICATE, &files::pem("CERTIFICATE", &certificate.der), files::PUBLIC)?,
-        Some(content) => {
-            if CertificateDer::from_pem_slice(&content).ok().as_ref() != Some(&certificate.der) {
-                return Err(damaged(format!("{} is another certificate", witness.display())));
-            }
-        }
-    }
-    Ok(Some(Root { key, certificate }))
-}
-
-/// There is no root file: fine at the very first start, and at no other.
-fn refuse_second_root(setup: &Setup) -> Result<(), Error> {
-    let dir = &setup.dir;
-    let lost = |witness: PathBuf| Error::RootLost { root: dir.join(ROOT), witness, dir: dir.clone() };
-    // Also a dangling link is a witness.
-    if let Some(path) = setup.ca_file.as_ref().filter(|path| path.symlink_metadata().is_ok()) {
-        return Err(lost(path.clone()));
-    }
-    for entry in fs::read_dir(dir).map_err(io_error("read", dir))? {
-        let entry = entry.map_err(io_error("read", dir))?;
-        let name = entry.file_name();
-        // Temporary files of an interrupted first start begin with a dot: what they hold was never in use.
-        if name != LOCK && !name.to_string_lossy().starts_with('.') {
-            return Err(lost(entry.path()));
-        }
-    }
-    Ok(())
-}
-
-fn make_root(dir: &Path, now: OffsetDateTime) -> Result<Root, Error> {
-    let (key, pkcs8) = Key::generate()?;
-    let subject = x509::name(&format!("Solostack root {}", short_id(&key)));
-    let certificate = Template {
-        issuer: &subject,
-        subject: &subject,
-        spki: &key.spki,
-        not_before: x509::a_day_before(now),
-        not_after: now.max(EARLIEST_TRUE_TIME).saturating_add(ROOT_LIFETIME),
-        authority_key_id: None,
-        profile: Profile::Authority { path_length: None },
-    }
-    .signed_with(&key)?;
-    let certificate = AuthorityCertificate::read(certificate).map_err(|_| Error::Crypto("read back the new root"))?;
-    let public = files::pem("CERTIFICATE", &certificate.der);
-    save(dir, ROOT, &(files::pem("PRIVATE KEY", pkcs8.secret_pkcs8_der()) + &public))?;
-    save_as(dir, ROOT_CERTIFICATE, &public, files::PUBLIC)?;
-    // The directory itself must survive a power cut too.
-    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        sync_dir(parent)?;
-    }
-    tracing::info!(fingerprint = %certificate.fingerprint(), "made the root certificate");
-    Ok(Root { key, certificate })
-}
-
-/// Distinguishes authorities of several machines in one trust store.
-fn short_id(key: &Key) -> String {
-    x509::key_id(&key.spki).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Who signs, by the files: the brought intermediate if there is one, else our own. `None` when our own is missing or
-/// unusable, which is no loss: the root can make another.
-fn load_issuer(dir: &Path, root: &Root) -> Result<Option<Issuer>, Error> {
-    let path = dir.join(IMPORTED);
-    if let Some(content) = files::read(&path).map_err(io_error("read", &path))? {
-        let _ = files::narrow(&path);
-        let text = String::from_utf8_lossy(&content);
-        return import::read(&text, &text, None)
-            .map(Some)
-            .map_err(|reason| Error::ImportDamaged { path: path.clone(), reason });
-    }
-    match load_pair(&dir.join(OWN_INTERMEDIATE)) {
-        Ok(Some((key, certificate))) if certificate.issuer == root.certificate.subject => {
-            let path = vec![certificate, root.certificate.clone()];
-            Ok(Some(Issuer { key, path, rooted: true, imported: false }))
-        }
-        Ok(Some(_)) => {
-            tracing::warn!("the intermediate was not issued by our root; making another");
-            Ok(None)
-        }
-        Ok(None) => Ok(None),
-        Err(reason) => {
-            tracing::warn!(reason, "the intermediate cannot be used; making another");
-            Ok(None)
-        }
-    }
-}
-
-fn intermediate_is_due(issuer: &Issuer, now: OffsetDateTime) -> bool {
-    if issuer.imported {
-        return false;
-    }
-    let (own, root) = (issuer.intermediate(), issuer.anchor());
-    // A root that ends soon limits both: making another intermediate gains nothing then.
-    let gains = intermediate_end(root, now) > own.not_after;
-    !own.is_valid_at(now) || gains && now >= half_life(own.not_before, own.not_after)
-}
-
-fn intermediate_end(root: &AuthorityCertificate, now: OffsetDateTime) -> OffsetDateTime {
-    let wanted = now.saturating_add(INTERMEDIATE_LIFETIME);
-    if root.not_after > now { wanted.min(root.not_after) } else { wanted }
-}
-
-fn make_intermediate(root: &Root, now: OffsetDateTime) -> Result<(Issuer, String), Error> {
-    let (key, pkcs8) = Key::generate()?;
-    let subject = x509::name(&format!("Solostack intermediate {}", short_id(&key)));
-    let certificate = Template {
-        issuer: &root.certificate.subject,
-        subject: &subject,
-        spki: &key.spki,
-        not_before: x509::a_day_before(now),
-        not_after: intermediate_end(&root.certificate, now),
-        authority_key_id: root.certificate.key_id.as_deref(),
-        profile: Profile::Authority { path_length: Some(0) },
-    }
-    .signed_with(&root.key)?;
-    let certificate =
-        AuthorityCertificate::read(certificate).map_err(|_| Error::Crypto("read back the new intermediate"))?;
-    let pem = files::pem("PRIVATE KEY", pkcs8.secret_pkcs8_der()) + &files::pem("CERTIFICATE", &certificate.der);
-    tracing::info!(not_after = %certificate.not_after, "made an intermediate certificate");
-    let path = vec![certificate, root.certificate.clone()];
-    Ok((Issuer { key, path, rooted: true, imported: false }, pem))
-}
-
-fn make_leaf(issuer: &Issuer, names: &Names, now: OffsetDateTime) -> Result<Serving, Error> {
-    let (allowed, left_out) = issuer.allowed(names);
-    if allowed.is_empty() {
-        return Err(Error::NoAllowedName);
-    }
-    let (key, _) = Key::generate()?;
-    let (not_before, not_after) = (x509::a_day_before(now), leaf_end(issuer, now));
-    let leaf = issuer.leaf(&allowed, &key.spki, not_before, not_after)?;
-    let chain = std::iter::once(leaf).chain(issuer.served()).collect();
-    Ok(Serving {
-        certified: Arc::new(CertifiedKey::new(chain, key.signing())),
-        made_at: now,
-        not_before,
-        not_after,
-        left_out: left_out.iter().map(ToString::to_string).collect(),
-        names: names.clone(),
-        issuer: issuer.clone(),
-    })
 }

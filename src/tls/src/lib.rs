@@ -11,6 +11,7 @@
 //! No I/O but files below one directory, no runtime, no global state: the clock and the crypto provider are explicit.
 
 mod authority;
+mod chain;
 mod files;
 mod import;
 mod keys;

@@ -200,3 +200,7 @@ pub fn names(list: &Value) -> Vec<String> {
 pub fn project(id: &str) -> Value {
     json!({"project": {"id": id}})
 }
+
+pub fn message(body: &Value) -> &str {
+    body["error"]["message"].as_str().unwrap_or_default()
+}

@@ -1,8 +1,12 @@
 //! Identity's stories, driven through the gateway.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod access;
+mod catalog;
 mod cloud;
+mod delegation;
 mod federation;
 mod passwords;
-mod resources;
+mod people;
+mod roles;
 mod tokens;
