@@ -15,20 +15,25 @@
 //! writing status 0, whatever the one before did; what a driver does in the wrong order does nothing or sets
 //! DEVICE_NEEDS_RESET, and never reaches the device; the device sees only queues that lie in RAM.
 
+mod attention;
+mod saved;
+
 use std::io;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize as _;
 use virtio_queue::{Queue, QueueState};
 use vm_memory::{GuestAddress, GuestAddressSpace as _, GuestMemoryBackend as _};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
+use self::attention::{Attention, Intx};
+use self::saved::Saved;
 use super::device::{Activation, ActiveQueue, Interrupt, QueueStates, VirtioDevice};
-use crate::interrupts::{Interrupts, Line};
+use crate::interrupts::Interrupts;
 use crate::memory::SharedRam;
-use crate::pci::config::{COMMAND_INTX_DISABLE, NoRoom, SavedConfiguration};
-use crate::pci::msix::{self, Msix, SavedMsix};
+use crate::pci::config::{COMMAND_INTX_DISABLE, NoRoom};
+use crate::pci::msix::{self, Msix};
 use crate::pci::{BarKind, Configuration, Identity, IoEvents, PciFunction, RestoreError};
 
 const VENDOR: u16 = 0x1af4;
@@ -68,114 +73,6 @@ const F_NOT_OURS: u64 = 1 << 33 | 1 << 34 | 1 << 37 | 1 << 38 | 1 << 39 | 1 << 4
 const NO_VECTOR: u16 = 0xffff;
 const ISR_QUEUE: u8 = 1;
 const ISR_CONFIG: u8 = 2;
-
-/// A guest can break rules as often as it likes; this many of its mistakes are worth a line in the log.
-const COMPLAINTS: u32 = 16;
-
-/// What the device's threads reach without the lock of the transport.
-struct Attention {
-    name: &'static str,
-    msix: Msix,
-    queue_vectors: Vec<AtomicU16>,
-    config_vector: AtomicU16,
-    status: AtomicU8,
-    generation: AtomicU8,
-    intx: Mutex<Intx>,
-    complaints: AtomicU32,
-}
-
-struct Intx {
-    line: Box<dyn Line>,
-    isr: u8,
-    disabled: bool,
-}
-
-impl Attention {
-    fn intx(&self) -> MutexGuard<'_, Intx> {
-        self.intx.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn drive_line(&self, intx: &Intx) {
-        intx.line.set(intx.isr != 0 && !intx.disabled && !self.msix.enabled());
-    }
-
-    /// The interrupt status register: reading clears it and lowers the line.
-    fn take_isr(&self) -> u8 {
-        let mut intx = self.intx();
-        let isr = std::mem::take(&mut intx.isr);
-        self.drive_line(&intx);
-        isr
-    }
-
-    /// Whether INTx waits, as the PCI status register tells it.
-    fn intx_waits(&self) -> bool {
-        self.intx().isr != 0 && !self.msix.enabled()
-    }
-
-    fn interrupt(&self, vector: u16, isr: u8) {
-        if self.msix.enabled() {
-            if vector != NO_VECTOR {
-                self.msix.signal(vector);
-            }
-        } else {
-            let mut intx = self.intx();
-            intx.isr |= isr;
-            self.drive_line(&intx);
-        }
-    }
-
-    fn complain(&self, why: &str) {
-        if self.complaints.fetch_add(1, Ordering::Relaxed) < COMPLAINTS {
-            tracing::warn!(device = self.name, why, "the guest's driver broke a rule");
-        }
-    }
-
-    fn reset(&self) {
-        self.msix.reset();
-        for vector in self.queue_vectors.iter().chain([&self.config_vector]) {
-            vector.store(NO_VECTOR, Ordering::SeqCst);
-        }
-        let mut intx = self.intx();
-        intx.isr = 0;
-        self.drive_line(&intx);
-        self.status.store(0, Ordering::SeqCst);
-    }
-}
-
-impl Interrupt for Attention {
-    fn signal_queue(&self, index: u16) {
-        if let Some(vector) = self.queue_vectors.get(usize::from(index)) {
-            self.interrupt(vector.load(Ordering::SeqCst), ISR_QUEUE);
-        }
-    }
-
-    fn signal_config(&self) {
-        self.generation.fetch_add(1, Ordering::SeqCst);
-        if self.status.load(Ordering::SeqCst) & DRIVER_OK == 0 {
-            return;
-        }
-        if self.msix.enabled() {
-            // The bit is to be set in either case (section 4.1.4.5.1).
-            self.intx().isr |= ISR_CONFIG;
-        }
-        self.interrupt(self.config_vector.load(Ordering::SeqCst), ISR_CONFIG);
-    }
-
-    fn queue_eventfd(&self, index: u16) -> Option<EventFd> {
-        let vector = self.queue_vectors.get(usize::from(index))?.load(Ordering::SeqCst);
-        if vector == NO_VECTOR { None } else { self.msix.eventfd(vector) }
-    }
-
-    fn needs_reset(&self, why: &str) {
-        let before = self.status.fetch_or(NEEDS_RESET, Ordering::SeqCst);
-        if before & NEEDS_RESET == 0 {
-            self.complain(why);
-            if before & DRIVER_OK != 0 {
-                self.signal_config();
-            }
-        }
-    }
-}
 
 /// A queue as the driver sets it up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,36 +114,6 @@ impl Setup {
             used_ring: self.used,
         }
     }
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct SavedQueue {
-    size: u16,
-    enabled: bool,
-    descriptors: u64,
-    available: u64,
-    used: u64,
-    vector: u16,
-    next_avail: u16,
-    next_used: u16,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Saved {
-    device_type: u16,
-    configuration: SavedConfiguration,
-    msix: SavedMsix,
-    status: u8,
-    generation: u8,
-    isr: u8,
-    config_vector: u16,
-    device_feature_select: u32,
-    driver_feature_select: u32,
-    driver_features: u64,
-    queue_select: u16,
-    queues: Vec<SavedQueue>,
-    active: bool,
-    device: serde_json::Value,
 }
 
 /// Offsets in configuration space of what has effects.
@@ -776,89 +643,12 @@ impl PciFunction for VirtioPci {
 
     fn save(&mut self) -> serde_json::Value {
         self.pause();
-        let place = |index: usize| {
-            if let Some(places) = &self.awaiting {
-                return places.get(index).copied().unwrap_or_default();
-            }
-            let states = self.paused.iter().flatten();
-            let state = states.into_iter().find(|(queue, _)| usize::from(*queue) == index);
-            state.map_or((0, 0), |(_, state)| (state.next_avail, state.next_used))
-        };
-        let queues = self.queues.iter().enumerate().map(|(index, setup)| {
-            let (next_avail, next_used) = place(index);
-            SavedQueue {
-                size: setup.size,
-                enabled: setup.enabled,
-                descriptors: setup.descriptors,
-                available: setup.available,
-                used: setup.used,
-                vector: self.attention.queue_vectors[index].load(Ordering::SeqCst),
-                next_avail,
-                next_used,
-            }
-        });
-        let saved = Saved {
-            device_type: self.device.device_type(),
-            configuration: self.configuration.save(),
-            msix: self.attention.msix.save(),
-            status: self.status(),
-            generation: self.attention.generation.load(Ordering::SeqCst),
-            isr: self.attention.intx().isr,
-            config_vector: self.attention.config_vector.load(Ordering::SeqCst),
-            device_feature_select: self.device_feature_select,
-            driver_feature_select: self.driver_feature_select,
-            driver_features: self.driver_features,
-            queue_select: self.queue_select,
-            queues: queues.collect(),
-            active: self.active || self.awaiting.is_some(),
-            device: self.device.save(),
-        };
-        serde_json::to_value(saved).unwrap_or_default()
+        serde_json::to_value(self.saved()).unwrap_or_default()
     }
 
     fn restore(&mut self, state: &serde_json::Value) -> Result<(), RestoreError> {
-        let name = self.attention.name;
-        let saved = Saved::deserialize(state).map_err(|error| RestoreError::new(name, error))?;
-        let refuse = |why: &str| Err(RestoreError::new(name, why));
-        if saved.device_type != self.device.device_type() || saved.queues.len() != self.queues.len() {
-            return refuse("it is another device");
-        }
-        if saved.status & FEATURES_OK != 0 && saved.driver_features & !self.offered() != 0 {
-            return refuse("the driver uses features that are not offered here");
-        }
-        for (setup, queue) in self.queues.iter().zip(&saved.queues) {
-            if !queue.size.is_power_of_two() || queue.size > setup.most {
-                return refuse("a queue is longer than it can be here");
-            }
-        }
-        self.reset_device();
-        self.configuration.restore(&saved.configuration)?;
-        self.device.restore(&saved.device).map_err(|error| RestoreError::new(name, error))?;
-        for (index, queue) in saved.queues.iter().enumerate() {
-            let most = self.queues[index].most;
-            let SavedQueue { size, enabled, descriptors, available, used, .. } = *queue;
-            self.queues[index] = Setup { most, size, enabled, descriptors, available, used };
-            let vector = self.known_vector(queue.vector);
-            self.attention.queue_vectors[index].store(vector, Ordering::SeqCst);
-        }
-        self.device_feature_select = saved.device_feature_select;
-        self.driver_feature_select = saved.driver_feature_select;
-        self.driver_features = saved.driver_features;
-        self.queue_select = saved.queue_select;
-        let attention = &self.attention;
-        attention.config_vector.store(self.known_vector(saved.config_vector), Ordering::SeqCst);
-        attention.generation.store(saved.generation, Ordering::SeqCst);
-        attention.status.store(saved.status & (STATUS_OF_DRIVER | NEEDS_RESET), Ordering::SeqCst);
-        attention.msix.restore(&saved.msix)?;
-        {
-            let mut intx = attention.intx();
-            intx.isr = saved.isr & (ISR_QUEUE | ISR_CONFIG);
-            intx.disabled = self.configuration.command() & COMMAND_INTX_DISABLE != 0;
-            attention.drive_line(&intx);
-        }
-        self.awaiting =
-            saved.active.then(|| saved.queues.iter().map(|queue| (queue.next_avail, queue.next_used)).collect());
-        Ok(())
+        let saved = Saved::deserialize(state).map_err(|error| RestoreError::new(self.attention.name, error))?;
+        self.take_over(&saved)
     }
 }
 
