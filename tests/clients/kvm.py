@@ -2,7 +2,7 @@
 """Servers on the built-in hypervisor, as a user runs them: the program runs in a machine with a true KVM (tests/guests/l1),
 the stock client talks to it from outside.
 
-    kvm.py PROGRAM [--keep] [--vcpus 1,2] [--only STEP,...] [--driver kvm|auto|fake] [--hold SECONDS]
+    kvm.py PROGRAM [--keep] [--vcpus 1,2] [--only STEP,...] [--driver auto|kvm|fake] [--hold SECONDS] [--guest tiny|debian]
 
 PROGRAM is the built `solostack`. Needs python-openstackclient in the interpreter that runs this (tests/setup/tools makes
 one), QEMU for the machine, and the guest `tiny`; neither root nor KVM. Every step prints what it does and when; the first
@@ -16,6 +16,7 @@ import os
 import pathlib
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,10 @@ STATE = "/var/lib/solostack"
 SSH = "ssh -i /root/key -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o BatchMode=yes -o ConnectTimeout=30"
 # Everything runs at a fiftieth of a real machine's speed, and other things on the host too.
 BOOT = 300
+# MiB of memory, GiB of disk, and what is said on the console when ssh answers.
+SHAPES = {"tiny": (256, 1, "solostack-guest ready: {}"), "debian": (512, 3, "{} login:")}
+# How often a network card comes and goes.
+ROUNDS = 20
 
 
 class InTheMachine:
@@ -91,9 +96,9 @@ class InTheMachine:
 
 
 class Story:
-    def __init__(self, machine, inside, folder):
-        self.machine, self.inside, self.folder = machine, inside, folder
-        self.image = host.guest_image("tiny")
+    def __init__(self, machine, inside, folder, guest):
+        self.machine, self.inside, self.folder, self.guest = machine, inside, folder, guest
+        self.image = host.guest_image(guest)
 
     def real(self):
         """The driver `fake` runs no guests: only what the API answers can be looked at then."""
@@ -170,7 +175,7 @@ class Story:
         return time.monotonic() - began
 
     def ssh(self, command, seconds=90):
-        return self.machine.run(f"timeout {seconds} {SSH} tiny@{self.address} {shlex.quote(command)}", seconds + 30)
+        return self.machine.run(f"timeout {seconds} {SSH} {self.guest}@{self.address} {shlex.quote(command)}", seconds + 30)
 
     def boot_id(self):
         return self.ssh("cat /proc/sys/kernel/random/boot_id")
@@ -187,7 +192,8 @@ class Story:
         return now, time.monotonic() - began
 
     def create(self, name, vcpus):
-        self.openstack(f"flavor create --ram 256 --disk 1 --vcpus {vcpus} kvm.{vcpus}")
+        ram, disk, last_word = SHAPES[self.guest]
+        self.openstack(f"flavor create --ram {ram} --disk {disk} --vcpus {vcpus} kvm.{vcpus}")
         began = time.monotonic()
         try:
             self.openstack(f"server create --image guest --flavor kvm.{vcpus} --network private --key-name me --wait {name}", seconds=BOOT)
@@ -203,7 +209,7 @@ class Story:
         expect("it runs in one process, of our own hypervisor", len(processes) == 1 and "qemu" not in processes[0], processes)
         waited = self.on_console(name, "Linux version")
         say(f"{name}: kernel speaks {waited:.1f} s later")
-        waited = self.on_console(name, f"solostack-guest ready: {name}")
+        waited = self.on_console(name, last_word.format(name))
         say(f"{name}: ready on its console {waited:.1f} s later")
         expect("the client shows that console", "login:" in self.console(name), self.console(name)[-600:])
 
@@ -212,7 +218,7 @@ class Story:
         self.openstack(f"server add floating ip {name} {self.address}")
         if not self.real():
             return
-        wait_for("ssh with the key works", lambda: self.machine.call(f"timeout 40 {SSH} tiny@{self.address} true", 60)[0] == 0, 120)
+        wait_for("ssh with the key works", lambda: self.machine.call(f"timeout 40 {SSH} {self.guest}@{self.address} true", 60)[0] == 0, 120)
         expect("the host name is the server's", self.ssh("hostname") == name)
         expect("the guest sees its processors", self.ssh("nproc") == str(vcpus), self.ssh("nproc"))
         expect("the guest's clock is right", abs(int(self.ssh("date +%s")) - int(self.machine.run("date +%s"))) < 60)
@@ -224,7 +230,7 @@ class Story:
     def disk_and_net_carry_data(self, name):
         """Checksums of what goes through disk and net, on both ends."""
         made = self.ssh("dd if=/dev/urandom of=data bs=1M count=16 2>/dev/null && sync && echo 3 | sudo tee /proc/sys/vm/drop_caches >/dev/null && md5sum <data")
-        fetched = self.machine.run(f"{SSH} tiny@{self.address} cat data | md5sum", 180)
+        fetched = self.machine.run(f"{SSH} {self.guest}@{self.address} cat data | md5sum", 180)
         expect("what comes over the net is what is on the disk", made == fetched, (made, fetched))
         expect("the kernel has no complaint", not (bad := self.ssh("sudo dmesg | grep -iE 'i/o error|oops|BUG:|soft lockup|rcu.*stall|blocked for' || true")), bad)
 
@@ -249,10 +255,79 @@ class Story:
         _, waited = self.booted_again(fourth)
         say(f"{name}: stop and start, back after {waited:.1f} s")
 
+    def guest_time(self):
+        """Seconds of CPU that the only guest's process has had."""
+        (process,) = self.inside.processes()
+        fields = self.machine.run(f"cat /proc/{process}/stat").rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / 100
+
+    def pause(self, name):
+        boot_id = self.boot_id()
+        self.openstack(f"server pause {name}")
+        wait_for("the server is PAUSED", lambda: self.polled()[0]["status"] == "PAUSED", 60, 0.5)
+        before = self.guest_time()
+        expect("a paused guest does not answer", self.machine.call(f"timeout 8 {SSH} {self.guest}@{self.address} true", 30)[0] != 0)
+        used = self.guest_time() - before
+        expect("a paused guest takes no time", used < 1, f"{used} s of CPU")
+        self.openstack(f"server unpause {name}")
+        wait_for("the server is ACTIVE", lambda: self.polled()[0]["status"] == "ACTIVE", 60, 0.5)
+        wait_for("the guest goes on where it was", lambda: self.answers(boot_id), 120, 1)
+        say(f"{name}: paused and gone on")
+
+    def answers(self, boot_id):
+        try:
+            return self.boot_id() == boot_id
+        except (l1.Ended, OSError):
+            return False
+
+    def suspend(self, name):
+        boot_id = self.boot_id()
+        self.ssh("sudo sh -c 'echo remembered >/run/word'")
+        began = time.monotonic()
+        self.openstack(f"server suspend {name}")
+        wait_for("the server is SUSPENDED", lambda: self.polled()[0]["status"] == "SUSPENDED", 180, 0.5)
+        expect("a suspended server has no process", not self.inside.processes(), self.inside.processes())
+        say(f"{name}: suspended after {time.monotonic() - began:.1f} s")
+        began = time.monotonic()
+        self.openstack(f"server resume {name}")
+        wait_for("the server is ACTIVE", lambda: self.polled()[0]["status"] == "ACTIVE", 120, 0.5)
+        wait_for("the guest goes on where it was", lambda: self.answers(boot_id), 180, 1)
+        say(f"{name}: resumed, reached after {time.monotonic() - began:.1f} s")
+        expect("what was in its memory is there", self.ssh("cat /run/word") == "remembered")
+        expect("its clock has not stood still", abs(int(self.ssh("date +%s")) - int(self.machine.run("date +%s"))) < 60)
+        self.disk_and_net_carry_data(name)
+
+    def cards(self):
+        return int(self.ssh("ls /sys/class/net | grep -vc '^lo$'"))
+
+    def network_cards_come_and_go(self, name):
+        self.openstack("network create second")
+        self.openstack("subnet create --network second --subnet-range 10.77.0.0/24 second")
+        here, began = self.cards(), time.monotonic()
+        self.openstack(f"server add network {name} second")
+        wait_for("the guest sees the card that the client has added", lambda: self.cards() == here + 1, 60, 0.5)
+        (port,) = self.openstack.json(f"port list --server {self.server_id} --network second")
+        self.openstack(f"server remove port {name} {port['ID']}")
+        wait_for("the guest has let go of it", lambda: self.cards() == here, 90, 0.5)
+        interfaces = f"{self.api.endpoints['compute']}/servers/{self.server_id}/os-interface"
+        network = self.openstack.json("network show second")["id"]
+        for turn in range(ROUNDS - 1):
+            status, _, answer = self.api.call("POST", interfaces, {"interfaceAttachment": {"net_id": network}})
+            expect(f"interface {turn} is attached", status == 200, (status, answer))
+            wait_for("the guest sees the card", lambda: self.cards() == here + 1, 60, 0.3)
+            status, _, answer = self.api.call("DELETE", f"{interfaces}/{answer['interfaceAttachment']['port_id']}")
+            expect(f"interface {turn} is detached", status == 202, (status, answer))
+            wait_for("the guest has let go of the card", lambda: self.cards() == here, 90, 0.3)
+            wait_for("the server has one interface", lambda: len(self.api.get("compute", f"/servers/{self.server_id}/os-interface")["interfaceAttachments"]) == 1, 60, 0.3)
+        say(f"{name}: {ROUNDS} times a card came and went, {(time.monotonic() - began) / ROUNDS:.1f} s each")
+        expect("one tap is left", len(self.inside.taps()) == 1, self.inside.taps())
+        expect("the kernel has no complaint", not (bad := self.ssh("sudo dmesg | grep -iE 'oops|BUG:|soft lockup|rcu.*stall|blocked for' || true")), bad)
+        self.openstack("network delete second")
+
     def supervisor_dies(self, name):
         before, boot_id = self.inside.processes(), self.boot_id()
         # An open session, which must not notice any of it.
-        self.machine.run(f"rm -f /root/lines /root/answers; mkfifo /root/lines; {SSH} tiny@{self.address} 'while read -r line; do echo \"got $line\"; done' "
+        self.machine.run(f"rm -f /root/lines /root/answers; mkfifo /root/lines; {SSH} {self.guest}@{self.address} 'while read -r line; do echo \"got $line\"; done' "
                          "</root/lines >/root/answers 2>&1 & exec 3>/root/lines; setsid sh -c 'exec sleep 3600' >/dev/null 2>&1 </dev/null & echo $! >/root/session.pid")  # fmt: skip
         self.say_in_session("before")
         self.inside.kill()
@@ -309,7 +384,7 @@ class Story:
         self.create(name, vcpus)
         self.reach(name, vcpus)
         if self.real():
-            steps = [self.disk_and_net_carry_data, self.power, self.supervisor_dies]
+            steps = [self.disk_and_net_carry_data, self.pause, self.network_cards_come_and_go, self.suspend, self.power, self.supervisor_dies]
             for step in steps:
                 if not only or step.__name__ in only:
                     say(f"-- {name}: {step.__name__.replace('_', ' ')}")
@@ -350,12 +425,15 @@ def main():
     parser.add_argument("program", type=pathlib.Path)
     parser.add_argument("--keep", action="store_true", help="keep the folder of the run (logs, copies of files of the L1)")
     parser.add_argument("--hold", type=int, default=0, metavar="SECONDS", help="after a failure, leave the machine running that long")
-    parser.add_argument("--driver", default="kvm", choices=("kvm", "auto", "fake"))
+    parser.add_argument("--driver", default="auto", choices=("auto", "kvm", "fake"))
+    parser.add_argument("--guest", default="tiny", choices=sorted(SHAPES))
     parser.add_argument("--vcpus", default="1,2")
     parser.add_argument("--only", default="", help="of a server's steps, these alone, for example power,supervisor_dies")
     args = parser.parse_args()
     for name in [n for n in os.environ if n.lower().endswith("_proxy")] + ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"]:
         os.environ.pop(name, None)
+    # As an exception, so that the machine is stopped on the way out.
+    signal.signal(signal.SIGTERM, l1.on_termination)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="solostack-kvm-"))
     port = l1.free_port()
     machine, status = None, 1
@@ -363,7 +441,7 @@ def main():
         vcpus = [int(count) for count in args.vcpus.split(",")]
         # A server is never given more processors than its host has.
         machine = l1.Machine(args.program, folder, forward=[port], processors=max(vcpus))
-        story = Story(machine, InTheMachine(machine, port, args.driver), folder)
+        story = Story(machine, InTheMachine(machine, port, args.driver), folder, args.guest)
         try:
             story.tell(vcpus, [w for w in args.only.split(",") if w])
             say("the story is told")
