@@ -188,14 +188,14 @@ fn live(
     if again.as_ref() != Some(&spec) {
         return Err("spec.json changed while this process started".to_owned());
     }
-    let (built_in, accelerator) = match spec.driver {
-        Driver::Tcg => (false, Accelerator::Tcg),
+    let (built_in, kvm) = match spec.driver {
+        Driver::Tcg => (false, false),
         // Neither OVMF nor Windows has been tried on the built-in machine.
         Driver::Kvm if uefi::wants_uefi(&spec) || spec.guest_os == GuestOs::Windows => {
             tracing::info!("UEFI and Windows are run by QEMU with KVM, and not by the built-in machine");
-            (false, Accelerator::Kvm)
+            (false, true)
         }
-        Driver::Kvm => (true, Accelerator::Kvm),
+        Driver::Kvm => (true, true),
         Driver::Fake => return Err("a fake has no process".to_owned()),
     };
     crate::descriptors::check(&spec, &descriptors)?;
@@ -213,17 +213,20 @@ fn live(
         Opened::Kvm { opened: kvm::open(&spec)?, agent, vnc }
     } else {
         let log = bound(QEMU_LOG, QEMU_LOG_BYTES).map_err(explained("cannot open qemu.log"))?;
+        let accelerator = if kvm {
+            let device = File::options().read(true).write(true).open("/dev/kvm");
+            let device = device.map_err(explained("cannot open /dev/kvm"))?;
+            Accelerator::Kvm { hyperv: qemu::has_hyperv(device.into()) }
+        } else {
+            Accelerator::Tcg
+        };
         let uefi = if uefi::wants_uefi(&spec) { Some(uefi::open(directory, &spec)?) } else { None };
         let processes = File::open("/proc").map_err(explained("cannot open /proc"))?;
         Opened::Qemu { log, uefi, accelerator, processes }
     };
     let files = firmware::Files::new();
     let named = files.named();
-    let root = match (built_in, accelerator) {
-        (true, _) => walls::Root::Empty,
-        (false, Accelerator::Tcg) => walls::Root::Qemu { kvm: false, files: &named },
-        (false, Accelerator::Kvm) => walls::Root::Qemu { kvm: true, files: &named },
-    };
+    let root = if built_in { walls::Root::Empty } else { walls::Root::Qemu { kvm, files: &named } };
     let mut isolation = walls::raise(&spec, directory.path(), root);
     if !built_in && !isolation.mount_namespace {
         // In a place of its own if there is no root directory to put it in. What went wrong is seen when it is looked for.

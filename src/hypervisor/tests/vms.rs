@@ -1129,6 +1129,30 @@ async fn the_built_in_machine_starts_pauses_resets_and_stops(bench: Bench) {
     assert!(!log.contains("is not allowed"), "the jail fits the process: {log}");
 }
 
+async fn the_built_in_machine_takes_what_it_was_promised_or_says_what_is_missing(bench: Bench) {
+    if !Path::new("/dev/kvm").exists() {
+        eprintln!("not tested: no /dev/kvm");
+        return;
+    }
+    let mut spec = VmSpec { driver: vmspec::Driver::Kvm, ..bench.spec() };
+    let huge = VmSpec { page_size: vmspec::PageSize::OneGib, memory_mib: 1 << 20, ..spec.clone() };
+    let refused = |result| match result {
+        Err(VmError::StartFailed { reason, .. }) => reason,
+        other => panic!("{other:?}"),
+    };
+    let reason = refused(bench.driver.ensure_running(&huge, bench.disk(&huge)).await);
+    assert!(reason.contains("not enough huge pages for 1048576 MiB"), "{reason}");
+    let own = |cpu: u16| vmspec::Dedicated { vcpus: vec![[cpu].into()], others: [0].into() };
+    spec.cpu.dedicated = Some(own(1023));
+    let reason = refused(bench.driver.ensure_running(&spec, bench.disk(&spec)).await);
+    assert!(reason.contains("vcpu0 cannot run on CPUs 1023"), "{reason}");
+    spec.cpu.dedicated = Some(own(0));
+    bench.driver.ensure_running(&spec, bench.disk(&spec)).await.unwrap();
+    let _ = bench.driver.stop(spec.server_id, None).await;
+    let log = fs::read_to_string(bench.directory(spec.server_id).file("vm.log")).unwrap();
+    assert!(!log.contains("is not allowed"), "the jail fits the process: {log}");
+}
+
 async fn limits_are_kept_and_what_a_driver_cannot_do_is_no_reason_not_to_start(bench: Bench) {
     let mut spec = VmSpec { page_size: vmspec::PageSize::Large, ..bench.spec() };
     let vcpus = vec![std::collections::BTreeSet::from([0])];
@@ -1240,11 +1264,14 @@ fn main() -> ExitCode {
         a_nic_is_the_tap_that_was_handed_over
         a_uefi_server_boots_with_variables_of_its_own
         the_built_in_machine_starts_pauses_resets_and_stops
+        the_built_in_machine_takes_what_it_was_promised_or_says_what_is_missing
         qemus_own_words_are_in_the_reason_of_a_failed_start
         limits_are_kept_and_what_a_driver_cannot_do_is_no_reason_not_to_start
     }
     use live::*;
     only_tcg! {
+        a_server_with_secure_boot_has_variables_with_keys_in_them
+        what_the_built_in_machine_cannot_run_is_run_by_qemu_with_kvm
         disks_and_nics_come_and_go_while_the_guest_runs
         a_suspended_guest_goes_on_where_it_was
         what_our_firmware_does_not_start_is_left_to_seabios_with_the_reason

@@ -55,9 +55,7 @@ use crate::platform::acpi::{Events, PmTimer};
 use crate::platform::cmos::Cmos;
 use crate::platform::fw_cfg::{FwCfg, Items};
 use crate::platform::i8042::I8042;
-use crate::platform::ports::{
-    DebugPort, FIRMWARE_PORTS, FirmwarePort, PciAndReset, Pvpanic, SystemControlA, shared,
-};
+use crate::platform::ports::{DebugPort, FIRMWARE_PORTS, FirmwarePort, PciAndReset, Pvpanic, SystemControlA, shared};
 use crate::platform::serial::{Output, SerialPort};
 use crate::platform::vmgenid::GenerationId;
 use crate::platform::{Wish, Wishes, smbios};

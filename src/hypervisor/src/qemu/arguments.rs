@@ -51,14 +51,17 @@ impl Boot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accelerator {
     Tcg,
-    Kvm,
+    /// `hyperv`: the kernel offers guests the whole interface of Windows' own hypervisor.
+    Kvm {
+        hyperv: bool,
+    },
 }
 
 impl Accelerator {
     pub fn name(self) -> &'static str {
         match self {
             Self::Tcg => "tcg",
-            Self::Kvm => "kvm",
+            Self::Kvm { .. } => "kvm",
         }
     }
 }
@@ -183,7 +186,7 @@ pub fn line(spec: &VmSpec, means: &Means) -> Vec<OsString> {
         "-accel",
         match means.accelerator {
             Accelerator::Tcg => "tcg,thread=multi,tb-size=256",
-            Accelerator::Kvm => "kvm",
+            Accelerator::Kvm { .. } => "kvm",
         },
     ]);
     push(&["-cpu", &processor(spec, means.accelerator)]);
@@ -260,12 +263,12 @@ fn processor(spec: &VmSpec, accelerator: Accelerator) -> String {
         (Some(model), _) => model.clone(),
         // Five-level page tables make every walk longer, and an emulated one is slow already.
         (None, Accelerator::Tcg) => "max,la57=off".to_owned(),
-        (None, Accelerator::Kvm) => "host".to_owned(),
+        (None, Accelerator::Kvm { .. }) => "host".to_owned(),
     };
-    if spec.guest_os == GuestOs::Windows && accelerator == Accelerator::Kvm {
+    if (spec.guest_os, accelerator) == (GuestOs::Windows, Accelerator::Kvm { hyperv: true }) {
         // What Windows looks for before it trusts clocks, timers and locks of a virtual machine.
         processor.push_str(
-            ",hv-relaxed,hv-vapic,hv-spinlocks=0x1fff,hv-vpindex,hv-runtime,hv-time,hv-synic,hv-stimer,hv-frequencies,\
+            ",hv-relaxed,hv-vapic,hv-spinlocks=0x1fff,hv-time,hv-vpindex,hv-runtime,hv-synic,hv-stimer,hv-frequencies,\
              hv-tlbflush,hv-ipi",
         );
     }
@@ -305,7 +308,7 @@ mod tests {
             restore: Some(Restore { state_descriptor: 3, memory_descriptor: 4 }),
             ..golden()
         };
-        let secure = Means { boot: Boot::Uefi { secure: true }, accelerator: Accelerator::Kvm };
+        let secure = Means { boot: Boot::Uefi { secure: true }, accelerator: Accelerator::Kvm { hyperv: true } };
         for (name, spec, means) in
             [("qemu-arguments.txt", golden(), with_firmware()), ("qemu-arguments-windows.txt", windows, secure)]
         {
@@ -346,6 +349,16 @@ mod tests {
         let line = words(&spec, &with_firmware());
         assert!(line.iter().any(|word| word == "tap,id=net0,fds=8:9,vhost=off"));
         assert!(line.iter().any(|word| word.contains("\"mq\":true") && word.contains("\"vectors\":6")));
+    }
+
+    #[test]
+    fn windows_is_told_of_what_the_kernel_has() {
+        let spec = VmSpec { guest_os: GuestOs::Windows, ..golden() };
+        for hyperv in [true, false] {
+            let line = words(&spec, &Means { boot: Boot::Bios, accelerator: Accelerator::Kvm { hyperv } });
+            assert!(line.iter().any(|word| word.split(',').next() == Some("host")));
+            assert_eq!(line.iter().any(|word| word.contains("hv-relaxed") && word.contains("hv-stimer")), hyperv);
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod uefi;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use kvm_bindings::{KVM_CAP_HYPERV_SEND_IPI, KVM_CAP_HYPERV_SYNIC2, KVM_CAP_HYPERV_TLBFLUSH, KVM_CAP_HYPERV_VP_INDEX};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -34,6 +35,14 @@ use crate::machine::{Command, Ended, Machine, Order, Outcome, refusal};
 
 /// OVMF and SeaBIOS without our firmware may reset the machine once more by themselves: not news.
 const FIRMWARE_RESET: Duration = Duration::from_secs(1);
+
+/// Whether this kernel has all that QEMU would tell Windows of; those that only run tests may not.
+pub fn has_hyperv(kvm: OwnedFd) -> bool {
+    let kvm = crate::sys::kvm_from(kvm);
+    [KVM_CAP_HYPERV_SYNIC2, KVM_CAP_HYPERV_VP_INDEX, KVM_CAP_HYPERV_TLBFLUSH, KVM_CAP_HYPERV_SEND_IPI]
+        .into_iter()
+        .all(|what| kvm.check_extension_raw(what.into()) > 0)
+}
 
 /// What has been asked of the guest and not happened yet.
 #[derive(Default)]

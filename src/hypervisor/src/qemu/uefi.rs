@@ -42,27 +42,21 @@ fn find(places: &[(&str, &str)]) -> Option<(PathBuf, PathBuf)> {
     places.iter().find(|place| exist(place)).map(|(code, variables)| (code.into(), variables.into()))
 }
 
-/// The firmware for a server: code, template, and whether it is the one that enforces Secure Boot.
-fn choose(secure_boot: SecureBoot) -> Result<(PathBuf, PathBuf, bool), &'static str> {
-    let secure = match secure_boot {
-        SecureBoot::Disabled => None,
-        SecureBoot::Optional | SecureBoot::Required => find(&SECURE),
-    };
-    match secure {
-        Some((code, template)) => Ok((code, template, true)),
-        None if secure_boot == SecureBoot::Required => {
+/// The firmware for a server, of what there is without and with Secure Boot; and whether it is the one that enforces it.
+fn choose<T>(secure_boot: SecureBoot, plain: Option<T>, secure: Option<T>) -> Result<(T, bool), &'static str> {
+    match (secure_boot, plain, secure) {
+        (SecureBoot::Optional | SecureBoot::Required, _, Some(secure)) => Ok((secure, true)),
+        (SecureBoot::Required, _, None) => {
             Err("this server requires Secure Boot, and no OVMF with it is on this host (package ovmf)")
         }
-        None => match find(&PLAIN) {
-            Some((code, template)) => Ok((code, template, false)),
-            None => Err("this server boots by UEFI, and no OVMF is on this host (package ovmf)"),
-        },
+        (_, Some(plain), _) => Ok((plain, false)),
+        (_, None, _) => Err("this server boots by UEFI, and no OVMF is on this host (package ovmf)"),
     }
 }
 
 /// OVMF's code, and this server's copy of its variables, made at its first start.
 pub fn open(directory: &ServerDirectory, spec: &VmSpec) -> Result<UefiFiles, String> {
-    let (code, template, secure) = choose(spec.secure_boot)?;
+    let ((code, template), secure) = choose(spec.secure_boot, find(&PLAIN), find(&SECURE))?;
     let code = File::open(&code).map_err(|error| format!("cannot open {}: {error}", code.display()))?;
     let name = if secure { SECURE_VARIABLES } else { VARIABLES };
     let variables = (|| {
@@ -73,4 +67,24 @@ pub fn open(directory: &ServerDirectory, spec: &VmSpec) -> Result<UefiFiles, Str
     })();
     let variables = variables.map_err(|error| format!("cannot open the UEFI variables: {error}"))?;
     Ok(UefiFiles { code: code.into(), variables: variables.into(), secure })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secure_boot_is_kept_where_it_is_required_and_had_where_it_can_be() {
+        use SecureBoot::{Disabled, Optional, Required};
+        let (plain, secure) = (Some("plain"), Some("secure"));
+        assert_eq!(choose(Disabled, plain, secure), Ok(("plain", false)));
+        assert_eq!(choose(Optional, plain, secure), Ok(("secure", true)));
+        assert_eq!(choose(Optional, plain, None), Ok(("plain", false)));
+        assert_eq!(choose(Required, None, secure), Ok(("secure", true)));
+        assert!(choose(Required, plain, None).unwrap_err().contains("Secure Boot"));
+        for secure_boot in [Disabled, Optional] {
+            assert!(choose(secure_boot, None::<&str>, None).unwrap_err().contains("package ovmf"));
+        }
+        assert!(choose(Disabled, None, secure).is_err());
+    }
 }

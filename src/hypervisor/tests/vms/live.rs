@@ -191,3 +191,48 @@ pub async fn what_our_firmware_does_not_start_is_left_to_seabios_with_the_reason
     }
     assert_eq!(resets, 1);
 }
+
+pub async fn a_server_with_secure_boot_has_variables_with_keys_in_them(bench: Bench) {
+    let secure_boot = vmspec::SecureBoot::Required;
+    let spec = VmSpec { firmware: Firmware::Uefi, secure_boot, memory_mib: 256, ..bench.spec() };
+    let id = spec.server_id;
+    let template = Path::new("/usr/share/OVMF/OVMF_VARS_4M.ms.fd");
+    let result = bench.driver.ensure_running(&spec, bench.disk(&spec)).await;
+    if !template.exists() {
+        let Err(VmError::StartFailed { reason, .. }) = result else { panic!("{result:?}") };
+        assert!(reason.contains("package ovmf"), "{reason}");
+        return;
+    }
+    result.unwrap();
+    eventually(async || bench.console(id).await.contains("BdsDxe")).await;
+    let variables = fs::read(bench.directory(id).file("uefi-vars-secure.fd")).unwrap();
+    // The common name of the key that signs boot loaders, in the certificate as in the variable.
+    let holds = |text: &[u8]| variables.windows(text.len()).any(|part| part == text);
+    assert!(holds(b"Microsoft Corporation UEFI CA 2011"));
+    assert!(!bench.directory(id).file("uefi-vars.fd").exists());
+    bench.driver.stop(id, None).await.unwrap();
+}
+
+/// Whether it gets far depends on the KVM; that QEMU may open it, behind its walls, does not.
+pub async fn what_the_built_in_machine_cannot_run_is_run_by_qemu_with_kvm(bench: Bench) {
+    let windows = VmSpec { guest_os: vmspec::GuestOs::Windows, ..bench.spec() };
+    let uefi = VmSpec { firmware: Firmware::Uefi, memory_mib: 256, ..bench.spec() };
+    for spec in [windows, uefi] {
+        let spec = VmSpec { driver: vmspec::Driver::Kvm, ..spec };
+        let id = spec.server_id;
+        let result = bench.driver.ensure_running(&spec, bench.disk(&spec)).await;
+        if !Path::new("/dev/kvm").exists() {
+            let Err(VmError::StartFailed { reason, .. }) = result else { panic!("{result:?}") };
+            assert!(reason.contains("/dev/kvm"), "{reason}");
+            continue;
+        }
+        result.unwrap();
+        let qemu = bench.qemu_of(id).await;
+        let kvm = Path::new("/dev/kvm");
+        let mut open = fs::read_dir(format!("/proc/{qemu}/fd")).unwrap();
+        assert!(open.any(|entry| fs::read_link(entry.unwrap().path()).is_ok_and(|target| target == kvm)));
+        let status = fs::read_to_string(format!("/proc/{qemu}/status")).unwrap();
+        assert!(!status.contains("Uid:\t0"), "it is nobody's root");
+        let _ = bench.driver.stop(id, None).await;
+    }
+}
