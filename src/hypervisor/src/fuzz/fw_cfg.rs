@@ -7,7 +7,7 @@ use crate::bus::Registers as _;
 use crate::memory::{GuestRam, SharedRam};
 use crate::platform::fw_cfg::{FwCfg, Items};
 
-const RAM: usize = 64 << 10;
+const RAM: usize = 8 << 10;
 /// Bytes of the files: nothing else may come out, but names, sizes and zeroes.
 const FILE: u8 = 0x5a;
 /// What RAM holds before; a transfer writes where it was told, and nowhere else.
