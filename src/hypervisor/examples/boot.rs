@@ -4,12 +4,12 @@
 //! boot [--kernel FILE [--initrd FILE] [--append TEXT]] [--bios FILE] [--firmware yes|no] [--disk FILE]...
 //!      [--memory MIB] [--vcpus N] [--resets N] [--mark TEXT]... [--tap NAME] [--vhost]
 //!      [--display yes|no] [--vnc SOCKET] [--agent SOCKET] [--vsock CID]
-//!      [--suspend TEXT] [--plug TEXT=FILE] [--unplug TEXT] [--press TEXT] [--debug] [--jail] [--exec]
+//!      [--suspend TEXT] [--plug TEXT=FILE] [--unplug TEXT] [--press TEXT] [--debug] [--jail] [--exec] [--probe]
 //! ```
 //!
 //! `--exec` has the program start itself once more, so that the time of its start is known to the microsecond. `--jail` raises
 //! the last walls of a server's process: limits, Landlock, a system call filter for each thread but the first. Nothing can be
-//! plugged in or suspended then.
+//! plugged in or suspended then. `--probe` only says what this host can run guests with.
 //!
 //! `--vnc` and `--agent` are served on sockets that this makes.
 //!
@@ -117,6 +117,11 @@ fn options() -> Options {
             "--debug" => options.debug = true,
             "--jail" => options.jail = true,
             "--exec" => options.exec = true,
+            "--probe" => {
+                let began = now();
+                println!("BOOT {:?} in {:.3} s", hypervisor::probe(), now() - began);
+                std::process::exit(0);
+            }
             other => panic!("what is {other}?"),
         }
     }

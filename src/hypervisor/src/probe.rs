@@ -27,9 +27,9 @@ pub const TIME_BOX: Duration = Duration::from_millis(150);
 const PAYLOAD: Duration = Duration::from_millis(80);
 const PAYLOAD_IN_LOOPS: u32 = 40;
 /// When a payload that does not come back is kicked out: hosts may have much else to do.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// For making the VM, which takes a few milliseconds on a host with nothing else to do: a busy one must not lose KVM for it.
-const SETUP: Duration = Duration::from_secs(2);
+const SETUP: Duration = Duration::from_secs(10);
 /// For QEMU to say its version; only waited for where guests need it.
 const VERSION: Duration = Duration::from_secs(1);
 /// A vCPU must have this share of the CPU's own speed. True KVM has nearly all of it, also when nested; QEMU's translator a
@@ -69,7 +69,7 @@ impl fmt::Display for KvmVerdict {
     }
 }
 
-/// Look at everything. Blocks for [`TIME_BOX`] or less where the host has time, for [`SETUP`] and [`PAYLOAD`] at most.
+/// Look at everything. Blocks for [`TIME_BOX`] or less where the host has time, for [`SETUP`] and [`PATIENCE`] at most.
 pub fn probe() -> Probe {
     let version = thread::spawn(qemu_version);
     let kvm = probe_kvm();

@@ -120,9 +120,7 @@ const FIONBIO: u64 = 0x5421;
 /// What `pthread_create` passes to `clone`.
 const THREAD_FLAGS: u64 = 0x003d_0f00;
 
-/// The second filter, the same for all: see [`apply`].
 struct Filters {
-    without_clone3: BpfProgram,
     by_kind: BTreeMap<ThreadKind, BpfProgram>,
 }
 
@@ -212,7 +210,7 @@ fn rules(kind: ThreadKind) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompile
     rules.insert(libc::SYS_rt_sigaction, vec![abort]);
     if kind == ThreadKind::Control {
         // Threads, never processes. `clone3` passes its flags in memory, where no filter sees them: it is answered with
-        // ENOSYS, by the second filter, and glibc takes `clone`.
+        // ENOSYS, by the filter of [`prepare`], and glibc takes `clone`.
         rules.insert(libc::SYS_clone, vec![SeccompRule::new(vec![equal(0, THREAD_FLAGS)?])?]);
         rules.insert(libc::SYS_clone3, Vec::new());
         // The lock on the server's directory is given back, never taken again.
@@ -225,25 +223,37 @@ fn rules(kind: ThreadKind) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompile
 /// Calls that are compared one after the other. See [`compile`].
 const GROUP: usize = 8;
 
-/// A program that finds the group of a call's number first. One comparison after the other would be right too; but the kernel
-/// runs a filter for the number of every call there is when a thread takes it, and each thread would take milliseconds to start
-/// where a VM takes twenty.
+/// A program that finds the group of a call's number first, and takes one instruction for a call without conditions. The plain
+/// one would be right too; but when a thread takes a filter the kernel checks it, translates it and runs it for the number of
+/// every call there is, and each thread would take milliseconds to start where a VM takes twenty.
 fn compile(kind: ThreadKind, violation: Violation) -> Result<BpfProgram, seccompiler::BackendError> {
     let otherwise = match violation {
         Violation::Report => SeccompAction::Trap,
         Violation::Kill => SeccompAction::KillProcess,
     };
+    let plain = |rules: BTreeMap<i64, Vec<SeccompRule>>| -> Result<BpfProgram, seccompiler::BackendError> {
+        SeccompFilter::new(rules, otherwise.clone(), SeccompAction::Allow, TargetArch::x86_64)?.try_into()
+    };
+    let verdict = |action: &SeccompAction| instruction(RETURN, 0, u32::from(action.clone()));
+    // The check of the architecture and the load of the number are the same in every program.
+    let mut head = plain(BTreeMap::from([(0, Vec::new())]))?;
+    head.truncate(HEAD);
     let rules: Vec<_> = rules(kind)?.into_iter().collect();
-    let mut head = BpfProgram::new();
     let mut groups = Vec::new();
     for group in rules.chunks(GROUP) {
-        let rules = group.iter().cloned().collect();
-        let filter = SeccompFilter::new(rules, otherwise.clone(), SeccompAction::Allow, TargetArch::x86_64)?;
-        let mut program: BpfProgram = filter.try_into()?;
-        // The check of the architecture and the load of the number are the same in all; jumps never leave what follows, which
-        // ends with the verdict on all other calls.
-        let body = program.split_off(HEAD.min(program.len()));
-        head = program;
+        let (free, bound): (Vec<_>, Vec<_>) = group.iter().cloned().partition(|(_, rules)| rules.is_empty());
+        let mut body = BpfProgram::new();
+        for (left, (number, _)) in (1..=free.len()).rev().zip(&free) {
+            // To the second instruction after the last of these.
+            body.push(instruction(EQUAL, u8::try_from(left).unwrap_or(0), number_of(*number)));
+        }
+        if bound.is_empty() {
+            body.extend([verdict(&otherwise), verdict(&SeccompAction::Allow)]);
+        } else {
+            body.extend([instruction(JUMP, 0, 1), verdict(&SeccompAction::Allow)]);
+            // Jumps never leave what follows, which ends with the verdict on all other calls.
+            body.extend(plain(bound.into_iter().collect())?.into_iter().skip(HEAD));
+        }
         groups.push((group.first().map_or(0, |(number, _)| *number), body));
     }
     let mut finder = BpfProgram::new();
@@ -253,8 +263,8 @@ fn compile(kind: ThreadKind, violation: Violation) -> Result<BpfProgram, seccomp
         distance -= body.len();
         // What is left of the finder behind this jump: two for each group that comes before this one, but the first.
         let jump = u32::try_from(distance + 2 * (index - 1)).unwrap_or(u32::MAX);
-        finder.push(sock_filter { code: AT_LEAST, jt: 0, jf: 1, k: u32::try_from(*first).unwrap_or(u32::MAX) });
-        finder.push(sock_filter { code: JUMP, jt: 0, jf: 0, k: jump });
+        finder.push(sock_filter { jf: 1, ..instruction(AT_LEAST, 0, number_of(*first)) });
+        finder.push(instruction(JUMP, 0, jump));
     }
     let bodies = groups.into_iter().flat_map(|(_, body)| body);
     Ok(head.into_iter().chain(finder).chain(bodies).collect())
@@ -262,23 +272,37 @@ fn compile(kind: ThreadKind, violation: Violation) -> Result<BpfProgram, seccomp
 
 /// Instructions before the first comparison of a call's number: load and compare the architecture, end, load the number.
 const HEAD: usize = 4;
-/// `BPF_JMP | BPF_JGE | BPF_K`, and `BPF_JMP | BPF_JA`.
+/// `BPF_JMP | BPF_JEQ | BPF_K`, `BPF_JMP | BPF_JGE | BPF_K`, `BPF_JMP | BPF_JA`, `BPF_RET | BPF_K`.
+const EQUAL: u16 = 0x15;
 const AT_LEAST: u16 = 0x35;
 const JUMP: u16 = 0x05;
+const RETURN: u16 = 0x06;
 
-fn compile_all(violation: Violation) -> Result<Filters, seccompiler::BackendError> {
+fn instruction(code: u16, jt: u8, k: u32) -> sock_filter {
+    sock_filter { code, jt, jf: 0, k }
+}
+
+fn number_of(call: i64) -> u32 {
+    u32::try_from(call).unwrap_or(u32::MAX)
+}
+
+/// The first filter of every thread.
+fn without_clone3() -> Result<BpfProgram, seccompiler::BackendError> {
     let unknown = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
     let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
-    let without_clone3 = SeccompFilter::new(clone3, SeccompAction::Allow, unknown, TargetArch::x86_64)?.try_into()?;
+    SeccompFilter::new(clone3, SeccompAction::Allow, unknown, TargetArch::x86_64)?.try_into()
+}
+
+fn compile_all(violation: Violation) -> Result<Filters, seccompiler::BackendError> {
     let mut by_kind = BTreeMap::new();
     for kind in KINDS {
         by_kind.insert(kind, compile(kind, violation)?);
     }
-    Ok(Filters { without_clone3, by_kind })
+    Ok(Filters { by_kind })
 }
 
-/// Compiles the filters of all kinds, so that [`apply`] only hands one to the kernel. The process id is in them: not to
-/// be called before a fork.
+/// Compiles the filters of all kinds, so that [`apply`] only hands one to the kernel, and takes `clone3` from the calling thread
+/// and all that it starts. The process id is in them: not to be called before a fork.
 ///
 /// # Errors
 /// When they cannot be compiled, or the handler of violations cannot be set.
@@ -289,7 +313,8 @@ pub fn prepare(violation: Violation) -> io::Result<()> {
     let filters = compile_all(violation).map_err(io::Error::other)?;
     // Made twice, they are the same.
     let _ = FILTERS.set(filters);
-    Ok(())
+    // Every thread started from now on inherits it: one filter less for each to take.
+    seccompiler::apply_filter(&without_clone3().map_err(io::Error::other)?).map_err(io::Error::other)
 }
 
 /// Puts the calling thread, and all threads it starts from now on, under the filter of `kind`.
@@ -300,7 +325,6 @@ pub fn apply(kind: ThreadKind) -> io::Result<()> {
     let missing = || io::Error::other("the filters are not prepared");
     let filters = FILTERS.get().ok_or_else(missing)?;
     let filter = filters.by_kind.get(&kind).ok_or_else(missing)?;
-    seccompiler::apply_filter(&filters.without_clone3).map_err(io::Error::other)?;
     seccompiler::apply_filter(filter).map_err(io::Error::other)
 }
 

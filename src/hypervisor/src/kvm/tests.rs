@@ -295,6 +295,22 @@ fn a_reset_is_a_power_on_with_empty_memory_in_the_same_process() {
 }
 
 #[test]
+fn nothing_of_an_instruction_before_a_reset_happens_after_it() {
+    // KVM finishes a string instruction when the vCPU is entered again.
+    let read_for_ever = [0xbf, 0, 6, 0xba, 0x34, 0x12, 0x6c, 0xeb, 0xfd]; // mov di, 0x600; mov dx, 0x1234; 1: insb; jmp 1b
+    let Some(mut bench) = with(&[&say(b'z'), &read_for_ever]) else { return };
+    bench.guest.go();
+    for cycle in 0..20 {
+        assert_eq!(bench.hear("z"), "z", "cycle {cycle}");
+        // As another vCPU would.
+        bench.guest.exits.wishes.make(Wish::Reset);
+        assert_eq!(bench.wish(), Wish::Reset);
+        bench.guest.reset(false).unwrap();
+        bench.guest.go();
+    }
+}
+
+#[test]
 fn firmware_hands_over_to_the_bios_once() {
     // An ELF file with a PVH entry would be firmware; here the BIOS itself stands in for what comes after.
     let Some(kvm) = Kvm::new().ok() else { return };

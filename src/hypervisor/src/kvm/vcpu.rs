@@ -1,7 +1,7 @@
 //! The vCPU threads: one each, in KVM_RUN or at the gate.
 //!
 //! What must stay true: a thread leaves KVM_RUN whenever it is told to, also with the guest halted for ever (trap 10); a
-//! vCPU at the gate has completed its last exit, unless this run is over anyway; all others are in KVM_RUN before the
+//! vCPU at the gate has completed its last exit; all others are in KVM_RUN before the
 //! boot processor is (trap 11); registers are touched by others only while the thread is at the gate.
 #![allow(unsafe_code, reason = "signals, the shared run page and raw KVM structures")]
 
@@ -316,16 +316,19 @@ fn run(slot: &Slot, stopping: &AtomicBool, dispatch: &dyn Dispatch) {
             Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
                 slot.page.set_immediate_exit(false);
                 // Set before the kick, so it is seen by whoever has cleared that kick.
-                if stopping.load(Ordering::SeqCst) {
+                if stopping.load(Ordering::SeqCst) || wishes.ending() {
                     return;
                 }
             }
             Err(error) => {
                 wishes.make(Wish::Broken(format!("KVM_RUN of vCPU {}: {error}", slot.index)));
+                return;
             }
         }
         if wishes.ending() {
-            return;
+            // KVM completes an exit when the vCPU is entered again, and remembers one that is not. What is left of this one would
+            // befall whatever runs after a reset, so it is entered once more, for no instruction.
+            slot.page.set_immediate_exit(true);
         }
     }
 }
