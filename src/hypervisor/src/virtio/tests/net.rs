@@ -493,6 +493,28 @@ fn vhost_serves_the_same_packets() {
     }
 }
 
+/// As when nics are plugged in and out: each serves with the descriptor that the one before it had.
+#[test]
+fn vhost_serves_the_next_nic_that_it_is_lent_to() {
+    let Ok(vhost) = File::options().read(true).write(true).open("/dev/vhost-net") else {
+        eprintln!("not tested: no /dev/vhost-net");
+        return;
+    };
+    let vhost = Arc::new(vhost);
+    for round in 1..=20_u8 {
+        let lend = |settings: &mut NetSettings| settings.vhost = vec![Arc::clone(&vhost)];
+        let Some(mut card) = card_with(lend, |features| features) else { return };
+        assert!(card.device.control().statistics().vhost, "round {round}");
+        let buffer = card.rig.alloc(2048);
+        card.transmit(&guest_frame(round, 300));
+        assert_eq!(card.cable.receive().unwrap()[11], round);
+        card.cable.send(&frame(MAC, round, 300));
+        while card.next_mark(buffer) != round {}
+        drop(card);
+        assert_eq!(Arc::strong_count(&vhost), 1, "a nic that is gone has let go of it");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
