@@ -86,6 +86,12 @@ test-guests: (guests "tiny")
     tests/guests/boot.py tiny
     tests/guests/boot.py tiny --firmware uefi --memory 256
 
+# A real guest in a VM process with QEMU: disks and nics come and go, it is suspended and resumed, rebooted, shut down
+test-guests-qemu: (guests "tiny")
+    cargo build --locked --bin solostack
+    tests/guests/qemu.py tiny --program {{ target }}/debug/solostack
+    tests/guests/qemu.py tiny --program {{ target }}/debug/solostack --firmware uefi --memory 384 --times 2
+
 # The real openstack client and a real guest against the real program, from image create to delete
 test-clients: (guests "tiny")
     cargo nextest run --locked --profile slow --workspace --test clients -E 'package(solostack) and not test(kvm_)' --success-output immediate
