@@ -282,3 +282,29 @@ async fn the_hypervisor_counts_what_suspended_servers_take_of_its_disk() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_hard_reboot_need_not_wait_for_what_hangs() {
+    let cloud = TestCloud::start().await;
+    let id = cloud.boot(Member, json!({})).await;
+    cloud.vms().guest_ignores_power_button(id.parse().unwrap(), true);
+    cloud.as_(Member).action(&id, json!({"reboot": {"type": "SOFT"}})).await.expect(202);
+    let server = cloud.show(Member, &id).await;
+    assert_eq!((&server["status"], &server["OS-EXT-STS:task_state"]), (&json!("REBOOT"), &json!("rebooting")));
+    cloud.as_(Member).action(&id, json!({"reboot": {"type": "SOFT"}})).await.refused(409);
+    act_refused(&cloud, &id).await;
+    cloud.as_(Member).action(&id, json!({"reboot": {"type": "HARD"}})).await.expect(202);
+    cloud.wait_for_status(Member, &id, "ACTIVE").await;
+    assert_eq!(runs(&cloud, &id).await, Some(compute::vms::VmState::Running));
+    // What is not about power is not overtaken.
+    cloud.as_(Member).action(&id, json!({"os-stop": null})).await.expect(202);
+    let message = cloud.as_(Member).action(&id, json!({"reboot": {"type": "HARD"}})).await.refused(409);
+    assert_eq!(message, format!("Cannot 'reboot' instance {id} while it is in task_state powering-off"));
+}
+
+async fn act_refused(cloud: &TestCloud, id: &str) {
+    for action in [PAUSE, SUSPEND, "os-stop"] {
+        let message = cloud.as_(Member).action(id, json!({ action: null })).await.refused(409);
+        assert!(message.ends_with("while it is in task_state rebooting"), "{message}");
+    }
+}

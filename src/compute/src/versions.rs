@@ -6,6 +6,7 @@
 //! - 2.16 `host_status` · 2.18 no project in the path · 2.19 `description` · 2.21 actions of deleted servers
 //! - 2.26 server tags · 2.28 `cpu_info` as an object · 2.32, 2.42 device tags · 2.33 hypervisors by page
 //! - 2.35 key pairs by page · 2.36 no proxies · 2.37 networks `auto` and `none`, and required · 2.38 unknown status is 400
+//! - 2.44 no addFixedIp and removeFixedIp · 2.49 device tags at attach
 //! - 2.46 request id header · 2.47 the flavor inside the server · 2.50, 2.57 quota set fields · 2.52 tags at create
 //! - 2.53 services and hypervisors by UUID · 2.55 flavor description · 2.57 no personality · 2.58 actions by page
 

@@ -155,6 +155,9 @@ async fn simple(app: &App, ctx: &Ctx, id: &str, action: &Simple) -> Result<Reply
     power(app, ctx, &server, name, task_state, operation.clone(), states).await
 }
 
+/// What a hard reboot need not wait for, as upstream's: it is the way out for a guest that something hangs on.
+const OVERTAKEN: &[&str] = &["rebooting", "rebooting_hard", "pausing", "unpausing", "suspending", "resuming"];
+
 async fn power(
     app: &App,
     ctx: &Ctx,
@@ -168,7 +171,15 @@ async fn power(
     let request_id = ctx.request_id().to_owned();
     app.db
         .write(move |tx| {
-            require(&store::get(tx, &id)?, action, states)?;
+            let server = store::get(tx, &id)?;
+            let overtaken = server.task_state.as_deref().is_some_and(|state| OVERTAKEN.contains(&state));
+            if matches!(operation, Power::RebootHard) && overtaken {
+                require(&Server { task_state: None, ..server }, action, states)?;
+                store::set_task_state(tx, &id, Some(task_state), &now)?;
+                tasks::supersede(tx, &asker.task(&id, action, &request_id, &now), &operation)?;
+                return Ok(());
+            }
+            require(&server, action, states)?;
             store::set_task_state(tx, &id, Some(task_state), &now)?;
             tasks::start(tx, &asker.task(&id, action, &request_id, &now), &operation).map_err(|busy| match busy {
                 tasks::Busy::Busy(_) => Error::conflict(format!("Instance {id} is busy with another operation.")),

@@ -137,7 +137,7 @@ pub(crate) async fn create(
     let mut request = attachment.checked(&ctx)?;
     let (asker, now, request_id) = (Asker::of(&ctx)?, app.clock.now_text(), ctx.request_id().to_owned());
     let changer = app.clone();
-    let (port_id, generation) = app
+    let port_id = app
         .db
         .write(move |tx| {
             let server = store::get(tx, &id)?;
@@ -150,10 +150,11 @@ pub(crate) async fn create(
                 .map_err(in_attachs_words)?;
             let operation = Interfaces::Attach { port_id: port_id.clone() };
             let task = asker.task(&id, "attach_interface", &request_id, &now);
-            Ok::<_, Error>((port_id, tasks::start(tx, &task, &operation).map_err(|error| busy(error, &id))?))
+            tasks::start(tx, &task, &operation).map_err(|error| busy(error, &id))?;
+            Ok::<_, Error>(port_id)
         })
         .await?;
-    match ended(&app, &server.id, generation, ATTACH).await? {
+    match ended(&app, &ctx, &server.id, ATTACH).await? {
         Some(LogEntry { result: Some(result), .. }) if result == "success" => one(&app, &server.id, &port_id).await,
         Some(LogEntry { message: Some(message), .. }) => Err(attach::refusal(&message)),
         _ => Err(attach::refusal(&attach::failed(&server.id))),
@@ -195,8 +196,7 @@ pub(crate) async fn delete(
     let server = visible(&app, &ctx, &id, policy::INTERFACES_DELETE).await?;
     refuse_locked(&ctx, &server)?;
     let (asker, now, request_id) = (Asker::of(&ctx)?, app.clock.now_text(), ctx.request_id().to_owned());
-    let generation = app
-        .db
+    app.db
         .write(move |tx| {
             require(&store::get(tx, &id)?, "detach_interface", STATES)?;
             let all = network_info::of_servers(tx, &[&id])?;
@@ -208,7 +208,7 @@ pub(crate) async fn delete(
         })
         .await?;
     // A hypervisor that cannot says so at once; a guest has its time, and the client need not wait for it.
-    match ended(&app, &server.id, generation, DETACH).await? {
+    match ended(&app, &ctx, &server.id, DETACH).await? {
         Some(LogEntry { message: Some(message), .. }) if attach::is_unsupported(&message) => {
             Err(attach::refusal(&message))
         }
@@ -216,14 +216,13 @@ pub(crate) async fn delete(
     }
 }
 
-/// How the operation ended, if it does so in this time.
-async fn ended(app: &App, server_id: &str, generation: i64, patience: Duration) -> Result<Option<LogEntry>> {
+/// How the operation that this request started has ended, if it does so in this time.
+async fn ended(app: &App, ctx: &Ctx, server_id: &str, patience: Duration) -> Result<Option<LogEntry>> {
     let mut changes = app.db.changes("tasks");
     let looking = async {
         loop {
-            let id = server_id.to_owned();
-            let log = app.db.read(move |tx| tasks::list_log(tx, &id)).await?;
-            match log.into_iter().find(|entry| entry.generation == generation) {
+            let (id, request_id) = (server_id.to_owned(), ctx.request_id().to_owned());
+            match app.db.read(move |tx| tasks::find_log(tx, &id, &request_id)).await? {
                 Some(entry) if entry.result.is_none() => changes.changed().await,
                 other => return Ok(other),
             }

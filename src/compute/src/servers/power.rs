@@ -84,7 +84,12 @@ impl Operation for Power {
                     return Ok(Step::next(Self::RebootHard, |_| Ok(())));
                 }
                 let patience = app.options.shutdown_timeout;
-                match task.act(app.driver.reboot_soft(uuid, patience)).await {
+                let rebooted = tokio::select! {
+                    rebooted = task.act(app.driver.reboot_soft(uuid, patience)) => rebooted,
+                    // A delete or a hard reboot need not wait for the guest.
+                    () = task.superseded() => return Err(Failure::fatal("Another operation overtook the reboot.")),
+                };
+                match rebooted {
                     Ok(_) => settle(VmState::Active, PowerState::Running),
                     Err(error) => {
                         tracing::warn!(server.id = server.id, %error, "soft reboot failed, a hard one follows");
@@ -108,8 +113,8 @@ impl Operation for Power {
             Self::Suspend => {
                 tokio::select! {
                     done = task.act(app.driver.suspend(uuid)) => done.map_err(|error| not_done("suspended", error))?,
-                    // A delete need not wait for memory that nobody will want.
-                    () = task.superseded() => return Err(Failure::fatal("The server was deleted while it was suspended.")),
+                    // A delete or a hard reboot need not wait for memory that nobody will want.
+                    () = task.superseded() => return Err(Failure::fatal("Another operation overtook the suspend.")),
                 }
                 task.act(run::unplug(app, &server)).await?;
                 settle(VmState::Suspended, PowerState::Shutdown)
