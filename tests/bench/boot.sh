@@ -91,7 +91,11 @@ done
 one q35-disk $Q -M q35,hpet=off -drive if=none,id=root,file=/mnt/disk,format=raw -device virtio-blk-pci,drive=root
 exit 0
 RUN
-"$l1" count "$files" | tee "$work/out"
+for try in 1 2 3; do
+  # Of machines that fall silent: tests/guests/l1/README.md. All is measured again.
+  if "$l1" count "$files" | tee "$work/out"; then break; fi
+  [ "$try" != 3 ] || exit 1
+done
 awk '
   $1 == "RES" { sum[$2] += $3; count[$2]++ }
   # A firmware of 260 KB is what servers start with.

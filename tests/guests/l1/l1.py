@@ -24,6 +24,7 @@ import json
 import os
 import pathlib
 import secrets
+import select
 import shutil
 import signal
 import socket
@@ -206,6 +207,22 @@ class Machine:
         self.process.wait()
 
 
+# Nothing that is counted is silent for so long, also on a busy host.
+SILENCE = 600
+
+
+def lines_of(pipe, seconds):
+    """Lines, until the end; a machine that says nothing for so long will say nothing any more."""
+    rest = b""
+    while select.select([pipe], [], [], seconds)[0]:
+        more = os.read(pipe.fileno(), 65536)
+        if not more:
+            return
+        *lines, rest = (rest + more).split(b"\n")
+        yield from lines
+    raise Ended(f"the L1 has said nothing for {seconds} s")
+
+
 def count(files, folder, memory_mib=3072):
     """Run `run.sh` of these files in a machine whose clock is the number of instructions it has executed, two nanoseconds each:
     times that are taken in it do not depend on what else this host does. What it says is printed; returns its status."""
@@ -213,11 +230,11 @@ def count(files, folder, memory_mib=3072):
     files_disk(files, folder / "files.img")
     argv = [*machine(disk, memory_mib, 1, "tcg,thread=single,tb-size=512", ["l1.files", "l1.count"]), *with_disk("files", folder / "files.img"),
             "-icount", "shift=1,sleep=off", "-serial", "stdio"]  # fmt: skip
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace", env={**os.environ, "TMPDIR": str(folder)})
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": str(folder)})
     status = None
     try:
-        for line in process.stdout:
-            line = line.rstrip()
+        for line in lines_of(process.stdout, SILENCE):
+            line = line.decode(errors="replace").rstrip()
             if line.startswith("l1: status "):
                 status = int(line.split()[-1])
             elif line:
