@@ -89,6 +89,7 @@ for round in 1 2; do
   one jailed /mnt/boot --exec --jail --disk /mnt/disk --memory 256 --vcpus $N $O --mark GUEST-INFO
 done
 one q35-disk $Q -M q35,hpet=off -drive if=none,id=root,file=/mnt/disk,format=raw -device virtio-blk-pci,drive=root
+/mnt/boot --probe
 exit 0
 RUN
 for try in 1 2 3; do
