@@ -46,6 +46,8 @@ const GUEST: &[u8] = include_bytes!("payload/guest.bin");
 const DISK_BYTES: u64 = 1024 * 1024;
 /// A range of user ids that nobody has here.
 const FIRST_UID: u32 = 0x5010_0000;
+/// For OVMF, which takes seconds of emulated work.
+const FIRMWARE: Duration = Duration::from_secs(100);
 /// For whatever takes milliseconds on an idle machine.
 const SOON: Duration = Duration::from_secs(30);
 
@@ -308,8 +310,12 @@ fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
-async fn eventually(mut holds: impl AsyncFnMut() -> bool) {
-    let until = Instant::now() + SOON;
+async fn eventually(holds: impl AsyncFnMut() -> bool) {
+    eventually_within(SOON, holds).await;
+}
+
+async fn eventually_within(patience: Duration, mut holds: impl AsyncFnMut() -> bool) {
+    let until = Instant::now() + patience;
     while !holds().await {
         assert!(Instant::now() < until, "it did not come true");
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -1086,7 +1092,7 @@ async fn a_uefi_server_boots_with_variables_of_its_own(bench: Bench) {
     }
     bench.start(&spec).await;
     // The guest of one sector is no UEFI program: the firmware says so, on the serial line.
-    eventually(async || bench.console(id).await.contains("BdsDxe")).await;
+    eventually_within(FIRMWARE, async || bench.console(id).await.contains("BdsDxe")).await;
     let variables = bench.directory(id).file("uefi-vars.fd");
     assert_ne!(
         fs::read(variables).unwrap(),

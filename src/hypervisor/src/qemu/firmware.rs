@@ -96,6 +96,9 @@ impl Places {
 const LONGEST_LINE: usize = 1500;
 /// Reasons that are logged in the life of a VM: a guest can make them up.
 const MOST_REASONS: u32 = 64;
+/// What is kept of a guest's writing, in case it is the next start's: its reset may be told later.
+const KEPT_BYTES: usize = 4096;
+const MOST_OWN_RESETS: u32 = 4;
 
 /// How far the start of a guest has come since the last reset, as far as it was told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,16 +108,21 @@ enum Phase {
     Setup,
     /// Our firmware runs.
     Firmware,
-    /// It has said why it does not start this disk: its reset comes.
+    /// It has said why it does not start this disk, and resets the machine.
     GivenUp,
     /// Linux, or SeaBIOS with a boot loader.
     Guest,
 }
 
+/// Lines and resets come by two ways, and either may be late.
 #[derive(Debug, Default)]
 struct Heard {
     phase: Phase,
     line: Vec<u8>,
+    /// The end of what was written while a guest ran.
+    kept: Vec<u8>,
+    /// Resets that are the firmware's, and that QEMU has not told of yet.
+    own_resets: u32,
     reasons: u32,
 }
 
@@ -172,7 +180,8 @@ impl Port {
                 _ => break,
             }
         }
-        self.heard().reset() == Phase::Guest
+        let server_id = self.server_id;
+        self.heard().reset(server_id)
     }
 
     /// A guest goes on that had its start long ago.
@@ -180,21 +189,41 @@ impl Port {
         self.heard().phase = Phase::Guest;
     }
 
-    /// The machine was reset from outside.
+    /// The machine is about to be reset from outside.
     pub fn forget(&self) {
-        self.heard().reset();
+        let mut heard = self.heard();
+        *heard = Heard { reasons: heard.reasons, ..Heard::default() };
     }
 }
 
 impl Heard {
-    fn reset(&mut self) -> Phase {
+    /// QEMU tells of a reset that it was not asked for. Whether that is news.
+    fn reset(&mut self, server_id: Uuid) -> bool {
+        if self.own_resets > 0 {
+            self.own_resets -= 1;
+            if self.phase != Phase::Guest {
+                self.phase = Phase::Setup;
+            }
+            return false;
+        }
+        let news = self.phase == Phase::Guest;
+        self.phase = Phase::Setup;
         self.line.clear();
-        std::mem::take(&mut self.phase)
+        let kept = std::mem::take(&mut self.kept);
+        self.take(server_id, &kept);
+        news
     }
 
     fn take(&mut self, server_id: Uuid, bytes: &[u8]) {
-        for byte in bytes {
+        for (at, byte) in bytes.iter().enumerate() {
             match byte {
+                // A guest that runs is not heard, until its reset.
+                _ if self.phase == Phase::Guest => {
+                    self.kept.extend_from_slice(bytes.get(at..).unwrap_or_default());
+                    let too_many = self.kept.len().saturating_sub(KEPT_BYTES);
+                    self.kept.drain(..too_many);
+                    return;
+                }
                 b'\n' => {
                     let line = std::mem::take(&mut self.line);
                     self.understand(server_id, &line);
@@ -207,21 +236,25 @@ impl Heard {
 
     fn understand(&mut self, server_id: Uuid, line: &[u8]) {
         match (self.phase, line) {
-            // A guest that runs is not heard, until the next reset.
-            (Phase::Guest | Phase::GivenUp, _) => {}
-            (Phase::Setup, b"TRY") => self.phase = Phase::Firmware,
-            (Phase::Setup, b"SKIP") => {
+            (_, b"TRY") => self.phase = Phase::Firmware,
+            (phase, b"SKIP") => {
+                self.expect_reset(phase == Phase::Firmware);
                 self.phase = Phase::Guest;
                 self.log(server_id, "it was reset, or faulted, before it could say anything");
             }
-            (Phase::Setup, b"BIOS") | (Phase::Firmware, b"BOOT") => self.phase = Phase::Guest,
-            (Phase::Setup, _) => {}
-            (Phase::Firmware, reason) => {
+            (_, b"BIOS" | b"BOOT") => self.phase = Phase::Guest,
+            (Phase::Setup | Phase::Firmware, reason) => {
+                self.expect_reset(true);
                 self.phase = Phase::GivenUp;
                 let reason = String::from_utf8_lossy(reason).escape_debug().to_string();
                 self.log(server_id, &reason);
             }
+            (Phase::GivenUp | Phase::Guest, _) => {}
         }
+    }
+
+    fn expect_reset(&mut self, expected: bool) {
+        self.own_resets = (self.own_resets + u32::from(expected)).min(MOST_OWN_RESETS);
     }
 
     fn log(&mut self, server_id: Uuid, reason: &str) {
@@ -254,32 +287,54 @@ mod tests {
         assert_eq!(files.rom[header..header + 4], *b"$PnP");
     }
 
+    /// The resets of a whole life (`!`) among its lines, and which of them are news.
+    fn news(life: &str) -> Vec<bool> {
+        let mut heard = Heard::default();
+        let mut news = Vec::new();
+        for part in life.split_inclusive('!') {
+            heard.take(Uuid::nil(), part.trim_end_matches('!').as_bytes());
+            if part.ends_with('!') {
+                news.push(heard.reset(Uuid::nil()));
+            }
+        }
+        news
+    }
+
     #[test]
-    fn resets_of_a_guest_are_news_and_those_of_firmware_are_not() {
-        for (said, news) in [
-            ("", false),
-            ("TRY\n", false),
-            ("TRY\nno boot loader\n", false),
-            ("TRY\nBOOT\n", true),
-            ("SKIP\n", true),
-            ("BIOS\n", true),
-            ("BOOT\n", false),
+    fn resets_of_a_guest_are_news_and_those_of_firmware_are_not_in_whichever_order_they_are_heard() {
+        for (life, expected) in [
+            // Linux, reset three times; SeaBIOS adds one of its own.
+            ("TRY\nBOOT\n!TRY\nBOOT\n!!TRY\nBOOT\n!", &[true, true, false, true][..]),
+            // The firmware hands over, each time.
+            ("TRY\nwhy\n!BIOS\n!TRY\nwhy\n!BIOS\n!", &[false, true, false, true]),
+            // It faults, each time.
+            ("TRY\n!SKIP\n!TRY\n!SKIP\n!", &[false, true, false, true]),
+            // The resets are told late: after the lines of the next start, or of two.
+            ("TRY\nBOOT\nTRY\nBOOT\n!!", &[true, true]),
+            ("TRY\nwhy\nBIOS\n!!", &[false, true]),
+            ("TRY\nwhy\nBIOS\nTRY\nwhy\nBIOS\n!!!!", &[false, true, false, true]),
+            ("TRY\nSKIP\n!!", &[false, true]),
+            ("!!", &[false, false]),
         ] {
-            assert_eq!(heard(said).reset() == Phase::Guest, news, "{said:?}");
+            assert_eq!(news(life), expected, "{life:?}");
         }
     }
 
     #[test]
-    fn what_a_guest_writes_later_changes_nothing_and_takes_no_memory() {
-        let mut heard = heard("TRY\nBOOT\n");
-        heard.take(Uuid::nil(), b"TRY\nno boot loader\n");
-        heard.take(Uuid::nil(), &vec![b'x'; 1 << 20]);
-        assert_eq!((heard.phase, heard.reasons), (Phase::Guest, 0));
-        assert!(heard.line.len() <= LONGEST_LINE && heard.line.capacity() <= 2 * LONGEST_LINE);
+    fn what_a_guest_writes_takes_no_memory_and_fills_no_log() {
+        let mut heard = heard("TRY\nBOOT\nTRY\nno boot loader\n");
         for _ in 0..1000 {
-            heard.reset();
-            heard.take(Uuid::nil(), b"TRY\nagain\n");
+            heard.take(Uuid::nil(), &vec![b'x'; 10_000]);
+            assert!(heard.kept.len() <= KEPT_BYTES && heard.kept.capacity() <= 32 * 1024);
         }
-        assert_eq!(heard.reasons, 1000, "counted, and logged 64 times");
+        assert_eq!((heard.phase, heard.reasons), (Phase::Guest, 0));
+        heard.reset(Uuid::nil());
+        heard.take(Uuid::nil(), &vec![b'x'; 1 << 20]);
+        assert!(heard.line.len() <= LONGEST_LINE);
+        for _ in 0..1000 {
+            heard.take(Uuid::nil(), b"\nagain\n");
+            heard.reset(Uuid::nil());
+        }
+        assert!(heard.reasons > 500 && heard.own_resets <= MOST_OWN_RESETS, "counted, and logged 64 times");
     }
 }

@@ -33,7 +33,7 @@ pub use self::process::{Resources, find_program};
 use self::qmp::{QemuEvent, QmpError};
 use crate::machine::{Command, Ended, Machine, Order, Outcome, refusal};
 
-/// OVMF and SeaBIOS without our firmware may reset the machine once more by themselves: not news.
+/// SeaBIOS resets the machine once more when it finds that it has run before: not news.
 const FIRMWARE_RESET: Duration = Duration::from_secs(1);
 
 /// Whether this kernel has all that QEMU would tell Windows of; those that only run tests may not.
@@ -51,7 +51,7 @@ struct Pending {
     reboot_until: Option<Instant>,
     /// Between its shutdown and its new start: the pauses in between are ours.
     restarting: bool,
-    /// When the machine was reset last.
+    /// When the guest reset the machine last.
     last_reset: Option<Instant>,
 }
 
@@ -216,13 +216,13 @@ impl Qemu {
 
     /// Whether the guest itself, and not what starts it, has reset the machine.
     fn reset_is_news(&self, pending: &mut Pending) -> bool {
-        let now = Instant::now();
-        let again = pending.last_reset.replace(now).is_some_and(|last| now - last < FIRMWARE_RESET);
-        match self.means.boot {
-            // It says how far a start has come.
-            Boot::Firmware(_) => self.process.firmware.reset_is_news(),
-            Boot::Bios | Boot::Uefi { .. } => !again,
+        // Asked in any case: it counts them.
+        let heard = !matches!(self.means.boot, Boot::Firmware(_)) || self.process.firmware.reset_is_news();
+        let again = pending.last_reset.is_some_and(|last| last.elapsed() < FIRMWARE_RESET);
+        if heard {
+            pending.last_reset = Some(Instant::now());
         }
+        heard && !again
     }
 
     async fn order(&mut self, machine: &Machine, pending: &mut Pending, order: Order) -> Option<Ended> {
@@ -294,8 +294,8 @@ impl Qemu {
     }
 
     async fn restart(&mut self) -> Result<(), QmpError> {
-        self.process.qmp.execute("system_reset", json!({})).await?;
         self.process.firmware.forget();
+        self.process.qmp.execute("system_reset", json!({})).await?;
         self.process.qmp.execute("cont", json!({})).await?;
         Ok(())
     }

@@ -27,7 +27,11 @@ fn nic(slot: u8) -> Nic {
     Nic { slot, port_id: Uuid::from_u128(7), mac, mtu: 1500, descriptor: 0, queues: 1, limits: Default::default() }
 }
 
-fn slots(devices: &Devices) -> (Vec<(u8, bool)>, Vec<(u8, bool)>) {
+/// Slots, each with whether it is about to be empty.
+type Slots = Vec<(u8, bool)>;
+
+/// Of disks, then of nics.
+fn slots(devices: &Devices) -> (Slots, Slots) {
     let disks = devices.disks.iter().map(|disk| (disk.slot, disk.leaving)).collect();
     (disks, devices.nics.iter().map(|nic| (nic.slot, nic.leaving)).collect())
 }
@@ -204,7 +208,7 @@ pub async fn a_server_with_secure_boot_has_variables_with_keys_in_them(bench: Be
         return;
     }
     result.unwrap();
-    eventually(async || bench.console(id).await.contains("BdsDxe")).await;
+    eventually_within(FIRMWARE, async || bench.console(id).await.contains("BdsDxe")).await;
     let variables = fs::read(bench.directory(id).file("uefi-vars-secure.fd")).unwrap();
     // The common name of the key that signs boot loaders, in the certificate as in the variable.
     let holds = |text: &[u8]| variables.windows(text.len()).any(|part| part == text);
