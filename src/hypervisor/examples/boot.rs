@@ -48,6 +48,8 @@ use vmspec::protocol::{Device, Isolation};
 use vmspec::spec::Mac;
 use vmspec::{Disk, DiskKind, Driver, Nic, Smbios, VmSpec};
 
+/// The slot of what is plugged in.
+const PLUGGED: u8 = 5;
 /// Told to itself by `--exec`.
 const EXECUTED: &str = "BOOT_EXECUTED_AT";
 
@@ -265,6 +267,7 @@ fn main() {
     let mut resets = 0;
     let mut marks = options.marks;
     let mut acts = options.acts;
+    let mut due = Vec::new();
     // With what is plugged in later.
     let mut here: Vec<(Disk, File)> = spec.disks.iter().cloned().zip(files(&options.disks)).collect();
     let mut seen = Vec::new();
@@ -284,54 +287,60 @@ fn main() {
                 }
                 !found
             });
-            let due: Vec<_> = acts.extract_if(.., |(wanted, _)| text.contains(wanted.as_str())).collect();
-            for (wanted, act) in due {
-                match act {
-                    Act::Press => machine.press_power_button(),
-                    Act::Unplug => {
-                        machine.detach(Device::Disk { slot: 5 }).expect("a detach");
-                    }
-                    Act::Plug(path) => {
-                        let file = File::options().read(true).write(true).open(path).expect("the disk to plug");
-                        let disk = plugged(&file);
-                        here.push((disk.clone(), file.try_clone().expect("a descriptor")));
-                        machine.attach_disk((disk, file)).expect("an attach");
-                    }
-                    Act::Suspend => {
-                        let scratch = |name: &str| {
-                            let mut options = File::options();
-                            options.read(true).write(true).create(true).truncate(true);
-                            options.open(format!("/tmp/{name}.{}", std::process::id())).expect("a file")
-                        };
-                        let (mut state, memory) = (scratch("state"), scratch("memory"));
-                        machine.suspend(&mut state, &memory).expect("a suspend");
-                        drop(viewers);
-                        drop(machine);
-                        let bytes = state.metadata().map_or(0, |metadata| metadata.len());
-                        mark(&format!("suspended ({bytes} bytes of state)"), &smaps);
-                        let parts = Parts {
-                            kvm: Kvm::new().expect("/dev/kvm"),
-                            start: Start::Firmware { elf: FIRMWARE, bios: None },
-                            output: Arc::clone(&output),
-                            disks: std::mem::take(&mut here),
-                            nics: nics(&options.tap),
-                            vhost: vhost(options.vhost),
-                            vsock: vsock(options.vsock),
-                            restore: Some((state, memory)),
-                            debug_port: options.debug,
-                        };
-                        (machine, wishes) = KvmMachine::new(&spec, parts).expect("a machine again");
-                        viewers = serve(&sockets, &machine);
-                        machine.go();
-                        mark("restored", &smaps);
-                    }
-                }
-                eprintln!("BOOT acted on {wanted:?}");
-            }
+            due.extend(acts.extract_if(.., |(wanted, _)| text.contains(wanted.as_str())));
             let keep = seen.len().saturating_sub(256);
             seen.drain(..keep);
         }
+        // A guest says that a disk is gone before it has let go of it.
+        let free = !machine.devices().disks.iter().any(|disk| disk.slot == PLUGGED);
+        for (wanted, act) in due.extract_if(.., |(_, act)| free || !matches!(act, Act::Plug(_))).collect::<Vec<_>>() {
+            match act {
+                Act::Press => machine.press_power_button(),
+                Act::Unplug => {
+                    machine.detach(Device::Disk { slot: PLUGGED }).expect("a detach");
+                }
+                Act::Plug(path) => {
+                    let file = File::options().read(true).write(true).open(path).expect("the disk to plug");
+                    let disk = plugged(&file);
+                    here.push((disk.clone(), file.try_clone().expect("a descriptor")));
+                    machine.attach_disk((disk, file)).expect("an attach");
+                }
+                Act::Suspend => {
+                    let scratch = |name: &str| {
+                        let mut options = File::options();
+                        options.read(true).write(true).create(true).truncate(true);
+                        options.open(format!("/tmp/{name}.{}", std::process::id())).expect("a file")
+                    };
+                    let (mut state, memory) = (scratch("state"), scratch("memory"));
+                    machine.suspend(&mut state, &memory).expect("a suspend");
+                    drop(viewers);
+                    drop(machine);
+                    let bytes = state.metadata().map_or(0, |metadata| metadata.len());
+                    mark(&format!("suspended ({bytes} bytes of state)"), &smaps);
+                    let parts = Parts {
+                        kvm: Kvm::new().expect("/dev/kvm"),
+                        start: Start::Firmware { elf: FIRMWARE, bios: None },
+                        output: Arc::clone(&output),
+                        disks: here
+                            .iter()
+                            .map(|(disk, file)| (disk.clone(), file.try_clone().expect("a descriptor")))
+                            .collect(),
+                        nics: nics(&options.tap),
+                        vhost: vhost(options.vhost),
+                        vsock: vsock(options.vsock),
+                        restore: Some((state, memory)),
+                        debug_port: options.debug,
+                    };
+                    (machine, wishes) = KvmMachine::new(&spec, parts).expect("a machine again");
+                    viewers = serve(&sockets, &machine);
+                    machine.go();
+                    mark("restored", &smaps);
+                }
+            }
+            eprintln!("BOOT acted on {wanted:?}");
+        }
         for device in machine.removed() {
+            here.retain(|(disk, _)| device != Device::Disk { slot: disk.slot });
             mark(&format!("removed {device:?}"), &smaps);
         }
         match wishes.try_recv() {
@@ -429,7 +438,7 @@ fn attach_tap(device: &File, name: &str) {
 
 fn plugged(file: &File) -> Disk {
     Disk {
-        slot: 5,
+        slot: PLUGGED,
         kind: DiskKind::Volume,
         descriptor: 0,
         read_only: false,
