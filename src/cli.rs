@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::cloud::{self, Layout};
 use crate::serve::Failure;
-use crate::{access, doctor, listen, logging, policies, serve};
+use crate::{access, audit, doctor, listen, logging, policies, serve};
 use config::{self, Config, Log, LogFormat, Override, Value};
 
 #[derive(Debug, Parser)]
@@ -42,6 +42,21 @@ enum Command {
     /// Who may do what: the services' rules and what the files in `<state>/policy` override.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Show calls that may have changed something, and authentications: time, status, service, call, address, user, scope,
+    /// audit id of the token, request id.
+    Audit {
+        #[command(flatten)]
+        place: Where,
+        /// Not before this time, as in 2026-01-02T03:04:05Z.
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
+        /// Only of this user's id.
+        #[arg(long, value_name = "ID")]
+        user: Option<String>,
+        /// At most this many, the newest.
+        #[arg(long, value_name = "N", default_value_t = 1000)]
+        last: u32,
+    },
     /// Users' tokens.
     #[command(subcommand)]
     Identity(IdentityCommand),
@@ -318,6 +333,18 @@ fn run(command: Command, out: &mut dyn Write) -> Result<ExitCode, Failure> {
             quiet()?;
             ca(command, out)?;
         }
+        Command::Audit { place, since, user, last } => {
+            quiet()?;
+            let since = match since {
+                Some(text) => match db::clock::parse(&text) {
+                    Some(at) => Some(db::clock::text(at)),
+                    None => return Err(format!("--since: {text} is not a time").into()),
+                },
+                None => None,
+            };
+            let db = database(&place.load()?)?;
+            audit::print(&db, &audit::Asked { since, user_id: user, last }, out)?;
+        }
         Command::Policy(command) => {
             quiet()?;
             return policy(command, out);
@@ -354,12 +381,16 @@ fn quiet() -> Result<(), Failure> {
 
 /// Identity on the state of a cloud that may be running.
 fn identity(config: &Config) -> Result<identity::App, Failure> {
-    let layout = Layout::of(config);
-    if !layout.database().exists() {
+    let options = cloud::identity_options(config, &Layout::of(config), config.https_port);
+    Ok(identity::App::new(database(config)?, db::Clock::default(), options)?)
+}
+
+fn database(config: &Config) -> Result<db::Db, Failure> {
+    let path = Layout::of(config).database();
+    if !path.exists() {
         return Err(format!("there is no cloud in {}", config.state_dir.display()).into());
     }
-    let options = cloud::identity_options(config, &layout, config.https_port);
-    Ok(identity::App::new(db::Db::open(&layout.database())?, db::Clock::default(), options)?)
+    Ok(db::Db::open(&path)?)
 }
 
 fn policy(command: PolicyCommand, out: &mut dyn Write) -> Result<ExitCode, Failure> {

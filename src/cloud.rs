@@ -18,7 +18,7 @@ use hypervisor::KvmVerdict;
 use rest::{Arrival, Gateway, GatewayOptions};
 use tasks::{Engine, EngineBuilder, Faults};
 
-use crate::{access, capacity, policies, serve::Failure};
+use crate::{access, audit, capacity, policies, serve::Failure};
 
 /// First of the user ids that VM processes run as; each server has one of its own.
 const RUN_AS_BASE: u32 = 1_879_048_192;
@@ -38,6 +38,7 @@ pub struct Hooks {
 /// A running cloud without sockets.
 pub struct Cloud {
     pub gateway: Arc<Gateway>,
+    trail: Arc<audit::Trail>,
     pub engine: Engine,
     pub db: Db,
     pub identity: identity::App,
@@ -255,7 +256,7 @@ impl Cloud {
         let services = vec![
             identity::service(identity.clone()),
             images::service(&images),
-            placement::service(db.clone(), clock),
+            placement::service(db.clone(), clock.clone()),
             network::service(network.clone()),
             compute::service(compute.clone()),
         ];
@@ -264,8 +265,12 @@ impl Cloud {
             pages,
             policy_overrides: policies::overrides(&layout),
         };
-        let gateway = Arc::new(Gateway::new(services, identity.tokens(), options)?);
-        Ok(Self { gateway, engine, db, identity, network, compute, _lock: lock })
+        let retention = audit::Retention { events: config.audit.keep_events, days: config.audit.keep_days };
+        let trail = Arc::new(audit::Trail::start(db.clone(), clock, retention));
+        let gateway =
+            Gateway::new(services, identity.tokens(), options)?.audited_by(Arc::<audit::Trail>::clone(&trail));
+        let gateway = Arc::new(gateway);
+        Ok(Self { gateway, trail, engine, db, identity, network, compute, _lock: lock })
     }
 
     /// Answers one request that arrived on a socket.
@@ -292,6 +297,7 @@ impl Cloud {
     /// Lets steps under way end, for a little while. Servers run on.
     pub async fn close(&self) {
         self.engine.stop().await;
+        self.trail.close().await;
     }
 }
 

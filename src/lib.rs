@@ -1,6 +1,7 @@
 //! Wiring: which service mounts where, what starts in which order, and the command line.
 
 pub mod access;
+pub mod audit;
 pub mod capacity;
 pub mod cli;
 pub mod cloud;

@@ -180,6 +180,17 @@ pub const KEYS: &[Key] = &[
         doc: "Disk that is never given to guests, in GiB.",
     },
     Key {
+        name: "audit.keep_events",
+        kind: Kind::Int { default: 100_000, min: 1000, max: 100_000_000 },
+        doc: "How many calls that may have changed something, and authentications, `solostack audit` remembers. A hundred \
+              thousand take about 30 MB.",
+    },
+    Key {
+        name: "audit.keep_days",
+        kind: Kind::Int { default: 90, min: 1, max: 36500 },
+        doc: "For how long it remembers them.",
+    },
+    Key {
         name: "limits.image_bytes",
         kind: Kind::Int { default: 1 << 40, min: 1 << 20, max: 1 << 50 },
         doc: "The largest image that may be uploaded, in bytes.",

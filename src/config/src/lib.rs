@@ -53,6 +53,7 @@ pub struct Config {
     pub identity: Identity,
     pub network: Network,
     pub scheduling: Scheduling,
+    pub audit: Audit,
     pub limits: Limits,
     pub quota: Quota,
 }
@@ -112,6 +113,12 @@ pub struct Scheduling {
     pub disk_allocation_ratio: f64,
     pub reserved_memory_mib: u64,
     pub reserved_disk_gib: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audit {
+    pub keep_events: u64,
+    pub keep_days: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -291,6 +298,10 @@ impl From<&Values> for Config {
                 disk_allocation_ratio: values.float("scheduling.disk_allocation_ratio"),
                 reserved_memory_mib: values.unsigned("scheduling.reserved_memory_mib"),
                 reserved_disk_gib: values.unsigned("scheduling.reserved_disk_gib"),
+            },
+            audit: Audit {
+                keep_events: values.unsigned("audit.keep_events"),
+                keep_days: values.small("audit.keep_days"),
             },
             limits: Limits { image_bytes: values.unsigned("limits.image_bytes") },
             quota: Quota {

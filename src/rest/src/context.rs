@@ -170,6 +170,8 @@ pub(crate) struct Inner {
     pub policy: Arc<Enforcer>,
     pub credentials: OnceLock<Arc<Credentials>>,
     pub decided: AtomicBool,
+    /// Who asked, where no token says it: for the audit trail.
+    pub asking: OnceLock<String>,
 }
 
 impl fmt::Debug for Ctx {
@@ -249,6 +251,11 @@ impl Ctx {
     /// 401 on a public route when nobody authenticated.
     pub fn creds(&self) -> Result<&Credentials> {
         self.inner.credentials.get().map(Arc::as_ref).ok_or_else(Error::unauthenticated)
+    }
+
+    /// Tells the audit trail who asks, where that is not in a token: who authenticates.
+    pub fn asked_by(&self, user_id: &str) {
+        let _ = self.inner.asking.set(user_id.to_owned());
     }
 
     /// [`Ctx::creds`] where their absence is an answer.

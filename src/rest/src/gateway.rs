@@ -17,8 +17,8 @@ use policy::Enforcer;
 use tower::ServiceExt;
 
 use crate::{
-    Arrival, Ctx, Error, Kind, Microversion, Reply, Result, RouteInfo, Service, ServiceInfo, Style, TokenCheck,
-    context::Inner,
+    Arrival, AuditEvent, AuditTrail, Ctx, Error, Kind, Microversion, Reply, Result, RouteInfo, Service, ServiceInfo,
+    Style, TokenCheck, context::Inner,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
@@ -48,6 +48,7 @@ pub struct Gateway {
     token_check: Arc<dyn TokenCheck>,
     default_authority: String,
     pages: Router,
+    audit: Option<Arc<dyn AuditTrail>>,
 }
 
 impl std::fmt::Debug for Gateway {
@@ -79,7 +80,14 @@ impl Gateway {
                 policy: Arc::new(policy),
             });
         }
-        Ok(Self { services: mounted, token_check, default_authority: options.default_authority, pages: options.pages })
+        let GatewayOptions { default_authority, pages, .. } = options;
+        Ok(Self { services: mounted, token_check, default_authority, pages, audit: None })
+    }
+
+    /// Also keeps what is logged of calls that may change something.
+    #[must_use]
+    pub fn audited_by(self, trail: Arc<dyn AuditTrail>) -> Self {
+        Self { audit: Some(trail), ..self }
     }
 
     /// Every line of every service's table: documents and tests are made from it.
@@ -174,6 +182,7 @@ impl Gateway {
             policy: Arc::clone(&mounted.policy),
             credentials: OnceLock::new(),
             decided: AtomicBool::new(false),
+            asking: OnceLock::new(),
         });
         if let Err(error) = rewrite(&mut request, &path) {
             return render(style, &error, &request_id, version, &mounted.info, &method, &identity_url);
@@ -194,7 +203,11 @@ impl Gateway {
         };
         finish(&mut response, &request_id, version, &mounted.info);
         if !reading {
-            audit(&ctx, &method, &path, &response);
+            let event = audited(&ctx, &method, &path, &response);
+            log(&event);
+            if let Some(trail) = &self.audit {
+                trail.keep(event);
+            }
         }
         response
     }
@@ -329,27 +342,39 @@ fn finish(response: &mut Response, request_id: &str, version: Option<Microversio
     }
 }
 
-/// One line per mutating call: who, in which scope, with which audit id, from where, and how it ended.
-fn audit(ctx: &Ctx, method: &Method, path: &str, response: &Response) {
+/// Who called, in which scope, with which audit id, from where, and how it ended.
+fn audited(ctx: &Ctx, method: &Method, path: &str, response: &Response) -> AuditEvent {
     let creds = ctx.creds_if_any();
-    let user_id = creds.map(|creds| creds.user.id.as_str());
-    let project_id = creds.and_then(|creds| creds.project_id());
-    let domain_id = creds.and_then(|creds| creds.domain_id());
-    let system = creds.is_some_and(|creds| creds.is_system());
-    let audit_id = creds.and_then(|creds| creds.audit_ids.first()).map(String::as_str);
+    let owned = |text: Option<&str>| text.map(str::to_owned);
+    AuditEvent {
+        service: ctx.inner().service,
+        request_id: ctx.request_id().to_owned(),
+        method: method.as_str().to_owned(),
+        path: path.to_owned(),
+        status: response.status().as_u16(),
+        peer: ctx.arrival().peer.ip(),
+        user_id: creds.map(|creds| creds.user.id.clone()).or_else(|| ctx.inner().asking.get().cloned()),
+        project_id: owned(creds.and_then(|creds| creds.project_id())),
+        domain_id: owned(creds.and_then(|creds| creds.domain_id())),
+        system: creds.is_some_and(|creds| creds.is_system()),
+        audit_id: creds.and_then(|creds| creds.audit_ids.first().cloned()),
+    }
+}
+
+fn log(event: &AuditEvent) {
     tracing::info!(
         target: "audit",
-        service = ctx.inner().service,
-        request.id = ctx.request_id(),
-        method = method.as_str(),
-        path = path,
-        status = response.status().as_u16(),
-        peer = %ctx.arrival().peer.ip(),
-        user.id = user_id,
-        project.id = project_id,
-        domain.id = domain_id,
-        system = system,
-        audit.id = audit_id,
+        service = event.service,
+        request.id = event.request_id,
+        method = event.method,
+        path = event.path,
+        status = event.status,
+        peer = %event.peer,
+        user.id = event.user_id,
+        project.id = event.project_id,
+        domain.id = event.domain_id,
+        system = event.system,
+        audit.id = event.audit_id,
         "request"
     );
 }

@@ -3,6 +3,7 @@
 //!
 //! A request passes `routes.rs` -> `handlers.rs` -> `store.rs` of a service; this crate is what it meets before and after.
 
+mod audit;
 mod body;
 mod context;
 mod discovery;
@@ -16,6 +17,7 @@ mod reply;
 mod route;
 mod service;
 
+pub use audit::{AuditEvent, AuditTrail};
 pub use body::{Body, JSON_BODY_MAX_BYTES, RawJson, nullable};
 pub use context::{Arrival, Credentials, Ctx, Delegation, NamedRef, RequestLine, Scope, TokenCheck, target};
 pub use discovery::{ApiVersion, DiscoveryStyle};

@@ -201,7 +201,7 @@ impl App {
         self.db.write(move |tx| Ok(users::store::set_active(tx, &id, today.as_deref())?)).await
     }
 
-    async fn find_user(&self, user: Ref) -> Result<Option<Account>> {
+    pub(crate) async fn find_user(&self, user: Ref) -> Result<Option<Account>> {
         self.db
             .read(move |tx| match user {
                 Ref::Id(id) => Ok(store::find_account(tx, &id)?),

@@ -22,7 +22,23 @@ use crate::{
 const SUBJECT: HeaderName = HeaderName::from_static("x-subject-token");
 
 pub(crate) async fn create(State(app): State<App>, ctx: Ctx, params: Params, RawJson(body): RawJson) -> Result<Reply> {
-    let Issued { id, known } = app.issue(Request::parse(body)?).await?;
+    let request = Request::parse(body)?;
+    let claimed = request.claimed_user();
+    let Issued { id, known } = match app.issue(request).await {
+        Ok(issued) => {
+            ctx.asked_by(&issued.known.payload.user_id);
+            issued
+        }
+        Err(error) => {
+            // Only users that exist: people type passwords where names belong.
+            if let Some(user) = claimed
+                && let Ok(Some(account)) = app.find_user(user).await
+            {
+                ctx.asked_by(&account.id);
+            }
+            return Err(error);
+        }
+    };
     let document = document(&app, &ctx, &params, &known)?;
     Ok(Reply::created(&document).with_header(SUBJECT, &id))
 }

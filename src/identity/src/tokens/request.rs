@@ -12,13 +12,13 @@ use crate::{
 const METHODS_MAX: usize = 8;
 
 /// A thing by id, or by name where names are unique.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum DomainRef {
     Id(String),
     Name(String),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Ref {
     Id(String),
     Name(String, DomainRef),
@@ -49,6 +49,15 @@ pub(crate) struct Request {
 }
 
 impl Request {
+    /// Who it says it is, where it says so.
+    pub(crate) fn claimed_user(&self) -> Option<Ref> {
+        self.methods.iter().find_map(|method| match method {
+            Method::Password { user, .. } | Method::Totp { user, .. } => Some(user.clone()),
+            Method::ApplicationCredential { user, .. } => user.clone(),
+            Method::Token { .. } => None,
+        })
+    }
+
     pub(crate) fn parse(body: Value) -> Result<Self> {
         let mut auth = Fields::open(body, "auth")?;
         let mut identity = Fields::of(auth.required_object("identity", "auth")?);

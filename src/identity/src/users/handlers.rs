@@ -264,6 +264,7 @@ pub(crate) async fn delete(State(app): State<App>, ctx: Ctx, Path(id): Path<Stri
 /// password are the same 401.
 pub(crate) async fn change_password(
     State(app): State<App>,
+    ctx: Ctx,
     Path(id): Path<String>,
     RawJson(body): RawJson,
 ) -> Result<Reply> {
@@ -279,6 +280,9 @@ pub(crate) async fn change_password(
             Ok((account, store::replaced_passwords(tx, &user_id, most.saturating_sub(1))?))
         })
         .await?;
+    if account.is_some() {
+        ctx.asked_by(&id);
+    }
     let account = app.verify(account, original).await?;
     if account.options.get("lock_password") == Some(&json!(true)) {
         return Err(Error::bad_request(
