@@ -15,7 +15,7 @@ use crate::memory::SharedRam;
 use crate::pci::{Hotplug, HotplugEvent, IoEvents, PciBus, intx_gsi, slots};
 use crate::virtio::blk::{Blk, BlkControl, BlkSettings};
 use crate::virtio::device::VirtioDevice;
-use crate::virtio::net::{Net, NetSettings};
+use crate::virtio::net::{Net, NetControl, NetSettings};
 use crate::virtio::pci::VirtioPci;
 use crate::virtio::rate_limiter::{DiskLimits, Limits};
 
@@ -70,7 +70,7 @@ impl Wiring {
         Ok((self.function(slots::FIRST_DISK + disk.slot, Box::new(device))?, control))
     }
 
-    fn nic(&self, nic: &Nic, taps: Vec<File>) -> io::Result<VirtioPci> {
+    fn nic(&self, nic: &Nic, taps: Vec<File>) -> io::Result<(VirtioPci, NetControl)> {
         // Limits are kept by user space.
         let vhost = if nic.limits.is_none() { self.vhost.lend(taps.len()) } else { Vec::new() };
         let device = Net::new(NetSettings {
@@ -83,7 +83,8 @@ impl Wiring {
             receive_limits: Limits::per_second(nic.limits.inbound_bytes_per_second, None),
             transmit_limits: Limits::per_second(nic.limits.outbound_bytes_per_second, None),
         })?;
-        self.function(slots::FIRST_NIC + nic.slot, Box::new(device))
+        let control = device.control();
+        Ok((self.function(slots::FIRST_NIC + nic.slot, Box::new(device))?, control))
     }
 }
 
@@ -95,6 +96,7 @@ struct DiskHere {
 
 struct NicHere {
     nic: Nic,
+    control: NetControl,
     leaving: bool,
 }
 
@@ -138,10 +140,15 @@ impl Plugged {
 
     /// Before the guest runs.
     pub fn add_nic(&mut self, (nic, taps): OpenNic) -> io::Result<()> {
-        let function = self.wiring.nic(&nic, taps)?;
+        let (function, control) = self.wiring.nic(&nic, taps)?;
         self.bus.add(slots::FIRST_NIC + nic.slot, function).map_err(io::Error::other)?;
-        self.nics.push(NicHere { nic, leaving: false });
+        self.nics.push(NicHere { nic, control, leaving: false });
         Ok(())
+    }
+
+    /// Has the guest tell every network where it is: it went on somewhere else, or much later.
+    pub fn announce(&self) {
+        self.nics.iter().for_each(|here| here.control.announce());
     }
 
     pub fn attach_disk(&mut self, (disk, file): OpenDisk) -> io::Result<()> {
@@ -166,9 +173,9 @@ impl Plugged {
         if self.nics.iter().any(|here| here.nic.mac == nic.mac) {
             return Err(refused(format!("a nic with address {} is there", nic.mac)));
         }
-        let function = self.wiring.nic(&nic, taps)?;
+        let (function, control) = self.wiring.nic(&nic, taps)?;
         lock(&self.hotplug).attach(slots::FIRST_NIC + nic.slot, function).map_err(io::Error::other)?;
-        self.nics.push(NicHere { nic, leaving: false });
+        self.nics.push(NicHere { nic, control, leaving: false });
         Ok(())
     }
 

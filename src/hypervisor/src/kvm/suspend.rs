@@ -141,6 +141,7 @@ impl KvmMachine {
         events.restore(saved.events);
         events.raise(acpi::EVENT_GENERATION);
         drop(events);
+        self.plugged.announce();
         self.paused = true;
         Ok(())
     }
