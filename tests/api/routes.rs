@@ -36,6 +36,8 @@ const ANSWERS_ABOUT_NOTHING: &[&str] = &[
     "GET /v2.0/quotas/{project_id}/details.json",
     "GET /v2.0/auto-allocated-topology/{project_id}",
     "GET /allocations/{consumer_uuid}",
+    "GET /v3/domains/config/{group}/default",
+    "GET /v3/domains/config/{group}/{option}/default",
     "GET /v3/users/{user_id}/credentials/OS-EC2",
     "GET /v3/users/{user_id}/application_credentials",
     "GET /v3/users/{user_id}/access_rules",

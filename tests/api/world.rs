@@ -44,6 +44,7 @@ impl World {
         world.image().await;
         world.compute().await;
         world.identity().await;
+        world.federation().await;
         world.placement().await;
         world
     }
@@ -209,6 +210,49 @@ impl World {
             let made = made.as_object().unwrap().values().next().unwrap();
             let id = text(made.get("id").unwrap_or(&made[0]["id"])).to_owned();
             self.put("identity", path.rsplit('/').next().unwrap(), id);
+        }
+    }
+
+    /// Resources of Identity that are put where the client says.
+    async fn federation(&mut self) {
+        let there = |kind| self.there("identity", kind).to_owned();
+        let (domain, policy, endpoint) = (there("domains"), there("policies"), there("endpoints"));
+        let (service, region) = (there("services"), there("regions"));
+        let rules = json!([{"local": [{"user": {"name": "{0}"}}], "remote": [{"type": "UserName"}]}]);
+        let associated = format!("policies/{policy}/OS-ENDPOINT-POLICY");
+        for (path, body, status) in [
+            (
+                "OS-FEDERATION/identity_providers/acme-people".into(),
+                json!({"identity_provider": {"domain_id": domain}}),
+                201,
+            ),
+            ("OS-FEDERATION/mappings/acme-rules".into(), json!({"mapping": {"rules": rules}}), 201),
+            (
+                "OS-FEDERATION/identity_providers/acme-people/protocols/openid".into(),
+                json!({"protocol": {"mapping_id": "acme-rules"}}),
+                201,
+            ),
+            (
+                "OS-FEDERATION/service_providers/acme-cloud".into(),
+                json!({"service_provider": {"auth_url": "https://secret.test/v3", "sp_url": "https://secret.test/"}}),
+                201,
+            ),
+            (format!("domains/{domain}/config"), json!({"config": {"ldap": {"url": "ldap://secret.test"}}}), 201),
+            (format!("{associated}/endpoints/{endpoint}"), Value::Null, 204),
+            (format!("{associated}/services/{service}"), Value::Null, 204),
+            (format!("{associated}/services/{service}/regions/{region}"), Value::Null, 204),
+        ] {
+            self.cloud.as_(Admin).put(&format!("/identity/v3/{path}"), body).await.expect(status);
+        }
+        for (kind, id) in [
+            ("identity_providers", "acme-people"),
+            ("mappings", "acme-rules"),
+            ("protocols", "openid"),
+            ("service_providers", "acme-cloud"),
+            ("config", "ldap"),
+            ("{group}", "url"),
+        ] {
+            self.put("identity", kind, id);
         }
     }
 
@@ -557,7 +601,31 @@ impl World {
                 "project_id": there("projects"),
             }]}),
             ("PATCH", "/v3/limits/{limit_id}") => json!({"limit": {"resource_limit": 2, "description": "d"}}),
-            ("PUT", path) if path.contains("/roles/{role_id}") || path.contains("OS-EP-FILTER") => return None,
+            ("PUT", path)
+                if ["/roles/{role_id}", "OS-EP-FILTER", "OS-ENDPOINT-POLICY"]
+                    .iter()
+                    .any(|part| path.contains(part)) =>
+            {
+                return None;
+            }
+            (_, path) if path.contains("/protocols/") => {
+                json!({"protocol": {"mapping_id": "acme-rules", "remote_id_attribute": "HTTP_OIDC_ISS"}})
+            }
+            (_, path) if path.contains("/identity_providers/") => json!({"identity_provider": {
+                "enabled": true, "description": "d", "authorization_ttl": 5, "remote_ids": ["a"],
+            }}),
+            (_, path) if path.contains("/mappings/") => json!({"mapping": {"schema_version": "1.0", "rules": [{
+                "local": [{"user": {"name": "{0}", "domain": {"id": "default"}}, "group": {"id": "x"}}],
+                "remote": [{"type": "UserName"}, {"type": "Groups", "whitelist": ["a"], "regex": true}],
+            }]}}),
+            (_, path) if path.contains("/service_providers/") => json!({"service_provider": {
+                "auth_url": "https://secret.test/v3", "sp_url": "https://secret.test/", "enabled": true,
+                "description": "d", "relay_state_prefix": "x",
+            }}),
+            (_, "/v3/domains/{domain_id}/config/{group}/{option}") => json!({"config": {"url": "ldap://other.test"}}),
+            (_, path) if path.contains("/config") => {
+                json!({"config": {"ldap": {"url": "ldap://other.test", "use_tls": true}}})
+            }
             _ => panic!("tests/api/world.rs has no sample body for identity {method} {path}"),
         })
     }

@@ -252,6 +252,13 @@ impl Cpuid {
                 (entry.eax, entry.ebx, entry.ecx, entry.edx) = (0, 0, 0, 0);
             }
             LEAF_HYPERVISOR => entry.eax = LEAF_HYPERVISOR_FEATURES,
+            // A guest waits for memory that the host has to read, as on any machine: the interrupts that would let it do
+            // something else meanwhile are of use to hosts that swap only, and their state is none that is saved.
+            LEAF_HYPERVISOR_FEATURES => {
+                for bit in [4, 10, 14] {
+                    set(&mut entry.eax, bit, false);
+                }
+            }
             LEAF_EXTENDED => entry.eax = entry.eax.min(LEAF_LAST_EXTENDED),
             LEAF_AMD_FEATURES => {
                 if !self.features.nested {

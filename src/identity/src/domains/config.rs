@@ -229,12 +229,13 @@ fn store(app: &App, tx: &Tx<'_>, domain_id: &str, options: Vec<(String, String, 
 async fn show(app: App, ctx: Ctx, domain_id: String, part: Part, rule: Rule) -> Result<Reply> {
     ctx.allow(rule, &target(&[("target.domain.id", &domain_id)]))?;
     if part.section.as_deref() == Some(COMPLIANCE) {
+        app.db.read_blocking(|tx| check_domain(tx, &domain_id))?;
         return compliance(&app, &domain_id, &part);
     }
-    part.check()?;
     app.db
         .read(move |tx| {
             check_domain(tx, &domain_id)?;
+            part.check()?;
             let found = stored(tx, &domain_id, &part)?;
             if found.is_empty() {
                 return Err(part.missing(&domain_id));
@@ -313,6 +314,7 @@ pub(crate) async fn create(
 
 async fn update(app: App, ctx: Ctx, domain_id: String, part: Part, body: Value) -> Result<Reply> {
     ctx.allow(rules::UPDATE_CONFIG, &target(&[("target.domain.id", &domain_id)]))?;
+    app.db.read_blocking(|tx| check_domain(tx, &domain_id))?;
     part.check()?;
     let options = asked(body, &part)?;
     let db = app.db.clone();
@@ -365,10 +367,10 @@ pub(crate) async fn update_option(
 
 async fn remove(app: App, ctx: Ctx, domain_id: String, part: Part) -> Result<Reply> {
     ctx.allow(rules::DELETE_CONFIG, &target(&[("target.domain.id", &domain_id)]))?;
-    part.check()?;
     app.db
         .write(move |tx| {
             check_domain(tx, &domain_id)?;
+            part.check()?;
             let removed = tx.execute(
                 "DELETE FROM identity_domain_option WHERE domain_id = ?1 AND section = ifnull(?2, section) \
                  AND name = ifnull(?3, name)",

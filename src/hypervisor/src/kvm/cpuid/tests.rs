@@ -167,6 +167,12 @@ fn the_guest_knows_that_it_is_one_and_has_no_counters() {
 }
 
 #[test]
+fn memory_that_the_host_must_read_is_waited_for() {
+    let table = Cpuid::new(&intel(), shape(1, 1, 1), PLAIN).of_vcpu(0);
+    assert_eq!(find(&table, 0x4000_0001, 0).eax, 0x0100_7efb & !(1 << 4 | 1 << 10 | 1 << 14));
+}
+
+#[test]
 fn sixty_four_vcpus_in_one_package_fit_their_fields() {
     let cpuid = Cpuid::new(&amd(), shape(1, 64, 1), PLAIN);
     let table = cpuid.of_vcpu(63);
