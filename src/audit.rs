@@ -60,7 +60,8 @@ impl AuditTrail for Trail {
     fn keep(&self, event: AuditEvent) {
         let at = self.clock.now_text();
         let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Err(TrySendError::Full(_))) = sender.as_ref().map(|sender| sender.try_send((at, event))) {
+        let Some(sender) = sender.as_ref() else { return };
+        if let Err(TrySendError::Full(_)) = sender.try_send((at, event)) {
             let lost = self.lost.fetch_add(1, Ordering::Relaxed) + 1;
             // At 1, 2, 4, 8 ...: a flood of requests is no flood of complaints.
             if lost.is_power_of_two() {

@@ -232,7 +232,7 @@ async fn a_hypervisor_that_cannot_plug_says_so_and_keeps_nothing() {
     assert_eq!((&action["action"], &action["message"]), (&json!("attach_interface"), &json!("Error")));
     assert_eq!(place.show_port(&own).await.expect(200)["port"]["device_id"], "");
     place.detach(&id, &born).await.refused(400);
-    assert_eq!(place.ports(&id).await, [born.clone()]);
+    assert_eq!(place.ports(&id).await, std::slice::from_ref(&born));
     assert_eq!((place.plugged(&id).await.len(), place.taps()), (1, 1));
     // A stopped one can always be changed.
     place.stop(&id).await;
@@ -300,7 +300,7 @@ async fn requests_that_make_no_sense_are_refused_in_upstreams_words() {
     let used = place.cloud.as_(Reader).get(&path(&other)).await.expect(200);
     let used = used["interfaceAttachments"][0]["fixed_ips"][0]["ip_address"].clone();
     place.ask(&id, json!({"net_id": network, "fixed_ips": [{"ip_address": used}]})).await.refused(409);
-    assert_eq!(place.ports(&id).await, [mine.clone()], "nothing came of all that");
+    assert_eq!(place.ports(&id).await, std::slice::from_ref(&mine), "nothing came of all that");
 
     for (who, status) in [(Reader, 403), (Other, 404)] {
         let client = place.cloud.as_(who);
