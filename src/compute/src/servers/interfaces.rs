@@ -154,11 +154,18 @@ pub(crate) async fn create(
             Ok::<_, Error>(port_id)
         })
         .await?;
-    match ended(&app, &ctx, &server.id, ATTACH).await? {
-        Some(LogEntry { result: Some(result), .. }) if result == "success" => one(&app, &server.id, &port_id).await,
-        Some(LogEntry { message: Some(message), .. }) => Err(attach::refusal(&message)),
-        _ => Err(attach::refusal(&attach::failed(&server.id))),
+    let entry = ended(&app, &ctx, &server.id, ATTACH).await?;
+    let (result, message) = entry.map_or((None, None), |entry| (entry.result, entry.message));
+    if result.as_deref() == Some("success") {
+        return one(&app, &server.id, &port_id).await;
     }
+    // Deleted meanwhile, it is not there; overtaken by a delete or a hard reboot, this was one too many at a time.
+    let server = visible(&app, &ctx, &server.id, policy::INTERFACES_CREATE).await?;
+    if result.as_deref() == Some("superseded") {
+        require(&server, "attach_interface", STATES)?;
+        return Err(Error::conflict(format!("Instance {} was busy with another operation.", server.id)));
+    }
+    Err(attach::refusal(&message.unwrap_or_else(|| attach::failed(&server.id))))
 }
 
 /// What a server gets that names nothing. Upstream finds both cases a mistake of the request here.
