@@ -132,6 +132,13 @@ impl Fields {
         }
     }
 
+    /// [`Fields::same_id`] where nothing else may be left ([`Fields::nothing_else`]).
+    pub(crate) fn take_id(&mut self, id: &str) -> Result<()> {
+        self.same_id(id)?;
+        self.take("id");
+        Ok(())
+    }
+
     /// A field that never changes may be repeated in an update.
     pub(crate) fn unchanged(&mut self, field: &str, now: Option<&str>) -> Result<()> {
         match (self.take(field), now) {

@@ -79,16 +79,8 @@ pub(crate) async fn action(
         return Err(Error::bad_request("Multiple actions are not supported in one request, and none is no request."));
     };
     match name.as_str() {
-        "os-start" => {
-            let server = visible(&app, &ctx, &id, policy::START).await?;
-            refuse_locked(&ctx, &server)?;
-            power(&app, &ctx, &server, "start", "powering-on", Power::Start, &[VmState::Stopped]).await
-        }
-        "os-stop" => {
-            let server = visible(&app, &ctx, &id, policy::STOP).await?;
-            refuse_locked(&ctx, &server)?;
-            power(&app, &ctx, &server, "stop", "powering-off", Power::Stop, &[VmState::Active, VmState::Error]).await
-        }
+        "os-start" => simple(&app, &ctx, &id, &START).await,
+        "os-stop" => simple(&app, &ctx, &id, &STOP).await,
         "pause" => simple(&app, &ctx, &id, &PAUSE).await,
         "unpause" => simple(&app, &ctx, &id, &UNPAUSE).await,
         "suspend" => simple(&app, &ctx, &id, &SUSPEND).await,
@@ -119,6 +111,20 @@ struct Simple {
     states: &'static [VmState],
 }
 
+const START: Simple = Simple {
+    name: "start",
+    rule: policy::START,
+    task_state: "powering-on",
+    operation: Power::Start,
+    states: &[VmState::Stopped],
+};
+const STOP: Simple = Simple {
+    name: "stop",
+    rule: policy::STOP,
+    task_state: "powering-off",
+    operation: Power::Stop,
+    states: &[VmState::Active, VmState::Error],
+};
 const PAUSE: Simple = Simple {
     name: "pause",
     rule: policy::PAUSE,

@@ -89,6 +89,10 @@ const KNOWN: &[Known] = &[
     known("ldap", "auth_pool_connection_lifetime", "60"),
 ];
 
+fn is_secret(section: &str, name: &str) -> bool {
+    KNOWN.iter().any(|option| option.secret && option.section == section && option.name == name)
+}
+
 /// Part of a configuration: all of it, a section, or one option.
 #[derive(Clone, Debug, Default)]
 struct Part {
@@ -153,8 +157,7 @@ fn stored(tx: &Tx<'_>, domain_id: &str, part: &Part) -> Result<Map<String, Value
     )?;
     let mut config = Map::new();
     for (section, name, value) in rows {
-        let secret = KNOWN.iter().any(|option| option.secret && option.section == section && option.name == name);
-        if part.has(&section, &name) && !secret {
+        if part.has(&section, &name) && !is_secret(&section, &name) {
             insert(&mut config, &section, &name, serde_json::from_str(&value).unwrap_or_default());
         }
     }
@@ -215,8 +218,7 @@ fn asked(body: Value, part: &Part) -> Result<Vec<(String, String, Value)>> {
 
 fn store(app: &App, tx: &Tx<'_>, domain_id: &str, options: Vec<(String, String, Value)>) -> Result<()> {
     for (section, name, value) in options {
-        let secret = KNOWN.iter().any(|option| option.secret && option.section == section && option.name == name);
-        let value = if secret { json!(app.seal_blob(&value.to_string())?) } else { value };
+        let value = if is_secret(&section, &name) { json!(app.seal_blob(&value.to_string())?) } else { value };
         tx.execute(
             "INSERT INTO identity_domain_option (domain_id, section, name, value) VALUES (?1, ?2, ?3, ?4) \
              ON CONFLICT (domain_id, section, name) DO UPDATE SET value = excluded.value",
@@ -314,12 +316,11 @@ pub(crate) async fn create(
 
 async fn update(app: App, ctx: Ctx, domain_id: String, part: Part, body: Value) -> Result<Reply> {
     ctx.allow(rules::UPDATE_CONFIG, &target(&[("target.domain.id", &domain_id)]))?;
-    app.db.read_blocking(|tx| check_domain(tx, &domain_id))?;
-    part.check()?;
-    let options = asked(body, &part)?;
     let db = app.db.clone();
     db.write(move |tx| {
         check_domain(tx, &domain_id)?;
+        part.check()?;
+        let options = asked(body, &part)?;
         if (part.section.is_some()) && !any(tx, &domain_id, &part)? {
             return Err(part.missing(&domain_id));
         }

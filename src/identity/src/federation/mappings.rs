@@ -95,8 +95,7 @@ pub(crate) async fn create(
 ) -> Result<Reply> {
     ctx.allow(names::CREATE_MAPPING, &target(&[]))?;
     let mut fields = Fields::open(body, "mapping")?;
-    fields.same_id(&id)?;
-    fields.take("id");
+    fields.take_id(&id)?;
     if !fields.has("rules") {
         return Err(expecting("rules", "mapping"));
     }
@@ -126,8 +125,7 @@ pub(crate) async fn update(
         .write(move |tx| {
             let mut mapping = find(tx, &id)?;
             let mut fields = Fields::open(body, "mapping")?.some("mapping")?;
-            fields.same_id(&id)?;
-            fields.take("id");
+            fields.take_id(&id)?;
             (mapping.rules, mapping.schema_version) = asked(&mut fields, &mapping)?;
             fields.nothing_else("mapping")?;
             tx.execute(

@@ -103,8 +103,7 @@ pub(crate) async fn create(
 ) -> Result<Reply> {
     ctx.allow(rules::CREATE_PROTOCOL, &target(&[]))?;
     let mut fields = Fields::open(body, "protocol")?;
-    fields.same_id(&id)?;
-    fields.take("id");
+    fields.take_id(&id)?;
     let protocol = Protocol {
         id: super::path_id(id)?,
         provider_id,
@@ -140,8 +139,7 @@ pub(crate) async fn update(
         .write(move |tx| {
             let mut protocol = find(tx, &provider_id, &id)?;
             let mut fields = Fields::open(body, "protocol")?.some("protocol")?;
-            fields.same_id(&id)?;
-            fields.take("id");
+            fields.take_id(&id)?;
             if let Some(mapping_id) = fields.text("mapping_id", ID_MAX)? {
                 check_mapping(tx, &mapping_id)?;
                 protocol.mapping_id = mapping_id;

@@ -150,8 +150,7 @@ pub(crate) async fn create(
 ) -> Result<Reply> {
     ctx.allow(rules::CREATE_IDENTITY_PROVIDER, &target(&[]))?;
     let mut fields = Fields::open(body, "identity_provider")?;
-    fields.same_id(&id)?;
-    fields.take("id");
+    fields.take_id(&id)?;
     let id = super::path_id(id)?;
     let domain_id = fields.nullable("domain_id", ID_MAX)?.flatten();
     let enabled = fields.boolean("enabled")?.unwrap_or(false);
@@ -218,8 +217,7 @@ pub(crate) async fn update(
         .write(move |tx| {
             let mut provider = find(tx, &id)?;
             let mut fields = Fields::open(body, "identity_provider")?.some("identity_provider")?;
-            fields.same_id(&id)?;
-            fields.take("id");
+            fields.take_id(&id)?;
             fields.unchanged("domain_id", Some(&provider.domain_id))?;
             if let Some(enabled) = fields.boolean("enabled")? {
                 provider.enabled = enabled;

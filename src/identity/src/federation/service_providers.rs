@@ -104,8 +104,7 @@ pub(crate) async fn create(
 ) -> Result<Reply> {
     ctx.allow(rules::CREATE_SERVICE_PROVIDER, &target(&[]))?;
     let mut fields = Fields::open(body, "service_provider")?;
-    fields.same_id(&id)?;
-    fields.take("id");
+    fields.take_id(&id)?;
     let provider = ServiceProvider {
         id: super::path_id(id)?,
         auth_url: url(&mut fields, "auth_url")?.ok_or_else(|| expecting("auth_url", "service_provider"))?,
@@ -149,8 +148,7 @@ pub(crate) async fn update(
         .write(move |tx| {
             let mut provider = find(tx, &id)?;
             let mut fields = Fields::open(body, "service_provider")?.some("service_provider")?;
-            fields.same_id(&id)?;
-            fields.take("id");
+            fields.take_id(&id)?;
             if let Some(url) = url(&mut fields, "auth_url")? {
                 provider.auth_url = url;
             }
