@@ -9,4 +9,5 @@ pub mod doctor;
 pub mod listen;
 pub mod logging;
 pub mod policies;
+pub mod profile;
 pub mod serve;

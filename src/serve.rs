@@ -44,7 +44,8 @@ pub async fn run(config: Config) -> Result<(), Failure> {
         443 => listen::bracketed(&host),
         port => format!("{}:{port}", listen::bracketed(&host)),
     };
-    let cloud = Arc::new(Cloud::open(&config, lock, Hooks::default(), pages(&tls), &authority).await?);
+    let cloud =
+        Arc::new(Cloud::open(&config, lock, Hooks::default(), pages(&tls, &config, &authority), &authority).await?);
     tokio::spawn(policies::follow(Arc::clone(&cloud), Layout::of(&config), POLICY_TICK, stop.clone()));
     let answering = Arc::clone(&cloud);
     let handler = move |arrival, request| {
@@ -66,9 +67,11 @@ pub async fn run(config: Config) -> Result<(), Failure> {
 }
 
 /// What belongs to no service.
-fn pages(tls: &tls::Authority) -> Router {
+fn pages(tls: &tls::Authority, config: &Config, authority: &str) -> Router {
     let tls = tls.clone();
-    Router::new().route("/ca.crt", get(move || std::future::ready(listen::ca(&tls))))
+    Router::new()
+        .route("/ca.crt", get(move || std::future::ready(listen::ca(&tls))))
+        .merge(crate::profile::page(&config.region, authority))
 }
 
 /// Keeps the certificate valid and true to the names and addresses of this machine.

@@ -108,6 +108,11 @@ pub const KEYS: &[Key] = &[
         doc: "How long a token is good for, in seconds.",
     },
     Key {
+        name: "identity.receipt_lifetime_s",
+        kind: Kind::Int { default: 300, min: 10, max: 86400 },
+        doc: "How long who has to log in by several factors may take between the first and the last of them, in seconds.",
+    },
+    Key {
         name: "identity.lockout_failure_attempts",
         kind: Kind::Int { default: 10, min: 0, max: 1_000_000 },
         doc: "Wrong passwords in a row before an account is locked for a while. 0 is never. Who guesses learns nothing of \

@@ -82,6 +82,7 @@ pub enum LogFormat {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     pub token_lifetime_s: u64,
+    pub receipt_lifetime_s: u64,
     /// 0: never.
     pub lockout_failure_attempts: u32,
     pub lockout_duration_s: u64,
@@ -272,6 +273,7 @@ impl From<&Values> for Config {
             },
             identity: Identity {
                 token_lifetime_s: values.unsigned("identity.token_lifetime_s"),
+                receipt_lifetime_s: values.unsigned("identity.receipt_lifetime_s"),
                 lockout_failure_attempts: values.small("identity.lockout_failure_attempts"),
                 lockout_duration_s: values.unsigned("identity.lockout_duration_s"),
                 password_regex: values.text("identity.password_regex").filter(|text| !text.is_empty()),

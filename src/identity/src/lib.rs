@@ -16,6 +16,7 @@ mod federation;
 mod fernet;
 mod fields;
 mod groups;
+mod home;
 mod limits;
 mod listing;
 mod passwords;
@@ -59,6 +60,8 @@ pub struct Options {
     /// Holds `fernet/` and `credential/`, created 0700 when missing.
     pub keys_dir: PathBuf,
     pub token_lifetime_s: u64,
+    /// How long a first factor is remembered for who still owes another.
+    pub receipt_lifetime_s: u64,
     /// How long after its expiry a service may still validate a token (`allow_expired`).
     pub allow_expired_window_s: u64,
     pub region: String,
@@ -74,6 +77,7 @@ impl Default for Options {
         Self {
             keys_dir: PathBuf::from("keys"),
             token_lifetime_s: 3600,
+            receipt_lifetime_s: 300,
             allow_expired_window_s: 172_800,
             region: "RegionOne".into(),
             https_port: 443,
@@ -173,7 +177,9 @@ pub const INFO: ServiceInfo = ServiceInfo {
 /// Identity as the gateway mounts it.
 #[must_use]
 pub fn service(app: App) -> rest::Service {
-    rest::Service::new(INFO, app, routes::table(), policy::BASE)
+    let table = routes::table();
+    let (root, v3) = (home::document(&table, "/v3"), home::document(&table, ""));
+    rest::Service::new(INFO, app, table, policy::BASE).with_home("/", root).with_home("/v3", v3)
 }
 
 /// Every policy rule of this service.

@@ -18,7 +18,7 @@ use tower::ServiceExt;
 
 use crate::{
     Arrival, AuditEvent, AuditTrail, Ctx, Error, Kind, Microversion, Reply, Result, RouteInfo, Service, ServiceInfo,
-    Style, TokenCheck, context::Inner,
+    Style, TokenCheck, context::Inner, home,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
@@ -38,6 +38,7 @@ pub struct GatewayOptions {
 struct Mounted {
     info: ServiceInfo,
     routes: Vec<RouteInfo>,
+    homes: Vec<(&'static str, serde_json::Value)>,
     router: Router,
     policy: Arc<Enforcer>,
 }
@@ -76,6 +77,7 @@ impl Gateway {
             mounted.push(Mounted {
                 info: service.info,
                 routes: service.routes,
+                homes: service.homes,
                 router: service.router,
                 policy: Arc::new(policy),
             });
@@ -144,7 +146,11 @@ impl Gateway {
                 let error = Error::method_not_allowed(&method, &[Method::GET]);
                 return render(style, &error, &request_id, version.ok().flatten(), &mounted.info, &method, "");
             }
-            let mut response = document.into_response();
+            let home = mounted.homes.iter().find(|(at, _)| *at == path && home::wanted(request.headers()));
+            let mut response = match home {
+                Some((_, home)) => home::response(home),
+                None => document.into_response(),
+            };
             if method == Method::HEAD {
                 *response.body_mut() = Body::empty();
             }

@@ -10,6 +10,7 @@ mod discovery;
 mod error;
 mod error_body;
 mod gateway;
+mod home;
 mod list;
 mod microversion;
 mod params;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use axum::{Router, response::IntoResponse, routing::MethodRouter};
 use http::Method;
 use policy::Rule;
+use serde_json::Value;
 
 use crate::{ApiVersion, DiscoveryStyle, Error, Range, Route, RouteInfo, Style};
 
@@ -33,6 +34,8 @@ pub struct Service {
     pub info: ServiceInfo,
     pub routes: Vec<RouteInfo>,
     pub rules: Vec<Rule>,
+    /// Home documents by the path of the version document beside them.
+    pub(crate) homes: Vec<(&'static str, Value)>,
     pub(crate) router: Router,
 }
 
@@ -69,6 +72,13 @@ impl Service {
             router = router.route(path, handlers.fallback(refuse));
         }
         let router = router.fallback(async || Error::no_such_route().into_response()).with_state(state);
-        Self { info, routes: infos, rules, router }
+        Self { info, routes: infos, rules, homes: Vec::new(), router }
+    }
+
+    /// Also answers `path` (`/`, `/v3`), which has a version document, with a home document for who prefers that.
+    #[must_use]
+    pub fn with_home(mut self, path: &'static str, document: Value) -> Self {
+        self.homes.push((path, document));
+        self
     }
 }

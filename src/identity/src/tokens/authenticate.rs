@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::{
     cache::Cache,
-    model::{APPLICATION_CREDENTIAL, Known, PASSWORD, Payload, TOKEN, TOTP, TokenScope, method_names},
+    model::{APPLICATION_CREDENTIAL, Known, PASSWORD, Payload, TOKEN, TOTP, TokenScope},
+    receipt::{self, Receipt},
     request::{DomainRef, Method, Ref, Request, ScopeRequest},
     store::{self, Account},
 };
@@ -34,8 +35,16 @@ pub(crate) struct Issued {
     pub known: std::sync::Arc<Known>,
 }
 
+/// What an authentication leads to.
+pub(crate) enum Outcome {
+    Token(Issued),
+    /// The user's rules want more factors than were shown.
+    Receipt(Receipt),
+}
+
 impl App {
-    pub(crate) async fn issue(&self, request: Request) -> Result<Issued> {
+    /// `receipt`: of an authentication before this one, by other factors.
+    pub(crate) async fn issue(&self, request: Request, receipt: Option<&str>) -> Result<Outcome> {
         let mut proof: Option<Proof> = None;
         for method in request.methods {
             let next = match method {
@@ -59,8 +68,15 @@ impl App {
                 Some(_) => return Err(Error::unauthenticated()),
             });
         }
-        let proof = proof.ok_or_else(Error::unauthenticated)?;
-        enough_factors(&proof)?;
+        let mut proof = proof.ok_or_else(Error::unauthenticated)?;
+        if let Some(receipt) = receipt {
+            proof.methods |= self.factors_before(receipt, &proof.account)?;
+        }
+        if proof.methods & TOKEN == 0
+            && let Some(rules) = receipt::missing(&proof.account.options, proof.methods)?
+        {
+            return self.receipt(&proof.account, proof.methods, rules).map(Outcome::Receipt);
+        }
         let scope = request.scope;
         if proof.application_credential.is_some() && !matches!(scope, ScopeRequest::Absent) {
             return Err(Error::unauthenticated());
@@ -127,7 +143,7 @@ impl App {
         let id = self.keys.seal(now_s.into(), &known.payload.encode())?;
         let known = std::sync::Arc::new(known);
         self.cache.put(Cache::hash(&id), generation, std::sync::Arc::clone(&known));
-        Ok(Issued { id, known })
+        Ok(Outcome::Token(Issued { id, known }))
     }
 
     async fn by_password(&self, user: Ref, password: String) -> Result<Proof> {
@@ -313,26 +329,6 @@ fn find_project(tx: &db::Tx<'_>, project: Ref) -> Result<Option<String>> {
             None => None,
         },
     })
-}
-
-/// A user's multi-factor rules: one of them must be covered by the methods used. Rules that name only unknown methods
-/// lock nobody out, as upstream has it.
-fn enough_factors(proof: &Proof) -> Result<()> {
-    let options = &proof.account.options;
-    if options.get("multi_factor_auth_enabled") != Some(&Value::Bool(true)) || proof.methods & TOKEN != 0 {
-        return Ok(());
-    }
-    let known = method_names(u8::MAX);
-    let used = method_names(proof.methods);
-    let mut rules = Vec::new();
-    for rule in options.get("multi_factor_auth_rules").and_then(Value::as_array).into_iter().flatten() {
-        let rule: Vec<&str> = rule.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        if rule.iter().all(|method| known.iter().any(|known| known == method)) {
-            rules.push(rule);
-        }
-    }
-    let met = rules.iter().any(|rule| rule.iter().all(|method| used.iter().any(|used| used == method)));
-    if rules.is_empty() || met { Ok(()) } else { Err(Error::unauthenticated()) }
 }
 
 /// A scope as people name it: by id, or by a name that only one has.

@@ -6,7 +6,7 @@ use rest::{Ctx, Error, Params, RawJson, Reply, Result, Scope, target};
 use serde_json::{Value, json};
 
 use super::{
-    authenticate::Issued,
+    authenticate::{Issued, Outcome},
     model::{Known, TokenScope},
     policy,
     request::Request,
@@ -20,14 +20,27 @@ use crate::{
 };
 
 const SUBJECT: HeaderName = HeaderName::from_static("x-subject-token");
+const RECEIPT: HeaderName = HeaderName::from_static("openstack-auth-receipt");
 
-pub(crate) async fn create(State(app): State<App>, ctx: Ctx, params: Params, RawJson(body): RawJson) -> Result<Reply> {
+pub(crate) async fn create(
+    State(app): State<App>,
+    ctx: Ctx,
+    params: Params,
+    headers: HeaderMap,
+    RawJson(body): RawJson,
+) -> Result<Reply> {
     let request = Request::parse(body)?;
     let claimed = request.claimed_user();
-    let Issued { id, known } = match app.issue(request).await {
-        Ok(issued) => {
+    // A header that is no text is a receipt that is not ours.
+    let before = headers.get(&RECEIPT).map(|value| value.to_str().unwrap_or_default());
+    let Issued { id, known } = match app.issue(request, before).await {
+        Ok(Outcome::Token(issued)) => {
             ctx.asked_by(&issued.known.payload.user_id);
             issued
+        }
+        Ok(Outcome::Receipt(receipt)) => {
+            ctx.asked_by(&receipt.user.id);
+            return Ok(Reply::json(http::StatusCode::UNAUTHORIZED, &receipt.view()).with_header(RECEIPT, &receipt.id));
         }
         Err(error) => {
             // Only users that exist: people type passwords where names belong.

@@ -11,6 +11,7 @@ mod check;
 pub(crate) mod handlers;
 pub(crate) mod model;
 pub(crate) mod policy;
+mod receipt;
 pub(crate) mod request;
 pub(crate) mod store;
 pub(crate) mod views;

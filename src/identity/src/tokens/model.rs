@@ -140,28 +140,32 @@ pub(crate) fn audit_text(id: &AuditId) -> String {
     URL_SAFE_NO_PAD.encode(id)
 }
 
-/// Most ids are 32 hexadecimal digits and take 16 bytes.
-fn put_id(out: &mut Vec<u8>, id: &str) {
-    if let Some(bytes) = hex16(id) {
+/// Most ids are 32 hexadecimal digits and take 16 bytes; those of directories' users are 64 and take 32.
+pub(super) fn put_id(out: &mut Vec<u8>, id: &str) {
+    if let Some(bytes) = hex(id) {
         out.push(0xff);
-        out.extend_from_slice(&bytes);
+        out.extend_from_slice(&u128::to_be_bytes(bytes));
+    } else if let Some((high, low)) = id.split_at_checked(32).and_then(|(high, low)| hex(high).zip(hex(low))) {
+        out.push(0xfe);
+        out.extend_from_slice(&high.to_be_bytes());
+        out.extend_from_slice(&low.to_be_bytes());
     } else {
         let text = id.as_bytes();
-        let length = text.len().min(0xfe);
-        out.push(u8::try_from(length).unwrap_or(0xfe));
+        let length = text.len().min(0xfd);
+        out.push(u8::try_from(length).unwrap_or(0xfd));
         out.extend_from_slice(&text[..length]);
     }
 }
 
 /// Lower case only: the text must come back as it was.
-fn hex16(id: &str) -> Option<[u8; 16]> {
+fn hex(id: &str) -> Option<u128> {
     if id.len() != 32 || !id.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)) {
         return None;
     }
-    u128::from_str_radix(id, 16).ok().map(u128::to_be_bytes)
+    u128::from_str_radix(id, 16).ok()
 }
 
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(pub &'a [u8]);
 
 impl Reader<'_> {
     fn take(&mut self, count: usize) -> Option<&[u8]> {
@@ -170,7 +174,7 @@ impl Reader<'_> {
         Some(head)
     }
 
-    fn byte(&mut self) -> Option<u8> {
+    pub fn byte(&mut self) -> Option<u8> {
         self.take(1).map(|bytes| bytes[0])
     }
 
@@ -178,13 +182,17 @@ impl Reader<'_> {
         self.take(N)?.try_into().ok()
     }
 
-    fn number(&mut self) -> Option<u32> {
+    pub fn number(&mut self) -> Option<u32> {
         self.array().map(u32::from_be_bytes)
     }
 
-    fn id(&mut self) -> Option<String> {
+    pub fn id(&mut self) -> Option<String> {
         match self.byte()? {
             0xff => Some(format!("{:032x}", u128::from_be_bytes(self.array()?))),
+            0xfe => {
+                let (high, low) = (u128::from_be_bytes(self.array()?), u128::from_be_bytes(self.array()?));
+                Some(format!("{high:032x}{low:032x}"))
+            }
             length => String::from_utf8(self.take(usize::from(length))?.to_vec()).ok(),
         }
     }
@@ -321,6 +329,8 @@ mod tests {
         all.push(Payload { application_credential_id: Some("a".repeat(32)), ..payload() });
         all.push(Payload { trust_id: Some("b".repeat(32)), ..payload() });
         all.push(Payload { user_id: "ABCDEF6789abcdef0123456789abcdef".into(), ..payload() });
+        all.push(Payload { user_id: "0123456789abcdef".repeat(4), ..payload() });
+        all.push(Payload { user_id: "0123456789ABCDEF".repeat(4), ..payload() });
         for one in all {
             let bytes = one.encode();
             assert_eq!(Payload::decode(&bytes), Some(one));
@@ -332,7 +342,7 @@ mod tests {
 
     #[test]
     fn the_longest_usual_payload_makes_a_token_below_255_characters() {
-        let longest = Payload { trust_id: Some("b".repeat(32)), ..payload() }.encode().len();
+        let longest = Payload { user_id: "c".repeat(64), trust_id: Some("b".repeat(32)), ..payload() }.encode().len();
         let padded = (longest / 16 + 1) * 16;
         assert!((1 + 8 + 16 + padded + 32).div_ceil(3) * 4 < 255, "{longest}");
     }

@@ -164,3 +164,27 @@ async fn limits_have_a_default_and_exceptions() {
     cloud.send("DELETE", &l, &cloud.admin, Value::Null).await.expect(204);
     assert_eq!(cloud.get("/v3/limits/model", &own).await.expect(200)["model"]["name"], "flat");
 }
+
+#[tokio::test]
+async fn version_documents_name_the_host_that_the_client_used_and_home_documents_what_is_served() {
+    let cloud = Cloud::new().await;
+    for host in ["cloud:8443", "192.0.2.1", "[2001:db8::1]:5000"] {
+        let answer = cloud.raw("GET", "/", &[("host", host)], None).await;
+        let body = answer.expect(300);
+        assert_eq!(body["versions"]["values"][0]["links"][0]["href"], format!("https://{host}/identity/v3/"));
+        let body = cloud.raw("GET", "/v3/", &[("host", host)], None).await.expect(200);
+        assert_eq!(body["version"]["links"], json!([{"rel": "self", "href": format!("https://{host}/identity/v3/")}]));
+    }
+    let home = [("accept", "application/json-home")];
+    let users = "https://docs.openstack.org/api/openstack-identity/3/rel/users";
+    for (path, href) in [("/", "/v3/users"), ("/v3", "/users"), ("/v3/", "/users")] {
+        let answer = cloud.raw("GET", path, &home, None).await;
+        assert_eq!(answer.headers["content-type"], "application/json-home");
+        assert_eq!(answer.headers["vary"], "Accept, X-Auth-Token");
+        assert_eq!(answer.expect(200)["resources"][users], json!({"href": href}));
+        assert!(cloud.raw("HEAD", path, &home, None).await.expect(200).is_null());
+    }
+    cloud.raw("GET", "/v3", &[("accept", "application/json-home;q=0.1, */*")], None).await.expect(200)["version"]
+        .take();
+    cloud.raw("POST", "/v3", &home, Some("{}")).await.expect(405);
+}

@@ -82,8 +82,10 @@ impl Cloud {
     }
 
     pub async fn raw(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&str>) -> Answer {
-        let mut request =
-            Request::builder().method(method).uri(format!("/identity{path}")).header("host", "cloud:8443");
+        let mut request = Request::builder().method(method).uri(format!("/identity{path}"));
+        if headers.iter().all(|(name, _)| *name != "host") {
+            request = request.header("host", "cloud:8443");
+        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -211,3 +211,66 @@ async fn a_passcode_is_good_once_and_a_second_factor() {
     cloud.send("PATCH", &format!("/v3/users/{u}"), &admin, options).await.expect(200);
     cloud.by_password(&u, "u").await.expect(401);
 }
+
+#[tokio::test]
+async fn who_shows_one_of_two_factors_gets_a_receipt_that_is_good_for_the_other() {
+    let cloud = Cloud::new().await;
+    let (u, other) = (cloud.user("u", "default").await, cloud.user("other", "default").await);
+    cloud.set(&other, json!({"password": "u"})).await.expect(200);
+    // The secret and the clock of RFC 6238's examples.
+    for user in [&u, &other] {
+        let body = json!({"credential": {"type": "totp", "blob": "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ", "user_id": user}});
+        cloud.send("POST", "/v3/credentials", &cloud.admin, body).await.expect(201);
+        let options = json!({"user": {"options": {"multi_factor_auth_enabled": true,
+            "multi_factor_auth_rules": [["password", "totp"], ["password", "retina"]]}}});
+        cloud.send("PATCH", &format!("/v3/users/{user}"), &cloud.admin, options).await.expect(200);
+    }
+    let to = |s: i64| cloud.clock.advance(time::OffsetDateTime::from_unix_timestamp(s).unwrap() - cloud.clock.now());
+    let post = async |user: &str, receipt: Option<&str>, passcode: Option<&str>| {
+        let mut identity = json!({"methods": ["password"], "password": {"user": {"id": user, "password": "u"}}});
+        if let Some(passcode) = passcode {
+            identity = json!({"methods": ["totp"], "totp": {"user": {"id": user, "passcode": passcode}}});
+        }
+        let headers: Vec<_> = receipt.map(|receipt| ("Openstack-Auth-Receipt", receipt)).into_iter().collect();
+        cloud.raw("POST", "/v3/auth/tokens", &headers, Some(&json!({"auth": {"identity": identity}}).to_string())).await
+    };
+    let receipt = |answer: &Answer| answer.headers["openstack-auth-receipt"].to_str().unwrap().to_owned();
+    let refused = |answer: Answer| {
+        assert!(!answer.headers.contains_key("openstack-auth-receipt") && answer.body["receipt"].is_null());
+        answer.expect(401);
+    };
+
+    to(1_234_567_890);
+    let first = receipt(&post(&u, None, Some("005924")).await);
+    // It is no token, and neither a token nor nonsense is a receipt.
+    assert!(!cloud.good(&first).await);
+    for wrong in [cloud.admin.as_str(), "x", ""] {
+        refused(post(&u, Some(wrong), None).await);
+    }
+    // Nor is it good for somebody else, and the same factor again is not another.
+    refused(post(&other, Some(&first), None).await);
+    refused(post(&u, Some(&first), Some("005924")).await);
+    let body = post(&u, Some(&first), None).await.expect(201);
+    assert_eq!(body["token"]["methods"], json!(["password", "totp"]));
+    to(1_234_567_890 + 240);
+    post(&u, Some(&first), None).await.expect(201);
+    // Five minutes.
+    to(1_234_567_890 + 301);
+    refused(post(&u, Some(&first), None).await);
+    // A new password, even if it is the same, voids it too.
+    to(1_234_567_890 + 60);
+    cloud.set(&u, json!({"password": "u"})).await.expect(200);
+    refused(post(&u, Some(&first), None).await);
+
+    to(2_000_000_000);
+    let answer = post(&u, None, None).await;
+    let second = receipt(&answer);
+    assert!(!answer.headers.contains_key("x-subject-token"));
+    let body = answer.expect(401);
+    assert_eq!(body["required_auth_methods"], json!([["password", "totp"]]));
+    let user = json!({"id": u, "name": "u", "domain": {"id": "default", "name": "Default"}});
+    assert_eq!((&body["receipt"]["methods"], &body["receipt"]["user"]), (&json!(["password"]), &user));
+    let at = |name: &str| db::clock::parse(body["receipt"][name].as_str().unwrap()).unwrap();
+    assert_eq!(at("expires_at") - at("issued_at"), Duration::minutes(5));
+    post(&u, Some(&second), Some("279037")).await.expect(201);
+}
