@@ -44,16 +44,18 @@ def mirrors():
 class Archive:
     """One release of the Debian archive, with lists of its own: what the host's apt knows and has installed stays as it is.
 
-    The first architecture is the native one; of others, packages are named `package:architecture`.
+    The first architecture is the native one; of others, packages are named `package:architecture`. With backports, what is
+    asked for comes from there, and what it depends on too where it must.
     """
 
-    def __init__(self, folder, release, architectures):
+    def __init__(self, folder, release, architectures, backports=False):
         self.folder = pathlib.Path(folder)
         for name in ("state/lists/partial", "cache/partial"):
             (self.folder / name).mkdir(parents=True)
         sources, nothing_installed = self.folder / "sources.list", self.folder / "state/status"
         nothing_installed.write_text("")
-        sources.write_text(f"deb [signed-by={KEYRING}] {dict(mirrors())['Debian']} {release} main\n")
+        releases = [release, f"{release}-backports"] if backports else [release]
+        sources.write_text("".join(f"deb [signed-by={KEYRING}] {dict(mirrors())['Debian']} {name} main\n" for name in releases))
         settings = {
             "Dir::State": self.folder / "state",
             "Dir::State::status": nothing_installed,
@@ -71,6 +73,7 @@ class Archive:
         }
         self.options = [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
         self.options += [word for name in architectures for word in ("-o", f"APT::Architectures::={name}")]
+        self.options += ["-o", f"APT::Default-Release={releases[-1]}"] if backports else []
         self.apt_get("update")
 
     def apt_get(self, *words, **kwargs):

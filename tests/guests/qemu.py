@@ -153,6 +153,7 @@ class Vm:
             "nics": [],
             "console_log_bytes": 1 << 20,
             "smbios": {"manufacturer": "OpenStack Foundation", "product": "OpenStack Nova", "version": "1", "serial": self.id, "uuid": self.id},
+            "display": True,
             "firmware": "bios" if self.firmware == "bios" else "uefi",
             "run_as": 0x50200000 + os.getpid() % 65536,
         }
@@ -200,15 +201,18 @@ class Vm:
             time.sleep(0.02)
         return found
 
+    def connect(self, name):
+        stream, folder = socket.socket(socket.AF_UNIX), os.open(self.directory, os.O_RDONLY)
+        stream.connect(f"/proc/self/fd/{folder}/{name}.sock")
+        os.close(folder)
+        stream.settimeout(30)
+        return stream
+
     def type_in(self, text):
-        folder = os.open(self.directory, os.O_RDONLY)
-        with socket.socket(socket.AF_UNIX) as line:
-            line.connect(f"/proc/self/fd/{folder}/serial.sock")
+        with self.connect("serial") as line:
             line.sendall(text.encode())
             # Until the guest has echoed something, the bytes may still be on their way.
-            line.settimeout(30)
             line.recv(1)
-        os.close(folder)
 
     def run(self, command, deadline=60):
         """On the console, logged in. The mark is put together by the guest's shell, so that its echo is not it."""
@@ -329,9 +333,64 @@ def nics_come_and_go(vm, times):
     print(f"a nic came and went {times} times: answered after {median(seen):.2f} s, let go of after {median(gone):.2f} s (medians)", flush=True)
 
 
+def exactly(stream, size):
+    data = b""
+    while len(data) < size:
+        more = stream.recv(size - len(data))
+        if not more:
+            raise Failure("a socket closed in the middle of something")
+        data += more
+    return data
+
+
+def pixels(vm, count):
+    """The first pixels of the screen's first line, four bytes each, by a client of RFC 6143."""
+    with vm.connect("vnc") as viewer:
+        viewer.sendall(exactly(viewer, 12))
+        exactly(viewer, 2)
+        # No security, shared with others.
+        viewer.sendall(b"\1")
+        exactly(viewer, 4)
+        viewer.sendall(b"\1")
+        exactly(viewer, 24 - 4)
+        exactly(viewer, struct.unpack(">I", exactly(viewer, 4))[0])
+        # Raw encoding alone; what was seen before does not matter. QEMU answers with more than was asked for.
+        viewer.sendall(struct.pack(">BxHi", 2, 1, 0) + struct.pack(">BBHHHH", 3, 0, 0, 0, count, 1))
+        kind, rectangles = struct.unpack(">BxH", exactly(viewer, 4))
+        for _ in range(rectangles):
+            left, top, width, height, encoding = struct.unpack(">HHHHi", exactly(viewer, 12))
+            if (kind, encoding) != (0, 0):
+                raise Failure(f"the screen answers with message {kind}, encoding {encoding}")
+            data = exactly(viewer, width * height * 4)
+            if (left, top) == (0, 0) and width >= count:
+                return data[: count * 4]
+        raise Failure("the screen's first pixels were not in its answer")
+
+
+def screen_and_agent(vm):
+    vm.run("sudo modprobe bochs; sudo modprobe virtio_console")
+    vm.until("test -c /dev/fb0 && echo there", "there")
+    vm.run("yes '3' | tr -d '\\n' | head -c 64 | sudo dd of=/dev/fb0 2>/dev/null")
+    until = time.monotonic() + 30
+    # The fourth byte of a pixel is nobody's.
+    while not all(pixel[:3] == b"333" for pixel in struct.iter_unpack("4s", pixels(vm, 16)) for pixel in pixel):
+        if time.monotonic() > until:
+            raise Failure(f"the screen shows {pixels(vm, 16)} and not what the guest has drawn")
+    port = vm.run("p=/dev/$(basename $(dirname $(grep -l org.qemu.guest_agent.0 /sys/class/virtio-ports/*/name))); echo $p")
+    vm.run(f"sudo sh -c 'while read -r line; do echo \"heard $line\"; done <>{port} >&0' & true")
+    for turn in range(2):
+        with vm.connect("agent") as agent:
+            agent.sendall(f"turn {turn}\n".encode())
+            said = exactly(agent, len(f"heard turn {turn}\n"))
+            if said != f"heard turn {turn}\n".encode():
+                raise Failure(f"the agent's port says {said}")
+    print("the screen shows what the guest draws; its agent's port carries both ways", flush=True)
+
+
 def tiny(vm, folder, times):
     boot_to_ready(vm)
     vm.log_in()
+    screen_and_agent(vm)
     disks_come_and_go(vm, folder, times)
     nics_come_and_go(vm, max(1, times // 2))
     vm.control.call("pause")

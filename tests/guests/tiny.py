@@ -41,7 +41,8 @@ LINKS = {
 }
 ROOT_DISK_MODULES = ["virtio_pci", "virtio_blk", "ext4"]
 # Loaded on demand by tests: VLANs, bridges, loop devices, NBD, other disks.
-EXTRA_MODULES = ["loop", "8021q", "dummy", "veth", "fuse", "vfat", "virtio_rng", "virtio_input", "qemu_fw_cfg", "nvme", "drm", "bochs",
+EXTRA_MODULES = ["loop", "8021q", "dummy", "veth", "fuse", "vfat", "virtio_rng", "virtio_input",
+                 "virtio_console", "virtio_balloon", "qemu_fw_cfg", "nvme", "drm", "bochs",
                  "ahci", "crc32c_generic", "crc32c_intel", "cdrom", "sg", "nls_iso8859-1", "pvpanic_pci", "pvpanic-pci"]  # fmt: skip
 
 

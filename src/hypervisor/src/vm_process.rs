@@ -25,7 +25,9 @@ use vmspec::{Driver, ExitCause, ExitRecord, GuestOs, ServerDirectory, VmSpec, di
 
 use crate::kvm::driver as kvm;
 use crate::machine::{Ended, Machine};
+use crate::pools;
 use crate::qemu::{self, Accelerator, Boot, Means, Resources, firmware, uefi};
+use crate::virtio::vhost;
 use crate::{control, jail, sys, walls};
 
 const QEMU_LOG: &str = "qemu.log";
@@ -156,8 +158,17 @@ impl LastWord {
 
 /// What a driver has opened before the walls.
 enum Opened {
-    Kvm { opened: kvm::Opened, agent: UnixListener, vnc: Option<UnixListener> },
-    Qemu { log: BoundedLog, uefi: Option<uefi::UefiFiles>, accelerator: Accelerator, processes: File },
+    Kvm(kvm::Opened),
+    Qemu(Box<OpenedForQemu>),
+}
+
+struct OpenedForQemu {
+    log: BoundedLog,
+    uefi: Option<uefi::UefiFiles>,
+    accelerator: Accelerator,
+    pool_mib: Option<u64>,
+    vsock: Option<OwnedFd>,
+    processes: File,
 }
 
 /// What QEMU starts first.
@@ -206,11 +217,11 @@ fn live(
         bound(directory::CONSOLE, spec.console_log_bytes).map_err(explained("cannot open console.log"))?;
     let control = bind(directory, &handle, directory::CONTROL).map_err(explained("cannot bind control.sock"))?;
     let serial = bind(directory, &handle, directory::SERIAL).map_err(explained("cannot bind serial.sock"))?;
+    let agent = bind(directory, &handle, directory::AGENT).map_err(explained("cannot bind agent.sock"))?;
+    let vnc = spec.display.then(|| bind(directory, &handle, directory::VNC)).transpose();
+    let vnc = vnc.map_err(explained("cannot bind vnc.sock"))?;
     let opened = if built_in {
-        let agent = bind(directory, &handle, directory::AGENT).map_err(explained("cannot bind agent.sock"))?;
-        let vnc = spec.display.then(|| bind(directory, &handle, directory::VNC)).transpose();
-        let vnc = vnc.map_err(explained("cannot bind vnc.sock"))?;
-        Opened::Kvm { opened: kvm::open(&spec)?, agent, vnc }
+        Opened::Kvm(kvm::open(&spec)?)
     } else {
         let log = bound(QEMU_LOG, QEMU_LOG_BYTES).map_err(explained("cannot open qemu.log"))?;
         let accelerator = if kvm {
@@ -222,7 +233,9 @@ fn live(
         };
         let uefi = if uefi::wants_uefi(&spec) { Some(uefi::open(directory, &spec)?) } else { None };
         let processes = File::open("/proc").map_err(explained("cannot open /proc"))?;
-        Opened::Qemu { log, uefi, accelerator, processes }
+        let pool_mib = pools::choose(spec.page_size, spec.memory_mib)?;
+        let vsock = vhost::open_vsock(spec.vsock_cid().into()).map(|(file, _)| file.into());
+        Opened::Qemu(Box::new(OpenedForQemu { log, uefi, accelerator, pool_mib, vsock, processes }))
     };
     let files = firmware::Files::new();
     let named = files.named();
@@ -259,15 +272,31 @@ fn live(
             let mut stdout = stdout;
             let _ = stdout.write_all(b"ready\n");
         };
+        let agent = AsyncUnixListener::from_std(agent).map_err(explained("cannot listen on agent.sock"))?;
         let ended = match opened {
-            Opened::Kvm { opened, agent, vnc } => {
-                let agent = AsyncUnixListener::from_std(agent).map_err(explained("cannot listen on agent.sock"))?;
+            Opened::Kvm(opened) => {
                 let resources = kvm::Resources { opened, descriptors, console_log, serial, agent, vnc };
                 kvm::run(&machine, resources, orders, ready).await
             }
-            Opened::Qemu { log, uefi, accelerator, processes } => {
-                let means = Means { boot: boot(&machine.spec, uefi.as_ref(), places), accelerator };
-                let resources = Resources { means, descriptors, uefi, console_log, qemu_log: log, serial, processes };
+            Opened::Qemu(opened) => {
+                let OpenedForQemu { log: qemu_log, uefi, accelerator, pool_mib, vsock, processes } = *opened;
+                let vnc = vnc.map(AsyncUnixListener::from_std).transpose();
+                let vnc = vnc.map_err(explained("cannot listen on vnc.sock"))?;
+                let boot = boot(&machine.spec, uefi.as_ref(), places);
+                let vsock_cid = vsock.is_some().then(|| machine.spec.vsock_cid());
+                let means = Means { boot, accelerator, pool_mib, vsock_cid };
+                let resources = Resources {
+                    means,
+                    descriptors,
+                    uefi,
+                    console_log,
+                    qemu_log,
+                    serial,
+                    agent,
+                    vnc,
+                    vsock,
+                    processes,
+                };
                 qemu::run(&machine, resources, orders, ready).await
             }
         };

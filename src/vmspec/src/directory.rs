@@ -5,7 +5,7 @@
 //! | `spec.json` | supervisor | before spawn; complete and fsynced, or absent |
 //! | `lock` | VM process | flock held from its first act to its end; it is the truth about "running" |
 //! | `control.sock`, `serial.sock` | VM process | bound after the lock is held; stale ones are left behind by a kill |
-//! | `vnc.sock`, `agent.sock` | VM process | the same, with the built-in machine only: its screen (RFB), and the port of the guest agent |
+//! | `vnc.sock`, `agent.sock` | VM process | the same: its screen (RFB), and the port of the guest agent |
 //! | `console.log` | VM process | bounded ([`crate::console`]) |
 //! | `vm.log` | VM process | its own and QEMU's messages, bounded |
 //! | `exit.json` | VM process | emptied at start, filled last, fsynced ([`crate::exit`]) |

@@ -38,6 +38,7 @@ sys.dont_write_bytecode = True
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
+from emulator import emulator  # noqa: E402
 from packages import output, run  # noqa: E402
 from rootdisk import Missing, build, cache  # noqa: E402
 
@@ -122,7 +123,7 @@ def call(channel, secret, script, seconds):
 
 # The same processor, memory and kernel whatever it is for.
 def machine(disk, memory_mib, processors, accelerator, words):
-    return ["qemu-system-x86_64", "-machine", "q35,hpet=off", "-accel", accelerator, "-cpu", "max,+svm,+npt",
+    return [*emulator(cache()), "-machine", "q35,hpet=off", "-accel", accelerator, "-cpu", "max,+svm,+npt",
             "-m", str(memory_mib), "-smp", str(processors), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
             "-kernel", disk / "vmlinuz", "-initrd", disk / "initrd.img",
             "-append", " ".join(["console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable root=/dev/vda rw", *words]),

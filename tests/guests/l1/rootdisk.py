@@ -66,7 +66,7 @@ def build():
         print(f"l1: building {target}", file=sys.stderr)
         # Whatever else lies here was made from older inputs, or not to the end.
         for old in cache().iterdir():
-            if old.is_dir() and old.name != "programs":
+            if old.is_dir() and old.name != "programs" and not old.name.startswith(("emulator", "partial")):
                 shutil.rmtree(old)
         target.mkdir()
         assemble(target)

@@ -30,10 +30,11 @@ use vmspec::{ExitCause, VmSpec};
 use super::boot::Start;
 use super::screen::Viewers;
 use super::{KvmMachine, Parts};
-use super::{pinning, ram};
 use crate::machine::{Command, Ended, Machine, Order, Outcome, refusal};
+use crate::pinning;
 use crate::platform::Wish;
 use crate::platform::serial::{Output, SerialPort};
+use crate::pools;
 use crate::threads::ThreadKind;
 use crate::virtio::console::ConsoleControl;
 use crate::virtio::vhost;
@@ -44,7 +45,6 @@ pub const FIRMWARE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/firmware.e
 const BIOS: [&str; 3] =
     ["/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/bios-256k.bin", "/usr/share/seabios/bios.bin"];
 const VHOST_NET: &str = "/dev/vhost-net";
-const VHOST_VSOCK: &str = "/dev/vhost-vsock";
 
 /// Bytes of the console wait this long for more to come with them.
 const CONSOLE_DELAY: Duration = Duration::from_millis(3);
@@ -87,23 +87,10 @@ fn device(path: &str) -> io::Result<File> {
     File::options().read(true).write(true).custom_flags(OFlag::O_CLOEXEC.bits()).open(path)
 }
 
-/// The guest's end of a vsock, where this host has them. A guest gets on without.
-fn open_vsock(spec: &VmSpec) -> Option<(File, u64)> {
-    let file = device(VHOST_VSOCK).ok()?;
-    let cid = spec.vsock_cid().into();
-    match vhost::claim_cid(&file, cid) {
-        Ok(()) => Some((file, cid)),
-        Err(error) => {
-            tracing::warn!(%error, cid, "the guest has no vsock");
-            None
-        }
-    }
-}
-
 /// Open what only root can open. To be called before the walls.
 pub fn open(spec: &VmSpec) -> Result<Opened, String> {
     let kvm = device("/dev/kvm").map_err(|error| format!("cannot open /dev/kvm: {error}"))?;
-    ram::check_pools(spec.page_size, spec.memory_mib)?;
+    pools::choose(spec.page_size, spec.memory_mib)?;
     let bios = match find_bios() {
         Some(path) => Some(File::open(path).map_err(|error| format!("cannot open {}: {error}", path.display()))?),
         None => None,
@@ -113,7 +100,7 @@ pub fn open(spec: &VmSpec) -> Result<Opened, String> {
     let vhost = (0..queues + later).map(|_| device(VHOST_NET)).collect::<io::Result<Vec<_>>>().unwrap_or_default();
     let memory_use =
         File::open("/proc/self/statm").map_err(|error| format!("cannot open /proc/self/statm: {error}"))?;
-    Ok(Opened { kvm: kvm.into(), bios, vhost, vsock: open_vsock(spec), memory_use })
+    Ok(Opened { kvm: kvm.into(), bios, vhost, vsock: vhost::open_vsock(spec.vsock_cid().into()), memory_use })
 }
 
 /// Make the machine, run the guest, and return how it ended, with no vCPU left. `ready` is called when the guest executes.

@@ -3,7 +3,7 @@
 //!
 //! - [`layout`]: addresses, ports, interrupts. - [`ram`]: guest memory. - [`cpuid`]: what the CPUs say.
 //! - [`vcpu`]: threads and exits. - [`state`]: registers, for reset and suspend. - [`interrupts`]: irqfds and doorbells.
-//! - [`pinning`]: threads on CPUs of their own. - [`boot`]: what runs first. - [`devices`]: disks and nics. - [`screen`]: the display and who looks at it.
+//! - [`boot`]: what runs first. - [`devices`]: disks and nics. - [`screen`]: the display and who looks at it.
 //! - `suspend`: to files and back. - [`driver`]: the bridge to the VM process.
 //!
 //! What must stay true: everything that changes the machine as a whole happens on one thread, with all vCPUs at the gate
@@ -15,7 +15,6 @@ pub mod devices;
 pub mod driver;
 pub mod interrupts;
 pub mod layout;
-pub mod pinning;
 pub mod ram;
 pub mod screen;
 pub mod state;

@@ -121,29 +121,6 @@ fn from_pool(length: usize, mib: u64) -> io::Result<Mapped> {
     Ok(Mapped { start: start.cast(), bytes: length, flags })
 }
 
-/// Whether this host's pools have what memory of these pages takes. To be asked while `/sys` is in sight; `allocate` has the
-/// last word.
-pub fn check_pools(pages: PageSize, memory_mib: u64) -> Result<(), String> {
-    let pools = pages.pools_mib();
-    let mut lacking = Vec::new();
-    for mib in pools.iter().filter(|mib| memory_mib.is_multiple_of(**mib)) {
-        let read = |name: &str| {
-            let path = format!("/sys/kernel/mm/hugepages/hugepages-{}kB/{name}_hugepages", mib << 10);
-            std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok()
-        };
-        let free = read("free").unwrap_or(0).saturating_sub(read("resv").unwrap_or(0));
-        let wanted = memory_mib / mib;
-        if free >= wanted {
-            return Ok(());
-        }
-        lacking.push(format!("{wanted} of {mib} MiB, of which {free} are free"));
-    }
-    if pools.is_empty() {
-        return Ok(());
-    }
-    Err(format!("this host has not enough huge pages for {memory_mib} MiB: it would take {}", lacking.join(", or ")))
-}
-
 /// Whether the region's pages are those of a pool. They are never given back while the guest lives: another would take
 /// them, and the guest die of that.
 pub fn is_of_pool(region: &RamRegion) -> bool {
@@ -344,6 +321,7 @@ pub fn area(start: u64, bytes: usize) -> io::Result<GuestRam> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::pools::tests::Pool;
     use std::io::Write as _;
 
     #[test]
@@ -376,44 +354,10 @@ pub(super) mod tests {
         assert_eq!(ram.read_obj::<u8>(GuestAddress(0x4000)).unwrap(), 0);
     }
 
-    /// Set aside in the host's pool for the time of a test, if the host lets it and has them.
-    pub(in crate::kvm) struct Pool {
-        before: String,
-        /// One test at a time, whatever process it is in.
-        _alone: File,
-    }
-
-    const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
-
-    impl Pool {
-        pub fn new(pages: u64) -> Option<Self> {
-            let alone = File::open(POOL).ok()?;
-            alone.lock().unwrap();
-            let before = std::fs::read_to_string(POOL).ok()?;
-            let wanted = before.trim().parse::<u64>().ok()? + pages;
-            let _ = std::fs::write(POOL, wanted.to_string());
-            let pool = Self { before, _alone: alone };
-            let free = check_pools(PageSize::TwoMib, pages * 2);
-            free.inspect_err(|why| eprintln!("not tested: {why}")).ok().map(|()| pool)
-        }
-    }
-
-    impl Drop for Pool {
-        fn drop(&mut self) {
-            let _ = std::fs::write(POOL, self.before.trim());
-        }
-    }
-
     #[test]
     fn memory_of_a_pool_is_set_aside_whole_or_refused_with_a_reason() {
         let refused = allocate(1 << 40, PageSize::TwoMib).unwrap_err().to_string();
         assert!(refused.contains("free huge pages of 2 MiB") || refused.contains("no huge pages"), "{refused}");
-        let refused = check_pools(PageSize::TwoMib, 1 << 20).unwrap_err();
-        assert!(refused.contains("2 MiB"), "{refused}");
-        let refused = check_pools(PageSize::Large, 1 << 30).unwrap_err();
-        assert!(refused.contains("1024 MiB") && refused.contains("2 MiB"), "{refused}");
-        check_pools(PageSize::Any, 1 << 30).unwrap();
-        check_pools(PageSize::Small, 1 << 30).unwrap();
 
         let Some(_pool) = Pool::new(8) else { return };
         let ram = allocate(16 << 20, PageSize::TwoMib).unwrap();

@@ -18,7 +18,7 @@ use kvm_bindings::{kvm_run, kvm_xsave};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use vmspec::Dedicated;
 
-use super::pinning;
+use crate::pinning;
 use crate::platform::{Wish, Wishes};
 use crate::threads::{self, ThreadKind};
 

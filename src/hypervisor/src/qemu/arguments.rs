@@ -9,17 +9,27 @@ use super::firmware::Places;
 
 /// QEMU's machine, by its versioned name: the same on Debian 12 (QEMU 7.2) and 13 (QEMU 10).
 pub const MACHINE: &str = "pc-q35-7.2";
-/// Descriptors in QEMU: the monitor, the serial line, the firmware's port, then those of disks and nics, then those of UEFI.
+/// Descriptors in QEMU: the monitor, the serial line, the firmware's port, the agent's, then those of disks and nics, then
+/// those of UEFI, then that of the vsock.
 pub const QMP_FD: i32 = 3;
 const SERIAL_FD: i32 = 4;
 const FIRMWARE_FD: i32 = 5;
-const DEVICES_FD: i32 = 6;
+const AGENT_FD: i32 = 6;
+const DEVICES_FD: i32 = 7;
 
-/// PCI devices: disks from 2, nics from 16, on whichever bus; the rest on the root bus.
+/// PCI devices: disks from 2, nics from 16, on whichever bus; the rest on the root bus, as in the built-in machine.
 const DISK_DEVICE: u8 = 0x02;
 const NIC_DEVICE: u8 = 0x10;
 const RNG_DEVICE: u8 = 0x18;
+const BALLOON_DEVICE: u8 = 0x19;
+const VSOCK_DEVICE: u8 = 0x1a;
+const SERIAL_DEVICE: u8 = 0x1b;
 const SCREEN_DEVICE: u8 = 0x1c;
+const KEYBOARD_DEVICE: u8 = 0x1d;
+const TABLET_DEVICE: u8 = 0x1e;
+const AGENT: &str = "org.qemu.guest_agent.0";
+/// As it is called without a backend of its own, so that a suspended guest finds it.
+const RAM: &str = "pc.ram";
 /// The root bus, where nothing comes or goes, and the one behind a bridge, where everything may. The bridge is the only
 /// one, so the guest's number for its bus is 1.
 const ROOT_BUS: &str = "pcie.0";
@@ -71,6 +81,10 @@ impl Accelerator {
 pub struct Means {
     pub boot: Boot,
     pub accelerator: Accelerator,
+    /// The host's pool that memory is taken from, by the MiB of its pages.
+    pub pool_mib: Option<u64>,
+    /// A descriptor of vhost-vsock is handed over, and the guest has this address.
+    pub vsock_cid: Option<u32>,
 }
 
 /// QEMU's options take a comma only doubled.
@@ -177,6 +191,15 @@ pub fn line(spec: &VmSpec, means: &Means) -> Vec<OsString> {
     if matches!(means.boot, Boot::Uefi { .. }) {
         machine.push_str(",pflash0=uefi-code,pflash1=uefi-variables");
     }
+    if let Some(mib) = means.pool_mib {
+        machine.push_str(&format!(",memory-backend={RAM}"));
+        // Taken now, or no start: a page that is not there later would be the guest's end.
+        let size = spec.memory_mib;
+        push(&[
+            "-object",
+            &format!("memory-backend-memfd,id={RAM},size={size}M,hugetlb=on,hugetlbsize={mib}M,share=on,prealloc=on"),
+        ]);
+    }
     push(&["-machine", &machine]);
     if secure {
         // The variables may only be changed from system management mode; S3 would be a way around.
@@ -190,6 +213,8 @@ pub fn line(spec: &VmSpec, means: &Means) -> Vec<OsString> {
         },
     ]);
     push(&["-cpu", &processor(spec, means.accelerator)]);
+    // A display that nobody sees unless this process hands it a client.
+    push(&["-vnc", "none"]);
     let (sockets, cores, threads) =
         spec.cpu.topology.map_or((spec.vcpus, 1, 1), |shape| (shape.sockets, shape.cores, shape.threads));
     push(&["-smp", &format!("cpus={},sockets={sockets},cores={cores},threads={threads}", spec.vcpus)]);
@@ -237,16 +262,38 @@ pub fn line(spec: &VmSpec, means: &Means) -> Vec<OsString> {
         push(&["-netdev", &format!("tap,id={},{which},vhost=off", nic_backend(nic.slot))]);
         push(&["-device", &nic_device(nic).to_string()]);
     }
-    push(&["-device", &format!("virtio-rng-pci,bus={ROOT_BUS},addr={RNG_DEVICE:#x},disable-legacy=on")]);
+    let mut on_root = |device: &str, address: u8, rest: &str| {
+        line.extend(["-device".to_owned(), format!("{device},bus={ROOT_BUS},addr={address:#x}{rest}")]);
+    };
+    on_root("virtio-rng-pci", RNG_DEVICE, ",disable-legacy=on");
+    on_root("virtio-balloon-pci", BALLOON_DEVICE, ",disable-legacy=on,free-page-reporting=on");
+    on_root("virtio-serial-pci", SERIAL_DEVICE, ",disable-legacy=on,id=serial,max_ports=2");
+    // Windows has no driver for the other at its start.
+    match (windows, spec.display) {
+        (true, _) => on_root("VGA", SCREEN_DEVICE, ""),
+        // Without a ROM, as in the built-in machine: boot loaders stay on the serial line, where the console log has them.
+        (false, true) => on_root("bochs-display", SCREEN_DEVICE, ",vgamem=16M,romfile="),
+        (false, false) => {}
+    }
+    if spec.display {
+        on_root("virtio-keyboard-pci", KEYBOARD_DEVICE, ",disable-legacy=on");
+        on_root("virtio-tablet-pci", TABLET_DEVICE, "");
+    }
+    let uefi = matches!(means.boot, Boot::Uefi { .. });
+    if let Some(cid) = means.vsock_cid {
+        let index = i32::try_from(handed_descriptors(spec)).unwrap_or(i32::MAX) + if uefi { 2 } else { 0 };
+        let rest = format!(",disable-legacy=on,guest-cid={cid},vhostfd={}", DEVICES_FD + index);
+        on_root("vhost-vsock-pci", VSOCK_DEVICE, &rest);
+    }
+    let mut push = |words: &[&str]| line.extend(words.iter().map(|word| (*word).to_owned()));
+    push(&["-chardev", &format!("socket,id=agent,fd={AGENT_FD},server=off")]);
+    push(&["-device", &format!("virtserialport,bus=serial.0,nr=1,chardev=agent,name={AGENT}")]);
     push(&["-device", "pvpanic"]);
     push(&["-device", "vmgenid,guid=auto"]);
-    if windows {
-        push(&["-device", &format!("VGA,bus={ROOT_BUS},addr={SCREEN_DEVICE:#x}")]);
-    }
     if spec.restore.is_some() {
         push(&["-incoming", "defer"]);
     }
-    if matches!(means.boot, Boot::Uefi { .. }) {
+    if uefi {
         let first = u32::try_from(handed_descriptors(spec)).unwrap_or(u32::MAX);
         for (set, name, read_only) in [(first, "uefi-code", true), (first.saturating_add(1), "uefi-variables", false)] {
             push(&["-add-fd", &format!("fd={},set={set}", DEVICES_FD + set.cast_signed())]);
@@ -288,9 +335,13 @@ mod tests {
         VmSpec::parse(GOLDEN_SPEC).unwrap()
     }
 
+    fn means(boot: Boot, accelerator: Accelerator) -> Means {
+        Means { boot, accelerator, pool_mib: None, vsock_cid: None }
+    }
+
     fn with_firmware() -> Means {
         let places = Places { rom: "/solo-fw.rom".into(), image: "/solo-fw.elf".into() };
-        Means { boot: Boot::Firmware(places), accelerator: Accelerator::Tcg }
+        means(Boot::Firmware(places), Accelerator::Tcg)
     }
 
     fn words(spec: &VmSpec, means: &Means) -> Vec<String> {
@@ -308,7 +359,11 @@ mod tests {
             restore: Some(Restore { state_descriptor: 3, memory_descriptor: 4 }),
             ..golden()
         };
-        let secure = Means { boot: Boot::Uefi { secure: true }, accelerator: Accelerator::Kvm { hyperv: true } };
+        let secure = Means {
+            pool_mib: Some(2),
+            vsock_cid: Some(77),
+            ..means(Boot::Uefi { secure: true }, Accelerator::Kvm { hyperv: true })
+        };
         for (name, spec, means) in
             [("qemu-arguments.txt", golden(), with_firmware()), ("qemu-arguments-windows.txt", windows, secure)]
         {
@@ -347,7 +402,7 @@ mod tests {
         let spec = VmSpec { restore: None, ..VmSpec::parse(GOLDEN_SPEC_2).unwrap() };
         assert_eq!((spec.nics[0].queues, spec.nics[0].descriptor), (2, 2));
         let line = words(&spec, &with_firmware());
-        assert!(line.iter().any(|word| word == "tap,id=net0,fds=8:9,vhost=off"));
+        assert!(line.iter().any(|word| word == "tap,id=net0,fds=9:10,vhost=off"));
         assert!(line.iter().any(|word| word.contains("\"mq\":true") && word.contains("\"vectors\":6")));
     }
 
@@ -355,7 +410,7 @@ mod tests {
     fn windows_is_told_of_what_the_kernel_has() {
         let spec = VmSpec { guest_os: GuestOs::Windows, ..golden() };
         for hyperv in [true, false] {
-            let line = words(&spec, &Means { boot: Boot::Bios, accelerator: Accelerator::Kvm { hyperv } });
+            let line = words(&spec, &means(Boot::Bios, Accelerator::Kvm { hyperv }));
             assert!(line.iter().any(|word| word.split(',').next() == Some("host")));
             assert_eq!(line.iter().any(|word| word.contains("hv-relaxed") && word.contains("hv-stimer")), hyperv);
         }
@@ -364,7 +419,7 @@ mod tests {
     #[test]
     fn an_emulated_windows_is_not_told_of_an_interface_that_emulation_lacks() {
         let spec = VmSpec { guest_os: GuestOs::Windows, ..golden() };
-        let line = words(&spec, &Means { boot: Boot::Bios, accelerator: Accelerator::Tcg });
+        let line = words(&spec, &means(Boot::Bios, Accelerator::Tcg));
         assert!(!line.iter().any(|word| word.contains("hv-")));
         assert!(line.iter().any(|word| word.contains("localtime")));
         assert!(!line.iter().any(|word| word.contains("solo-fw")));

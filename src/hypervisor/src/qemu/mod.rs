@@ -7,6 +7,7 @@
 //! - QEMU never ends by itself because of the guest: a shutdown or a panic pauses it, and this process decides.
 //! - Slots decide where a device sits on its PCI bus, so names in the guest do not move when something is added.
 
+mod agent;
 mod arguments;
 mod devices;
 pub mod firmware;
@@ -20,9 +21,10 @@ use std::time::Duration;
 
 use kvm_bindings::{KVM_CAP_HYPERV_SEND_IPI, KVM_CAP_HYPERV_SYNIC2, KVM_CAP_HYPERV_TLBFLUSH, KVM_CAP_HYPERV_VP_INDEX};
 use serde_json::json;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use vmspec::protocol::{Device, EventKind, Refusal, RefusalCode, Statistics, VmState};
 use vmspec::{ExitCause, VmSpec};
 
@@ -31,10 +33,12 @@ use self::devices::{Plugged, throttle};
 use self::process::Process;
 pub use self::process::{Resources, find_program};
 use self::qmp::{QemuEvent, QmpError};
+use self::suspend::Suspended;
 use crate::machine::{Command, Ended, Machine, Order, Outcome, refusal};
 
 /// SeaBIOS resets the machine once more when it finds that it has run before: not news.
 const FIRMWARE_RESET: Duration = Duration::from_secs(1);
+const LISTENER_DELAY: Duration = Duration::from_millis(100);
 
 /// Whether this kernel has all that QEMU would tell Windows of; those that only run tests may not.
 pub fn has_hyperv(kvm: OwnedFd) -> bool {
@@ -70,16 +74,23 @@ pub async fn run(
     ready: impl FnOnce(),
 ) -> Ended {
     let spec = &machine.spec;
-    let means = resources.means.clone();
-    let suspended = match take_suspended(spec, &mut resources.descriptors) {
+    let files = take_suspended(spec, &mut resources.descriptors).map_err(str::to_owned);
+    let opened = files.and_then(|files| files.map(|(state, memory)| Suspended::open(state, memory)).transpose());
+    let suspended = match opened {
         Ok(suspended) => suspended,
-        Err(why) => return Ended::new(ExitCause::StartFailed, why.to_owned()),
+        Err(why) => return Ended::new(ExitCause::StartFailed, why),
     };
+    if suspended.as_ref().is_some_and(|suspended| !suspended.has_vsock()) {
+        (resources.vsock, resources.means.vsock_cid) = (None, None);
+    }
+    let means = resources.means.clone();
     let process = match Process::start(spec, resources).await {
         Ok(process) => process,
         Err(why) => return Ended::new(ExitCause::StartFailed, why),
     };
-    tell_what_is_ignored(spec);
+    if spec.nics.iter().any(|nic| !nic.limits.is_none()) {
+        tracing::warn!(server_id = %spec.server_id, "QEMU limits no nic");
+    }
     let mut qemu = Qemu { process, plugged: Plugged::new(spec), means };
     if let Err(why) = qemu.begin(spec, suspended).await {
         let why = qemu.process.explained(why);
@@ -112,11 +123,12 @@ fn take_suspended(spec: &VmSpec, descriptors: &mut Vec<OwnedFd>) -> Result<Optio
 
 impl Qemu {
     /// Have the guest execute, from its start or where it was suspended. Limits hold from its first request on.
-    async fn begin(&mut self, spec: &VmSpec, suspended: Option<(OwnedFd, OwnedFd)>) -> Result<(), String> {
+    async fn begin(&mut self, spec: &VmSpec, suspended: Option<Suspended>) -> Result<(), String> {
         let said = |error: QmpError| error.to_string();
-        if let Some((state, memory)) = suspended {
+        self.process.pin(spec)?;
+        if let Some(suspended) = suspended {
             let devices = self.plugged.list();
-            suspend::read(&mut self.process.qmp, spec, &self.means, &devices, state, memory).await?;
+            suspend::read(&mut self.process.qmp, spec, &self.means, &devices, suspended).await?;
             self.process.firmware.guest_runs();
         }
         for limits in spec.disks.iter().filter_map(throttle) {
@@ -149,6 +161,7 @@ impl Qemu {
                         return ended;
                     }
                 }
+                viewer = next(self.process.viewers.as_ref()) => self.process.show(viewer).await,
                 () = async { sleep_until(reboot_until.unwrap_or_else(Instant::now)).await }, if reboot_until.is_some() => {
                     pending.reboot_until = None;
                     machine.set_shutdown_pending(false);
@@ -322,17 +335,14 @@ impl Qemu {
     }
 }
 
-/// A guest under QEMU is a guest without any of this.
-fn tell_what_is_ignored(spec: &VmSpec) {
-    let server_id = spec.server_id;
-    if !spec.page_size.pools_mib().is_empty() {
-        tracing::warn!(%server_id, "QEMU takes ordinary memory, not the host's huge pages");
-    }
-    if spec.cpu.dedicated.is_some() {
-        tracing::warn!(%server_id, "QEMU pins no vCPU to dedicated CPUs");
-    }
-    if spec.nics.iter().any(|nic| !nic.limits.is_none()) {
-        tracing::warn!(%server_id, "QEMU limits no nic");
+/// The next to connect; never, where nobody can.
+async fn next(listener: Option<&UnixListener>) -> UnixStream {
+    let Some(listener) = listener else { return std::future::pending().await };
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(_) => sleep(LISTENER_DELAY).await,
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! The process of a QEMU: started with descriptors only, watched, and ended.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +11,8 @@ use std::time::Duration;
 use command_fds::{CommandFdExt as _, FdMapping};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
+use rustix::fs::Dir;
+use rustix::thread::Pid;
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{UnixListener, UnixStream};
@@ -18,19 +21,22 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use vmspec::console::BoundedLog;
-use vmspec::{ExitCause, VmSpec};
+use vmspec::{ExitCause, PageSize, VmSpec};
 
+use super::agent;
 use super::arguments::{self, Means, QMP_FD};
 use super::firmware::Port;
 use super::qmp::{QemuEvent, Qmp};
 use super::uefi::UefiFiles;
 use crate::machine::{Ended, Machine};
-use crate::sys;
+use crate::{pinning, sys};
 
 const START: Duration = Duration::from_secs(50);
 /// How long QEMU may take to end when told to, before it is killed.
 const QUIT: Duration = Duration::from_secs(5);
 const LAST_OUTPUT_BYTES: usize = 1500;
+/// A client of the screen, on its way to QEMU.
+const VIEWER: &str = "viewer";
 const PROGRAMS: [&str; 2] = ["qemu-system-x86_64", "qemu-kvm"];
 const SEARCH: [&str; 4] = ["/usr/local/bin", "/usr/bin", "/bin", "/usr/libexec"];
 
@@ -51,6 +57,12 @@ pub struct Resources {
     pub console_log: BoundedLog,
     pub qemu_log: BoundedLog,
     pub serial: UnixListener,
+    /// For the guest agent's clients.
+    pub agent: UnixListener,
+    /// For those who look at the screen; none if the machine has none.
+    pub vnc: Option<UnixListener>,
+    /// Of `/dev/vhost-vsock`, with the guest's address claimed, where `means` say that there is one.
+    pub vsock: Option<OwnedFd>,
     /// `/proc`, which is out of sight later.
     pub processes: File,
 }
@@ -60,6 +72,8 @@ pub struct Process {
     pub qmp: Qmp,
     pub events: mpsc::Receiver<QemuEvent>,
     pub firmware: Arc<Port>,
+    /// Where those connect who look at the screen.
+    pub viewers: Option<UnixListener>,
     child: Child,
     serial: JoinHandle<()>,
     output: JoinHandle<()>,
@@ -72,13 +86,23 @@ impl Process {
     pub async fn start(spec: &VmSpec, resources: Resources) -> Result<Self, String> {
         let program = find_program().ok_or("no qemu-system-x86_64 on this host (package qemu-system-x86)")?;
         let pair = || UnixStream::pair().map_err(|error| format!("cannot make a socket pair: {error}"));
-        let ((monitor, qemu_monitor), (line, qemu_line), (said, qemu_said)) = (pair()?, pair()?, pair()?);
+        let ((monitor, qemu_monitor), (line, qemu_line)) = (pair()?, pair()?);
+        let ((said, qemu_said), (port, qemu_port)) = (pair()?, pair()?);
         let mut handed = Vec::new();
-        for stream in [qemu_monitor, qemu_line, qemu_said] {
+        for stream in [qemu_monitor, qemu_line, qemu_said, qemu_port] {
             handed.push(blocking(stream).map_err(|error| error.to_string())?);
         }
         handed.extend(resources.descriptors);
         handed.extend(resources.uefi.into_iter().flat_map(|files| [files.code, files.variables]));
+        handed.extend(resources.vsock);
+        let nowhere = BTreeSet::new();
+        let others = spec.cpu.dedicated.as_ref().map_or(&nowhere, |dedicated| &dedicated.others);
+        pinning::pin("a thread of this VM", others).map_err(|error| error.to_string())?;
+        if spec.page_size == PageSize::Small {
+            // QEMU asks for huge ones otherwise. It inherits this.
+            let small = rustix::thread::disable_transparent_huge_pages(true);
+            small.map_err(|error| format!("cannot do without huge pages: {error}"))?;
+        }
 
         let mut command = std::process::Command::new(&program);
         command
@@ -101,6 +125,7 @@ impl Process {
         let last_output = Arc::new(Mutex::new(Vec::new()));
         let output = tokio::spawn(collect(child.stderr.take(), resources.qemu_log, Arc::clone(&last_output)));
         let serial = tokio::spawn(crate::console::carry(line, resources.console_log, resources.serial));
+        tokio::spawn(agent::carry(port, resources.agent));
         let firmware = Arc::new(Port::new(spec.server_id, said));
         tokio::spawn({
             let firmware = Arc::clone(&firmware);
@@ -109,7 +134,8 @@ impl Process {
         match Qmp::open(monitor, START).await {
             Ok((qmp, events)) => {
                 let processes = resources.processes;
-                Ok(Self { qmp, events, firmware, child, serial, output, last_output, processes })
+                let viewers = resources.vnc;
+                Ok(Self { qmp, events, firmware, viewers, child, serial, output, last_output, processes })
             }
             Err(error) => {
                 let how = match timeout(Duration::from_secs(1), child.wait()).await {
@@ -128,6 +154,34 @@ impl Process {
     /// CPU time in milliseconds and resident bytes.
     pub fn usage(&self) -> (u64, u64) {
         self.child.id().and_then(|pid| process_usage(&self.processes, pid)).unwrap_or_default()
+    }
+
+    /// Have each vCPU run where the spec says. Before the guest does.
+    pub fn pin(&self, spec: &VmSpec) -> Result<(), String> {
+        let Some(dedicated) = &spec.cpu.dedicated else { return Ok(()) };
+        let process = self.child.id().ok_or("QEMU has ended")?;
+        let threads = vcpu_threads(&self.processes, process).map_err(|error| format!("QEMU's threads: {error}"))?;
+        for (index, cpus) in dedicated.vcpus.iter().enumerate() {
+            let thread = threads.get(&index).ok_or_else(|| format!("QEMU has no thread for vCPU {index}"))?;
+            pinning::pin_thread(Some(*thread), &format!("vCPU {index}"), cpus).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Whoever has connected sees the guest's screen, and types into it.
+    pub async fn show(&mut self, viewer: UnixStream) {
+        let viewer = match blocking(viewer) {
+            Ok(viewer) => viewer,
+            Err(error) => return tracing::warn!(%error, "a client of vnc.sock was lost"),
+        };
+        let shown = async {
+            self.qmp.execute_with("getfd", json!({ "fdname": VIEWER }), &[viewer.as_fd()]).await?;
+            // No password: the socket's directory is the guard.
+            self.qmp.execute("add_client", json!({ "protocol": "vnc", "fdname": VIEWER, "skipauth": true })).await
+        };
+        if let Err(error) = shown.await {
+            tracing::warn!(%error, "QEMU takes no client of vnc.sock");
+        }
     }
 
     /// A reason, with what QEMU has said last.
@@ -196,11 +250,32 @@ async fn collect(stderr: Option<ChildStderr>, mut log: BoundedLog, last: Arc<Mut
     }
 }
 
+fn read_below(processes: &File, path: &str) -> std::io::Result<String> {
+    let file = openat(processes, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    std::io::read_to_string(File::from(file))
+}
+
+/// QEMU's threads that are vCPUs, by their names.
+fn vcpu_threads(processes: &File, pid: u32) -> std::io::Result<HashMap<usize, Pid>> {
+    let tasks = format!("{pid}/task");
+    let folder = openat(processes, tasks.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let mut threads = HashMap::new();
+    for entry in Dir::new(folder)? {
+        let entry = entry?;
+        let Ok(thread) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+        let name = read_below(processes, &format!("{tasks}/{thread}/comm"))?;
+        // "CPU 3/KVM"
+        let index = name.trim().strip_prefix("CPU ").and_then(|rest| rest.split('/').next()?.parse().ok());
+        if let (Some(index), Some(thread)) = (index, Pid::from_raw(thread)) {
+            threads.insert(index, thread);
+        }
+    }
+    Ok(threads)
+}
+
 /// CPU time in milliseconds and resident bytes of a process, as the kernel counts them.
 fn process_usage(processes: &File, pid: u32) -> Option<(u64, u64)> {
-    let stat =
-        openat(processes, format!("{pid}/stat").as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
-    let stat = std::io::read_to_string(File::from(stat)).ok()?;
+    let stat = read_below(processes, &format!("{pid}/stat")).ok()?;
     // The second field, the name in parentheses, may hold anything.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let number = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok());

@@ -23,8 +23,8 @@ use super::arguments::{MACHINE, Means};
 use super::process::blocking;
 use super::qmp::Qmp;
 
-/// The version of the state file.
-const VERSION: u32 = 1;
+/// The version of the state file. Version 2 has screen and vsock.
+const VERSION: u32 = 2;
 const MOST_STATE_BYTES: u64 = 64 * 1024;
 const CHUNK_BYTES: usize = 256 * 1024;
 /// QEMU moves some bytes within this, or has failed.
@@ -32,6 +32,7 @@ const STALL: Duration = Duration::from_secs(60);
 /// What a stream has beside memory: devices, page headers, and as much again for what nobody thought of.
 const BESIDE_MEMORY_BYTES: u64 = 64 << 20;
 const NAME: &str = "suspended";
+const UNREADABLE: &str = "the suspended guest cannot be read";
 
 /// The shape of the machine that was suspended.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +47,8 @@ struct State {
     memory_mib: u64,
     disk_slots: Vec<u8>,
     nic_slots: Vec<u8>,
+    screen: bool,
+    vsock: bool,
     stream_bytes: u64,
 }
 
@@ -65,6 +68,8 @@ impl State {
             memory_mib: spec.memory_mib,
             disk_slots,
             nic_slots,
+            screen: spec.display,
+            vsock: means.vsock_cid.is_some(),
             stream_bytes,
         }
     }
@@ -92,6 +97,12 @@ impl State {
         ] {
             if then != now {
                 return refused(what, then.to_string(), now.to_string());
+            }
+        }
+        for (what, then, now) in [("the screen", self.screen, here.screen), ("the vsock", self.vsock, here.vsock)] {
+            if then != now {
+                let word = |is| if is { "there" } else { "not there" }.to_owned();
+                return refused(what, word(then), word(now));
             }
         }
         for (what, then, now) in
@@ -196,24 +207,41 @@ async fn carry_out(mut stream: UnixStream, memory: &mut File, most: u64) -> Resu
     }
 }
 
+/// A suspended guest, with its state read.
+pub struct Suspended {
+    state: State,
+    memory: File,
+}
+
+impl Suspended {
+    pub fn open(state: OwnedFd, memory: OwnedFd) -> Result<Self, String> {
+        let mut file = File::from(state);
+        let mut text = Vec::new();
+        let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.take(MOST_STATE_BYTES).read_to_end(&mut text));
+        read.map_err(said(UNREADABLE))?;
+        let state = serde_json::from_slice(&text)
+            .map_err(|error| format!("the suspended guest was not written by this driver, or is damaged: {error}"))?;
+        Ok(Self { state, memory: memory.into() })
+    }
+
+    /// A guest that had none gets none, though there may be one now.
+    pub fn has_vsock(&self) -> bool {
+        self.state.vsock
+    }
+}
+
 /// Bring a guest back into a QEMU that waits for it. It is stopped then.
 pub async fn read(
     qmp: &mut Qmp,
     spec: &VmSpec,
     means: &Means,
     devices: &Devices,
-    state: OwnedFd,
-    memory: OwnedFd,
+    suspended: Suspended,
 ) -> Result<(), String> {
-    let (mut state, mut memory) = (File::from(state), File::from(memory));
-    let mut text = Vec::new();
-    let unreadable = said("the suspended guest cannot be read");
-    state.seek(SeekFrom::Start(0)).map_err(&unreadable)?;
-    (&mut state).take(MOST_STATE_BYTES).read_to_end(&mut text).map_err(&unreadable)?;
-    let saved: State = serde_json::from_slice(&text)
-        .map_err(|error| format!("the suspended guest was not written by this driver, or is damaged: {error}"))?;
+    let Suspended { state, mut memory } = suspended;
+    let unreadable = said(UNREADABLE);
     let stream_bytes = memory.seek(SeekFrom::End(0)).map_err(&unreadable)?;
-    saved.check(&State::new(spec, means, devices, stream_bytes))?;
+    state.check(&State::new(spec, means, devices, stream_bytes))?;
     memory.seek(SeekFrom::Start(0)).map_err(&unreadable)?;
 
     let stream = connect(qmp).await?;
@@ -226,7 +254,7 @@ pub async fn read(
 async fn carry_in(memory: &mut File, mut stream: UnixStream) -> Result<(), String> {
     let mut chunk = vec![0_u8; CHUNK_BYTES];
     loop {
-        let read = memory.read(&mut chunk).map_err(said("the suspended guest cannot be read"))?;
+        let read = memory.read(&mut chunk).map_err(said(UNREADABLE))?;
         if read == 0 {
             return Ok(());
         }
@@ -247,7 +275,7 @@ mod tests {
 
     fn state(change: impl FnOnce(&mut State)) -> State {
         let spec = VmSpec::parse(include_bytes!("../../../vmspec/tests/golden/spec-v1.json")).unwrap();
-        let means = Means { boot: Boot::Bios, accelerator: Accelerator::Tcg };
+        let means = Means { boot: Boot::Bios, accelerator: Accelerator::Tcg, pool_mib: None, vsock_cid: None };
         let mut state = State::new(&spec, &means, &super::super::devices::Plugged::new(&spec).list(), 77);
         change(&mut state);
         state
@@ -257,7 +285,7 @@ mod tests {
     fn a_guest_goes_on_only_in_a_machine_of_its_shape() {
         assert_eq!(state(|_| {}).check(&state(|_| {})), Ok(()));
         for (change, what) in [
-            ((|state| state.version = 2) as fn(&mut State), "version"),
+            ((|state| state.version = 1) as fn(&mut State), "version"),
             (|state| state.machine.push('x'), "machine"),
             (|state| state.driver.push('x'), "driver"),
             (|state| state.accelerator = "kvm".to_owned(), "accelerator"),
@@ -267,6 +295,8 @@ mod tests {
             (|state| state.stream_bytes -= 1, "memory file"),
             (|state| state.disk_slots.push(7), "disks"),
             (|state| state.nic_slots.clear(), "nics"),
+            (|state| state.screen ^= true, "screen"),
+            (|state| state.vsock ^= true, "vsock"),
         ] {
             let why = state(change).check(&state(|_| {})).unwrap_err();
             assert!(why.contains(what), "{why}");

@@ -22,6 +22,8 @@ use crate::memory::{GuestRam, SharedRam};
 use crate::virtio::device::Interrupt;
 use crate::virtio::ring::Ring;
 
+const VSOCK: &str = "/dev/vhost-vsock";
+
 fn failed(what: &str) -> impl FnOnce(::vhost::Error) -> io::Error + '_ {
     move |error| io::Error::other(format!("{what}: {error}"))
 }
@@ -40,6 +42,18 @@ pub fn features(vhost: &File) -> io::Result<u64> {
     // SAFETY: VHOST_GET_FEATURES writes a u64.
     checked("features", unsafe { ioctl_with_mut_ref(vhost, VHOST_GET_FEATURES(), &mut features) })?;
     Ok(features)
+}
+
+/// The guest's end of a vsock, with its number, where this host has them. A guest gets on without.
+pub fn open_vsock(cid: u64) -> Option<(File, u64)> {
+    let file = File::options().read(true).write(true).open(VSOCK).ok()?;
+    match claim_cid(&file, cid) {
+        Ok(()) => Some((file, cid)),
+        Err(error) => {
+            tracing::warn!(%error, cid, "the guest has no vsock");
+            None
+        }
+    }
 }
 
 /// Have a descriptor of `/dev/vhost-vsock` be the one of this number. Another that is open has it: `AddrInUse`.

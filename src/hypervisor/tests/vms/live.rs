@@ -240,3 +240,52 @@ pub async fn what_the_built_in_machine_cannot_run_is_run_by_qemu_with_kvm(bench:
         let _ = bench.driver.stop(id, None).await;
     }
 }
+
+/// One viewer after the other, and two at once.
+pub async fn the_screen_of_a_guest_is_seen_through_its_socket(bench: Bench) {
+    let spec = VmSpec { display: true, ..bench.spec() };
+    let id = spec.server_id;
+    bench.start(&spec).await;
+    let directory = bench.directory(id);
+    let mut viewers = Vec::new();
+    for _ in 0..3 {
+        let mut viewer = connect_socket(&directory, directory::VNC).await.unwrap();
+        let mut version = [0; 12];
+        viewer.read_exact(&mut version).await.unwrap();
+        assert_eq!(&version, b"RFB 003.008\n");
+        viewer.write_all(&version).await.unwrap();
+        let mut security = [0; 2];
+        viewer.read_exact(&mut security).await.unwrap();
+        assert_eq!(security, [1, 1], "one kind of security: none, RFC 6143 section 7.1.2");
+        viewer.write_all(&[1]).await.unwrap();
+        let mut result = [0; 4];
+        viewer.read_exact(&mut result).await.unwrap();
+        assert_eq!(result, [0; 4]);
+        // Shared with whoever else looks.
+        viewer.write_all(&[1]).await.unwrap();
+        let mut screen = [0; 4];
+        viewer.read_exact(&mut screen).await.unwrap();
+        assert_ne!(screen, [0; 4], "it has a size");
+        viewers.push(viewer);
+    }
+    // Whoever says nonsense ends nobody else's view.
+    let mut hostile = connect_socket(&directory, directory::VNC).await.unwrap();
+    hostile.write_all(&[0xff; 4096]).await.unwrap();
+    drop(hostile);
+    bench.wait_for_console(id, "hello").await;
+    let first = &mut viewers[0];
+    // FramebufferUpdateRequest, all of a corner.
+    first.write_all(&[3, 0, 0, 0, 0, 0, 0, 8, 0, 8]).await.unwrap();
+    let mut rest = vec![0; 22];
+    first.read_exact(&mut rest).await.unwrap();
+    assert_eq!(bench.running(id).await.state, VmState::Running);
+}
+
+pub async fn a_machine_without_a_screen_has_no_socket_for_it(bench: Bench) {
+    let spec = bench.booted().await;
+    assert!(!bench.directory(spec.server_id).file(directory::VNC).exists());
+    // The agent's port is always there; a guest without an agent says nothing.
+    let mut agent = connect_socket(&bench.directory(spec.server_id), directory::AGENT).await.unwrap();
+    agent.write_all(b"{\"execute\":\"guest-ping\"}\n").await.unwrap();
+    assert_eq!(bench.running(spec.server_id).await.state, VmState::Running);
+}

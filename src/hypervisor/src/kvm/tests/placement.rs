@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use vmspec::Dedicated;
 
-use super::super::ram::tests::Pool;
 use super::*;
+use crate::pools::tests::Pool;
 
 const APART: &str = "HYPERVISOR_PLACEMENT";
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_setaffinity};
 
 fn list(cpus: &BTreeSet<u16>) -> String {
     cpus.iter().map(u16::to_string).collect::<Vec<_>>().join(",")
@@ -14,6 +14,11 @@ fn list(cpus: &BTreeSet<u16>) -> String {
 
 /// Have the calling thread, and those it starts from now on, run on these CPUs only. An empty set changes nothing.
 pub fn pin(who: &str, cpus: &BTreeSet<u16>) -> io::Result<()> {
+    pin_thread(None, who, cpus)
+}
+
+/// The same for any thread of this user, by its number; none is the calling one.
+pub fn pin_thread(thread: Option<Pid>, who: &str, cpus: &BTreeSet<u16>) -> io::Result<()> {
     if cpus.is_empty() {
         return Ok(());
     }
@@ -21,9 +26,9 @@ pub fn pin(who: &str, cpus: &BTreeSet<u16>) -> io::Result<()> {
     cpus.iter().for_each(|cpu| set.set(usize::from(*cpu)));
     let refused =
         |why: io::Error| io::Error::new(why.kind(), format!("{who} cannot run on CPUs {}: {why}", list(cpus)));
-    sched_setaffinity(None, &set).map_err(|error| refused(error.into()))?;
+    sched_setaffinity(thread, &set).map_err(|error| refused(error.into()))?;
     // The kernel leaves out what it does not have, or not for this process, and is content with one that is left.
-    let now = sched_getaffinity(None).map_err(|error| refused(error.into()))?;
+    let now = sched_getaffinity(thread).map_err(|error| refused(error.into()))?;
     if now != set {
         return Err(refused(io::Error::new(io::ErrorKind::NotFound, "this host has not all of them for it")));
     }
