@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::cloud::{self, Layout};
 use crate::serve::Failure;
-use crate::{access, audit, doctor, listen, logging, policies, serve};
+use crate::{access, audit, listen, logging, policies, serve};
 use config::{self, Config, Log, LogFormat, Override, Value};
 
 #[derive(Debug, Parser)]
@@ -311,7 +311,8 @@ fn run(command: Command, out: &mut dyn Write) -> Result<ExitCode, Failure> {
         Command::Doctor(arguments) => {
             quiet()?;
             let config = arguments.place.load()?;
-            let report = run_to_end(async { Ok(doctor::examine(&config).await) })?;
+            let mut report = run_to_end(async { Ok(doctor::examine(&config).await) })?;
+            report.rows.push(policies::health(&config));
             if arguments.json {
                 writeln!(out, "{}", report.to_json())?;
             } else {

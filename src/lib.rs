@@ -5,7 +5,6 @@ pub mod audit;
 pub mod capacity;
 pub mod cli;
 pub mod cloud;
-pub mod doctor;
 pub mod listen;
 pub mod logging;
 pub mod policies;

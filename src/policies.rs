@@ -55,6 +55,25 @@ pub fn overrides(layout: &Layout) -> HashMap<String, String> {
     texts
 }
 
+/// A row of `solostack doctor`. A broken file keeps the rules in force, which only a log says elsewhere.
+pub fn health(config: &config::Config) -> doctor::Row {
+    let folder = Layout::of(config).policy();
+    let mut found = Vec::new();
+    for (kind, _) in services() {
+        match enforcer(&folder, kind) {
+            Err(error) => {
+                let advice = "mend the file; until then the rules before it are in force: solostack policy check";
+                return doctor::Row::fail("policy files", error.to_string(), advice).unless(true);
+            }
+            Ok(enforcer) => {
+                found.extend(enforcer.effective().iter().any(|(_, _, overridden)| *overridden).then_some(kind));
+            }
+        }
+    }
+    let text = if found.is_empty() { "none: every rule has its default".into() } else { found.join(", ") };
+    doctor::Row::ok("policy files", text)
+}
+
 /// Looks at the files, and at Identity's keys, `every` so often, until `stop`. A broken file keeps the rules in force; it is logged once.
 pub async fn follow(cloud: Arc<Cloud>, layout: Layout, every: Duration, stop: CancellationToken) {
     let kinds = services().map(|(kind, _)| kind);

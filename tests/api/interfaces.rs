@@ -387,18 +387,55 @@ async fn interfaces_outlive_the_program() {
 }
 
 #[tokio::test]
-async fn a_port_that_was_deleted_behind_a_server_gives_its_place_back_at_the_next_start() {
+async fn a_port_that_is_deleted_through_network_leaves_the_running_machine() {
     let place = Place::new().await;
     let id = place.boot().await;
-    let port = text(&place.attach(&id, json!({})).await["port_id"]).to_owned();
-    place.cloud.as_(Member).delete(&format!("/network/v2.0/ports/{port}")).await.expect(204);
-    assert_eq!(place.ports(&id).await.len(), 1);
-    let next = text(&place.attach(&id, json!({})).await["port_id"]).to_owned();
-    assert_eq!(place.plugged(&id).await[2], (2, next.clone()), "the machine still has the lost one in slot 1");
+    let uuid = id.parse().unwrap();
+    let gone = async |place: &Place, port: &str| {
+        place.cloud.as_(Member).delete(&format!("/network/v2.0/ports/{port}")).await.expect(204);
+        assert_eq!(place.ports(&id).await.len(), 1);
+    };
+    let attached = async || text(&place.attach(&id, json!({})).await["port_id"]).to_owned();
+    let in_place_1 = async |expected: Option<&str>| {
+        wait_for("the machine to have just that", async || {
+            let plugged = place.plugged(&id).await;
+            let second = plugged.iter().find(|(slot, _)| *slot == 1).map(|(_, port)| port.as_str());
+            if second == expected { Ok(()) } else { Err(format!("{plugged:?}")) }
+        })
+        .await;
+    };
+    gone(&place, &attached().await).await;
+    in_place_1(None).await;
+    let action = place.last_action(&id).await;
+    assert_eq!((text(&action["action"]), &action["user_id"]), ("detach_interface", &Value::Null));
+    wait_for("its tap to be gone", async || if place.taps() == 1 { Ok(()) } else { Err(place.taps().to_string()) })
+        .await;
+
+    // A guest that keeps it is asked once, and starts without.
+    let port = attached().await;
+    in_place_1(Some(&port)).await;
+    place.cloud.vms().guest_keeps_devices(uuid, true);
+    gone(&place, &port).await;
+    wait_for("the detach to fail", async || {
+        let action = place.last_action(&id).await;
+        if action["message"] == "Error" { Ok(()) } else { Err(action.to_string()) }
+    })
+    .await;
+    in_place_1(Some(&port)).await;
+    place.cloud.vms().guest_keeps_devices(uuid, false);
     place.cloud.as_(Member).action(&id, json!({"reboot": {"type": "HARD"}})).await.expect(202);
     place.cloud.wait_for_status(Member, &id, "ACTIVE").await;
-    let new = text(&place.attach(&id, json!({})).await["port_id"]).to_owned();
-    assert_eq!(place.plugged(&id).await[1..], [(1, new), (2, next)]);
+    in_place_1(None).await;
+    let port = attached().await;
+    in_place_1(Some(&port)).await;
+
+    // One that is off has no part in it.
+    place.stop(&id).await;
+    gone(&place, &port).await;
+    place.start(&id).await;
+    in_place_1(None).await;
+    place.cloud.delete_server(Member, &id).await;
+    place.cloud.wait_for_no_leaks().await;
 }
 
 #[tokio::test]

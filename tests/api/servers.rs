@@ -484,6 +484,7 @@ async fn a_request_for_a_server_that_makes_no_sense_is_refused_and_makes_nothing
     let queued = json!({"name": "empty", "disk_format": "raw", "container_format": "bare"});
     let queued = cloud.as_(Member).post("/image/v2/images", queued).await.expect(201);
     let large = cloud.image_with(Member, json!({"min_ram": 512})).await;
+    let secure = cloud.image_with(Member, json!({"os_secure_boot": "required"})).await;
     let hidden = cloud.flavor(json!({"os-flavor-access:is_public": false})).await;
     let absent = "00000000-0000-4000-8000-000000000000";
     for (wrong, word) in [
@@ -491,6 +492,7 @@ async fn a_request_for_a_server_that_makes_no_sense_is_refused_and_makes_nothing
         (json!({"imageRef": private}), "mage"),
         (json!({"imageRef": queued["id"]}), "mage"),
         (json!({"imageRef": large}), "memory is too small"),
+        (json!({"imageRef": secure}), "hw_firmware_type=uefi"),
         (json!({"imageRef": "x"}), "imageRef"),
         (json!({"imageRef": null}), "image"),
         (json!({"flavorRef": "no-such-flavor"}), "Flavor"),

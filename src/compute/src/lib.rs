@@ -10,6 +10,7 @@ mod instance_actions;
 mod keypairs;
 mod leftovers;
 mod limits;
+mod lost_ports;
 mod metadata;
 mod network_info;
 mod policy;
@@ -131,7 +132,7 @@ impl App {
     }
 
     fn reconcilers(&self) -> Vec<Reconciler> {
-        vec![power_state::reconciler(self), leftovers::reconciler(self)]
+        vec![power_state::reconciler(self), leftovers::reconciler(self), lost_ports::reconciler(self)]
     }
 }
 

@@ -295,6 +295,7 @@ async fn plan(app: &App, ctx: &Ctx, wanted: &Wanted) -> Result<create::Plan> {
     // A flavor of disk 0 takes the image as it is.
     let root_gib = if flavor.disk_gib > 0 { flavor.disk_gib } else { image.size_gib().max(image.min_disk_gib).max(1) };
     let tuning = flavors::extra_specs::tuning(&flavor, &image.properties)?;
+    super::run::firmware(&image.properties).map_err(Error::bad_request)?;
     Ok(create::Plan { flavor, keypair, image, root_gib, tuning })
 }
 

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use serde_json::{Map, Value};
 use tasks::{Failure, Record, TaskContext};
 use uuid::Uuid;
 use vmspec::{Restore, VmSpec, spec};
@@ -135,7 +136,7 @@ async fn prepare(
     let boot_id = vmspec::host_boot_id()
         .map_err(|error| Failure::retry("The host's boot id cannot be read.").caused_by(error))?;
     let property = |name: &str| server.image_properties.get(name).and_then(|value| value.as_str());
-    let (firmware, secure_boot) = firmware(property("hw_firmware_type"), property("os_secure_boot"))?;
+    let (firmware, secure_boot) = firmware(&server.image_properties).map_err(Failure::fatal)?;
     let guest_os = match property("os_type") {
         Some("windows") => spec::GuestOs::Windows,
         _ => spec::GuestOs::Other,
@@ -188,17 +189,18 @@ fn tuning(server: &Server) -> Tuning {
     })
 }
 
-/// By the properties of the image. Secure Boot is a matter of UEFI.
-fn firmware(kind: Option<&str>, secure: Option<&str>) -> Result<(spec::Firmware, spec::SecureBoot), Failure> {
-    let secure_boot = match secure {
+/// What boots, by the properties of the image. Secure Boot is a matter of UEFI; an error says so to a user.
+pub(crate) fn firmware(image: &Map<String, Value>) -> Result<(spec::Firmware, spec::SecureBoot), &'static str> {
+    let property = |name: &str| image.get(name).and_then(Value::as_str);
+    let secure_boot = match property("os_secure_boot") {
         Some("required") => spec::SecureBoot::Required,
         Some("optional") => spec::SecureBoot::Optional,
         _ => spec::SecureBoot::Disabled,
     };
-    match kind {
+    match property("hw_firmware_type") {
         Some("uefi") => Ok((spec::Firmware::Uefi, secure_boot)),
         _ if secure_boot == spec::SecureBoot::Required => {
-            Err(Failure::fatal("The image has os_secure_boot=required, which needs hw_firmware_type=uefi as well."))
+            Err("The image has os_secure_boot=required, which needs hw_firmware_type=uefi as well.")
         }
         _ => Ok((spec::Firmware::Bios, spec::SecureBoot::Disabled)),
     }
@@ -290,7 +292,9 @@ mod tests {
             (Some("uefi"), Some("optional"), Some((Uefi, Optional))),
             (Some("uefi"), Some("required"), Some((Uefi, Required))),
         ] {
-            assert_eq!(firmware(kind, secure).ok(), expected, "{kind:?} {secure:?}");
+            let words = [("hw_firmware_type", kind), ("os_secure_boot", secure)];
+            let image = words.into_iter().filter_map(|(name, word)| Some((name.to_owned(), word?.into()))).collect();
+            assert_eq!(firmware(&image).ok(), expected, "{kind:?} {secure:?}");
         }
     }
 }

@@ -99,6 +99,14 @@ pub fn port(tx: &Tx<'_>, port_id: &str) -> Result<PortInfo> {
     infos(tx, vec![port])?.into_iter().next().ok_or_else(|| errors::port_not_found(port_id))
 }
 
+/// Whether there is such a port.
+///
+/// # Errors
+/// The database's own.
+pub fn exists(tx: &Tx<'_>, port_id: &str) -> db::Result<bool> {
+    tx.exists("SELECT 1 FROM network_port WHERE id = ?1", params![port_id])
+}
+
 /// Servers that have an address that contains `part` (`ip` and `ip6` filters, whose value is a prefix or regular
 /// expression to Nova, are matched by Compute on the result of [`ports_of_many`]; this narrows by what it contains).
 ///

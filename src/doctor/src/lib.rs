@@ -3,20 +3,23 @@
 //! Nothing is changed: network features are tried in a network namespace that ends with the thread that made it, and
 //! ports are bound for a moment. Every row says what was found, and, unless all is well, what to do.
 
+mod network;
+mod ports;
+
 use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use rtnetlink::{LinkBridge, LinkVeth};
 use serde::Serialize;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use config::{Config, Driver};
+
+use self::network::network;
+use self::ports::ports;
 
 /// How long a program may take to say its version or to load a rule.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -52,20 +55,20 @@ pub struct Row {
 }
 
 impl Row {
-    fn ok(check: &'static str, found: impl Into<String>) -> Self {
+    pub fn ok(check: &'static str, found: impl Into<String>) -> Self {
         Self { check, status: Health::Ok, found: found.into(), advice: None }
     }
 
-    fn warn(check: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
+    pub fn warn(check: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
         Self { check, status: Health::Warn, found: found.into(), advice: Some(advice.into()) }
     }
 
-    fn fail(check: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
+    pub fn fail(check: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
         Self { check, status: Health::Fail, found: found.into(), advice: Some(advice.into()) }
     }
 
     /// A failure of what this configuration can do without is a warning.
-    fn unless(mut self, dispensable: bool) -> Self {
+    pub fn unless(mut self, dispensable: bool) -> Self {
         if dispensable {
             self.status = self.status.min(Health::Warn);
         }
@@ -120,7 +123,7 @@ pub async fn examine(config: &Config) -> Report {
     rows.extend(network().await.into_iter().map(|row| row.unless(fake)));
     rows.extend([namespaces().unless(fake), cgroups(), processors(), memory(config), state_dir(config), space(config)]);
     rows.extend(ports(config));
-    rows.extend([clock(), policy_files(config)]);
+    rows.push(clock());
     Report { rows }
 }
 
@@ -242,102 +245,6 @@ async fn output(name: &str, arguments: &[&str], input: &str) -> Result<String, T
     Err(Trouble::Other(format!("{}: {line}", output.status)))
 }
 
-/// The kernel's network features, tried in a namespace of their own.
-async fn network() -> Vec<Row> {
-    const CHECK: &str = "network namespaces";
-    let advice = "run it as root, with a kernel that has CONFIG_NET_NS";
-    let (done, rows) = tokio::sync::oneshot::channel();
-    // The namespace belongs to this one thread and ends with it; no thread of the runtime ever leaves its own.
-    let thread = std::thread::Builder::new().name("doctor-netns".into()).spawn(move || {
-        let rows = (|| -> io::Result<Vec<Row>> {
-            let home = std::fs::File::open("/proc/thread-self/ns/net")?;
-            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)?;
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let rows = runtime.block_on(in_new_namespace());
-            drop(runtime);
-            // Not needed for the thread, which ends; it proves that namespaces can be entered too.
-            nix::sched::setns(home.as_fd(), nix::sched::CloneFlags::CLONE_NEWNET)?;
-            Ok(rows)
-        })();
-        let _ = done.send(rows);
-    });
-    let result = match thread {
-        Ok(_) => tokio::time::timeout(DEADLINE * 6, rows).await.map_err(|_| "no answer".to_owned()),
-        Err(error) => Err(error.to_string()),
-    };
-    match result {
-        Ok(Ok(Ok(mut rows))) => {
-            rows.insert(0, Row::ok(CHECK, "can be made and entered"));
-            rows
-        }
-        Ok(Ok(Err(error))) => vec![Row::fail(CHECK, format!("cannot be made: {error}"), advice)],
-        Ok(Err(_)) => vec![Row::fail(CHECK, "the trial ended early", advice)],
-        Err(reason) => vec![Row::fail(CHECK, reason, advice)],
-    }
-}
-
-async fn in_new_namespace() -> Vec<Row> {
-    let mut rows = Vec::new();
-    match rtnetlink::new_connection() {
-        Ok((connection, netlink, _)) => {
-            tokio::spawn(connection);
-            let bridge = add_link(&netlink, LinkBridge::new("doctor-br").build()).await;
-            rows.push(feature("bridges", bridge, "a kernel with CONFIG_BRIDGE (modprobe bridge)"));
-            let veth = add_link(&netlink, LinkVeth::new("doctor-a", "doctor-b").build()).await;
-            rows.push(feature("veth pairs", veth, "a kernel with CONFIG_VETH (modprobe veth)"));
-        }
-        Err(error) => rows.push(Row::fail("netlink", error.to_string(), "a kernel with CONFIG_NETLINK")),
-    }
-    let tun = std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun");
-    let tun = tun.map(|_| ()).map_err(|error| format!("/dev/net/tun: {error}"));
-    rows.push(feature("tap devices", tun, "a kernel with CONFIG_TUN (modprobe tun), and /dev/net/tun"));
-    let nat = nft("table inet doctor {
-            chain f { type filter hook forward priority 0; ct state established,related accept; }
-            chain n { type nat hook postrouting priority 100; masquerade; }
-        }")
-    .await;
-    rows.push(feature("nat and conntrack", nat, "a kernel with CONFIG_NF_TABLES, CONFIG_NFT_CT and CONFIG_NFT_MASQ"));
-    // Security groups need states on bridged packets: in nftables' own bridge family, or through br_netfilter.
-    let own = nft("table bridge doctor {
-            chain f { type filter hook forward priority 0; ct state established accept; }
-        }")
-    .await;
-    let through = Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables").exists();
-    rows.push(match (own, through) {
-        (Ok(()), _) => Row::ok("bridge filtering", "nf_conntrack_bridge"),
-        (Err(_), true) => Row::ok("bridge filtering", "br_netfilter"),
-        (Err(reason), false) => Row::fail(
-            "bridge filtering",
-            format!("neither br_netfilter nor nf_conntrack_bridge ({reason})"),
-            "modprobe br_netfilter; without it security groups cannot be kept",
-        ),
-    });
-    rows
-}
-
-async fn add_link(netlink: &rtnetlink::Handle, link: rtnetlink::packet_route::link::LinkMessage) -> Result<(), String> {
-    match tokio::time::timeout(DEADLINE, netlink.link().add(link).execute()).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("no answer".into()),
-    }
-}
-
-async fn nft(rules: &str) -> Result<(), String> {
-    match output("nft", &["-f", "-"], rules).await {
-        Ok(_) => Ok(()),
-        Err(Trouble::Missing) => Err("nft is not installed".into()),
-        Err(Trouble::Other(reason)) => Err(reason),
-    }
-}
-
-fn feature(check: &'static str, tried: Result<(), String>, needs: &str) -> Row {
-    match tried {
-        Ok(()) => Row::ok(check, "work"),
-        Err(reason) => Row::fail(check, reason, format!("needs {needs}")),
-    }
-}
-
 fn namespaces() -> Row {
     const CHECK: &str = "process namespaces";
     let missing: Vec<_> = ["mnt", "pid", "ipc", "uts"]
@@ -373,25 +280,6 @@ fn cgroups() -> Row {
     let advice =
         "boot with systemd.unified_cgroup_hierarchy=1; without it servers are not held to their share of the machine";
     Row::warn(CHECK, found, advice)
-}
-
-/// The operator's policy files. A broken one keeps the rules in force, which only a log says elsewhere.
-fn policy_files(config: &Config) -> Row {
-    let folder = crate::cloud::Layout::of(config).policy();
-    let mut found = Vec::new();
-    for (kind, _) in crate::policies::services() {
-        match crate::policies::enforcer(&folder, kind) {
-            Err(error) => {
-                let advice = "mend the file; until then the rules before it are in force: solostack policy check";
-                return Row::fail("policy files", error.to_string(), advice).unless(true);
-            }
-            Ok(enforcer) => {
-                found.extend(enforcer.effective().iter().any(|(_, _, overridden)| *overridden).then_some(kind));
-            }
-        }
-    }
-    let text = if found.is_empty() { "none: every rule has its default".into() } else { found.join(", ") };
-    Row::ok("policy files", text)
 }
 
 fn processors() -> Row {
@@ -492,85 +380,6 @@ fn space(config: &Config) -> Row {
     }
 }
 
-fn ports(config: &Config) -> Vec<Row> {
-    const CHECK: &str = "ports";
-    let mut rows = Vec::new();
-    let mut free = Vec::new();
-    for (port, key) in config.ports() {
-        let address = SocketAddr::new(config.listen, port);
-        let error = match TcpListener::bind(address) {
-            Ok(_) => {
-                free.push(port.to_string());
-                continue;
-            }
-            Err(error) => error,
-        };
-        rows.push(match error.kind() {
-            io::ErrorKind::AddrInUse => match holder(port) {
-                Some((pid, name)) if name == "solostack" => {
-                    Row::ok(CHECK, format!("{port} is served by solostack (process {pid})"))
-                }
-                Some((pid, name)) => Row::fail(
-                    CHECK,
-                    format!("{port} ({key}) is taken by {name} (process {pid})"),
-                    format!("end it, or change {key}"),
-                ),
-                None => Row::fail(
-                    CHECK,
-                    format!("{port} ({key}) is taken"),
-                    format!("change {key}; `ss -ltnp` shows by whom"),
-                ),
-            },
-            io::ErrorKind::PermissionDenied => {
-                Row::fail(CHECK, format!("{port} ({key}) may not be used"), "run it as root")
-            }
-            io::ErrorKind::AddrNotAvailable => {
-                let found = format!("{} is not an address of this machine", config.listen);
-                Row::fail(CHECK, found, "change listen")
-            }
-            _ => Row::fail(CHECK, format!("{address}: {error}"), "change listen"),
-        });
-    }
-    rows.dedup();
-    if !free.is_empty() {
-        rows.insert(0, Row::ok(CHECK, format!("free: {}", free.join(" "))));
-    }
-    rows
-}
-
-/// The process that listens on a port of this namespace, where we may see it.
-fn holder(port: u16) -> Option<(u32, String)> {
-    let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
-        .iter()
-        .filter_map(|path| std::fs::read_to_string(path).ok())
-        .flat_map(|table| {
-            let inodes = table.lines().filter_map(|line| listening_inode(line, port));
-            inodes.map(|inode| format!("socket:[{inode}]")).collect::<Vec<_>>()
-        })
-        .collect();
-    for process in std::fs::read_dir("/proc").ok()?.flatten() {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let Ok(descriptors) = std::fs::read_dir(process.path().join("fd")) else { continue };
-        let holds = descriptors
-            .flatten()
-            .filter_map(|fd| std::fs::read_link(fd.path()).ok())
-            .any(|target| inodes.iter().any(|inode| target.as_os_str() == inode.as_str()));
-        if holds {
-            let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            return Some((pid, name.trim().to_owned()));
-        }
-    }
-    None
-}
-
-/// The inode in a line of `/proc/net/tcp`, if that line is a listener on `port`.
-fn listening_inode(line: &str, port: u16) -> Option<&str> {
-    let fields: Vec<_> = line.split_whitespace().collect();
-    let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
-    let own = u16::from_str_radix(local.rsplit(':').next()?, 16).ok()?;
-    (own == port && *state == "0A").then_some(*inode)
-}
-
 fn clock() -> Row {
     const CHECK: &str = "clock";
     let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -590,7 +399,7 @@ fn clock() -> Row {
 mod tests {
     use super::*;
 
-    fn config() -> Config {
+    pub fn config() -> Config {
         Config { https_port: 0, http_port: None, service_ports: false, ..Config::default() }
     }
 
@@ -609,32 +418,6 @@ mod tests {
         assert_eq!(json["status"], "fail");
         assert_eq!(json["checks"][1]["advice"], "buy more");
         assert_eq!(json["checks"][0]["advice"], serde_json::Value::Null);
-    }
-
-    #[test]
-    fn a_port_that_another_program_holds_is_named_with_its_holder() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let rows = ports(&Config { https_port: port, listen: "127.0.0.1".parse().unwrap(), ..config() });
-        assert_eq!(rows.len(), 1);
-        assert_eq!(rows[0].status, Health::Fail);
-        let us = std::process::id().to_string();
-        assert!(rows[0].found.contains(&us) && rows[0].found.contains("https_port"), "{rows:?}");
-        drop(listener);
-        let rows = ports(&Config { https_port: port, listen: "127.0.0.1".parse().unwrap(), ..config() });
-        assert_eq!(rows, [Row::ok("ports", format!("free: {port}"))]);
-    }
-
-    #[test]
-    fn an_address_that_is_not_ours_is_said_once() {
-        let rows = ports(&Config {
-            https_port: 4430,
-            http_port: Some(4431),
-            listen: "192.0.2.1".parse().unwrap(),
-            ..config()
-        });
-        assert_eq!(rows.len(), 1, "{rows:?}");
-        assert!(rows[0].found.contains("192.0.2.1 is not an address of this machine"), "{rows:?}");
     }
 
     #[test]
@@ -687,24 +470,5 @@ mod tests {
         assert_eq!(major_version("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg)"), Some(7));
         assert_eq!(major_version("nftables v1.0.6 (Lester Gooch #5)"), Some(1));
         assert_eq!(major_version("nothing"), None);
-    }
-
-    #[test]
-    fn only_listeners_of_that_port_are_found() {
-        let line = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4242 1";
-        assert_eq!(listening_inode(line, 8080), Some("4242"));
-        assert_eq!(listening_inode(line, 80), None);
-        assert_eq!(listening_inode(&line.replace(" 0A ", " 01 "), 8080), None);
-        assert_eq!(listening_inode("  sl  local_address rem_address   st", 8080), None);
-    }
-
-    #[tokio::test]
-    async fn nothing_of_the_trial_is_left_in_our_namespace() {
-        let links = || std::fs::read_to_string("/proc/net/dev").unwrap();
-        assert!(!links().contains("doctor-"));
-        let before = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
-        network().await;
-        assert!(!links().contains("doctor-"));
-        assert_eq!(std::fs::read_link("/proc/thread-self/ns/net").unwrap(), before);
     }
 }
