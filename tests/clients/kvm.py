@@ -324,6 +324,23 @@ class Story:
         expect("the kernel has no complaint", not (bad := self.ssh("sudo dmesg | grep -iE 'oops|BUG:|soft lockup|rcu.*stall|blocked for' || true")), bad)
         self.openstack("network delete second")
 
+    def disks_come_and_go(self, name):
+        """By the control socket: the API has no volumes to attach. What is written by the guest is in the file, and stays there."""
+        control = f"python3 /root/control.py {STATE}/servers/{self.server_id}"
+        self.machine.write("/root/control.py", (HERE.parent / "guests/control.py").read_text())
+        self.machine.run("dd if=/dev/zero of=/root/volume bs=1M count=8 2>/dev/null")
+        began, disk = time.monotonic(), "/dev/disk/by-id/virtio-volume"
+        for turn in range(ROUNDS):
+            self.machine.run(f"{control} attach 5 /root/volume volume")
+            wait_for("the guest sees the disk", lambda: self.ssh(f"test -e {disk} && echo there || true") == "there", 60, 0.3)
+            if turn:
+                expect("what was written is still there", self.ssh(f"sudo head -c 7 {disk}") == f"turn {turn - 1:02}", turn)
+            self.ssh(f"printf 'turn {turn:02}' | sudo dd of={disk} conv=fsync,notrunc 2>/dev/null")
+            self.machine.run(f"{control} detach 5", 180)
+            expect("the file has it", self.machine.run("head -c 7 /root/volume") == f"turn {turn:02}", turn)
+        say(f"{name}: {ROUNDS} times a disk came and went, {(time.monotonic() - began) / ROUNDS:.1f} s each")
+        expect("the kernel has no complaint", not (bad := self.ssh("sudo dmesg | grep -iE 'i/o error|oops|BUG:|soft lockup|blocked for' || true")), bad)
+
     def supervisor_dies(self, name):
         before, boot_id = self.inside.processes(), self.boot_id()
         # An open session, which must not notice any of it.
@@ -384,7 +401,8 @@ class Story:
         self.create(name, vcpus)
         self.reach(name, vcpus)
         if self.real():
-            steps = [self.disk_and_net_carry_data, self.pause, self.network_cards_come_and_go, self.suspend, self.power, self.supervisor_dies]
+            steps = [self.disk_and_net_carry_data, self.pause, self.network_cards_come_and_go, self.disks_come_and_go,
+                     self.suspend, self.power, self.supervisor_dies]  # fmt: skip
             for step in steps:
                 if not only or step.__name__ in only:
                     say(f"-- {name}: {step.__name__.replace('_', ' ')}")

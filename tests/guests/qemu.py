@@ -10,7 +10,6 @@ grows, the guest is paused, written to files and brought back, rebooted from ins
 """
 
 import argparse
-import array
 import ctypes
 import fcntl
 import json
@@ -31,15 +30,12 @@ sys.path.insert(0, str(HERE))
 
 import boot  # noqa: E402
 import guests  # noqa: E402
+from control import Control, Failure  # noqa: E402
 
 MIB = 1 << 20
 CLONE_NEWNET = 0x40000000
 ROOT_BYTES = {"tiny": 512 * MIB, "debian": 4096 * MIB}
 MEMORY_MIB = {("tiny", "bios"): 128, ("debian", "bios"): 640}
-
-
-class Failure(Exception):
-    pass
 
 
 def tap(name):
@@ -50,61 +46,6 @@ def tap(name):
     subprocess.run(["ip", "link", "set", name, "up"], check=True)
     subprocess.run(["ip", "address", "replace", "192.0.2.1/24", "dev", name], check=True)
     return fd
-
-
-class Control:
-    """control.sock: calls with descriptors, and the events between the replies."""
-
-    def __init__(self, directory):
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(240)
-        folder = os.open(directory, os.O_RDONLY)
-        self.socket.connect(f"/proc/self/fd/{folder}/control.sock")
-        os.close(folder)
-        self.buffer, self.next_id, self.events = b"", 0, []
-        self.call({"hello": {"newest": 2, "oldest": 1}})
-        self.call({"subscribe": {"after": None}})
-
-    def line(self):
-        while b"\n" not in self.buffer:
-            read = self.socket.recv(65536)
-            if not read:
-                raise Failure("the control socket closed")
-            self.buffer += read
-        line, self.buffer = self.buffer.split(b"\n", 1)
-        return json.loads(line)
-
-    def call(self, call, descriptors=()):
-        self.next_id += 1
-        line = json.dumps({"id": self.next_id, "call": call}).encode() + b"\n"
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
-        self.socket.sendmsg([line], rights)
-        while True:
-            message = self.line()
-            if "event" in message:
-                self.events.append(message["event"]["kind"])
-                continue
-            result = message["reply"]["result"]
-            if "Err" in result:
-                raise Failure(f"{call} was refused: {result['Err']}")
-            return result["Ok"]
-
-    def wait_for(self, kind, deadline=60):
-        """An event that has come since the last time this was called."""
-        until = time.monotonic() + deadline
-        while True:
-            while self.events:
-                event = self.events.pop(0)
-                if event == kind or (isinstance(event, dict) and kind in event):
-                    return event
-            self.socket.settimeout(max(0.01, until - time.monotonic()))
-            try:
-                message = self.line()
-            except TimeoutError:
-                raise Failure(f"no event {kind} within {deadline} s") from None
-            finally:
-                self.socket.settimeout(240)
-            self.events.append(message["event"]["kind"])
 
 
 class Vm:
