@@ -312,6 +312,7 @@ pub fn identity_options(config: &Config, layout: &Layout, https_port: u16) -> id
         keys_dir: layout.keys(),
         token_lifetime_s: keys.token_lifetime_s,
         receipt_lifetime_s: keys.receipt_lifetime_s,
+        directory_cache_s: keys.directory_cache_s,
         region: config.region.clone(),
         https_port,
         public_host: config.public_host.clone(),

@@ -113,6 +113,12 @@ pub const KEYS: &[Key] = &[
         doc: "How long who has to log in by several factors may take between the first and the last of them, in seconds.",
     },
     Key {
+        name: "identity.directory_cache_s",
+        kind: Kind::Int { default: 60, min: 0, max: 86400 },
+        doc: "For how long what was seen of users and groups in a domain's LDAP directory is believed, in seconds: who is \
+              disabled there is refused here at the latest after that.",
+    },
+    Key {
         name: "identity.lockout_failure_attempts",
         kind: Kind::Int { default: 10, min: 0, max: 1_000_000 },
         doc: "Wrong passwords in a row before an account is locked for a while. 0 is never. Who guesses learns nothing of \

@@ -83,6 +83,7 @@ pub enum LogFormat {
 pub struct Identity {
     pub token_lifetime_s: u64,
     pub receipt_lifetime_s: u64,
+    pub directory_cache_s: u64,
     /// 0: never.
     pub lockout_failure_attempts: u32,
     pub lockout_duration_s: u64,
@@ -274,6 +275,7 @@ impl From<&Values> for Config {
             identity: Identity {
                 token_lifetime_s: values.unsigned("identity.token_lifetime_s"),
                 receipt_lifetime_s: values.unsigned("identity.receipt_lifetime_s"),
+                directory_cache_s: values.unsigned("identity.directory_cache_s"),
                 lockout_failure_attempts: values.small("identity.lockout_failure_attempts"),
                 lockout_duration_s: values.unsigned("identity.lockout_duration_s"),
                 password_regex: values.text("identity.password_regex").filter(|text| !text.is_empty()),

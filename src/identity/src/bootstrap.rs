@@ -117,6 +117,7 @@ fn ensure(
             enabled: true,
             default_project_id: None,
             password_expires_at: None,
+            from_directory: false,
             last_active_on: None,
             options: Map::new(),
             extra: Map::new(),

@@ -10,6 +10,7 @@ mod assignments;
 mod bootstrap;
 mod catalog;
 mod credentials;
+mod directory;
 mod domains;
 mod errors;
 mod federation;
@@ -62,6 +63,8 @@ pub struct Options {
     pub token_lifetime_s: u64,
     /// How long a first factor is remembered for who still owes another.
     pub receipt_lifetime_s: u64,
+    /// For how long what was seen of a directory's user is believed.
+    pub directory_cache_s: u64,
     /// How long after its expiry a service may still validate a token (`allow_expired`).
     pub allow_expired_window_s: u64,
     pub region: String,
@@ -78,6 +81,7 @@ impl Default for Options {
             keys_dir: PathBuf::from("keys"),
             token_lifetime_s: 3600,
             receipt_lifetime_s: 300,
+            directory_cache_s: 60,
             allow_expired_window_s: 172_800,
             region: "RegionOne".into(),
             https_port: 443,
@@ -100,6 +104,7 @@ pub struct App {
     pub(crate) passcodes: Arc<passwords::totp::Spent>,
     pub(crate) cache: Arc<tokens::Cache>,
     pub(crate) catalog: Arc<catalog::Cache>,
+    pub(crate) directories: Arc<directory::Directories>,
 }
 
 impl App {
@@ -113,6 +118,7 @@ impl App {
         let generation = db.generation("identity");
         Ok(Self {
             cache: Arc::new(tokens::Cache::new(generation.clone())),
+            directories: Arc::new(directory::Directories::new(generation.clone())),
             catalog: Arc::new(catalog::Cache::new(generation)),
             keys: Arc::new(keys),
             secrets: Arc::new(secrets),

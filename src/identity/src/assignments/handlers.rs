@@ -56,7 +56,7 @@ fn allow(tx: &Tx<'_>, ctx: &Ctx, grant: &Assignment, rule: Rule) -> Result<Optio
         target.insert(key.to_owned(), value);
     };
     if let Some(id) = &grant.user_id {
-        match users::store::find(tx, id)? {
+        match users::store::find_even_gone(tx, id)? {
             Some(user) => {
                 put("target.user.id", json!(id));
                 put("target.user.domain_id", json!(user.domain_id));
@@ -65,7 +65,7 @@ fn allow(tx: &Tx<'_>, ctx: &Ctx, grant: &Assignment, rule: Rule) -> Result<Optio
         }
     }
     if let Some(id) = &grant.group_id {
-        match groups::store::find(tx, id)? {
+        match groups::store::find_even_gone(tx, id)? {
             Some(group) => {
                 put("target.group.id", json!(id));
                 put("target.group.domain_id", json!(group.domain_id));

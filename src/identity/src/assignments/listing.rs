@@ -90,6 +90,9 @@ pub(crate) async fn index(State(app): State<App>, ctx: Ctx, params: Params) -> R
     }
     let mut query = Query::read(&params)?;
     query.only_domain = scope_domain;
+    if query.effective {
+        app.refresh_groups_with_roles().await?;
+    }
     let base = format!("{}/v3", ctx.base_url());
     let items = app.db.read(move |tx| -> Result<_> { Ok(list(tx, &query, &base)?) }).await?;
     Ok(listing::all(&ctx, &params, "role_assignments", &items))

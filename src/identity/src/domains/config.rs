@@ -9,6 +9,7 @@ use super::policy as rules;
 use crate::{
     App,
     bootstrap::DEFAULT_DOMAIN,
+    directory,
     errors::{expecting, invalid, not_found},
     projects::store::find_domain,
 };
@@ -228,6 +229,16 @@ fn store(app: &App, tx: &Tx<'_>, domain_id: &str, options: Vec<(String, String, 
     Ok(())
 }
 
+/// A stored value as it was sent.
+pub(crate) fn opened(app: &App, section: &str, name: &str, stored: &str) -> Result<Value> {
+    let value: Value = serde_json::from_str(stored).unwrap_or_default();
+    if !is_secret(section, name) {
+        return Ok(value);
+    }
+    let text = app.open_blob(value.as_str().unwrap_or_default())?;
+    serde_json::from_str(&text).map_err(Error::internal)
+}
+
 async fn show(app: App, ctx: Ctx, domain_id: String, part: Part, rule: Rule) -> Result<Reply> {
     ctx.allow(rule, &target(&[("target.domain.id", &domain_id)]))?;
     if part.section.as_deref() == Some(COMPLIANCE) {
@@ -308,6 +319,7 @@ pub(crate) async fn create(
         check_domain(tx, &id)?;
         let replaced = tx.execute("DELETE FROM identity_domain_option WHERE domain_id = ?", [&id])? > 0;
         store(&app, tx, &id, options)?;
+        directory::follow_config(&app, tx, &id)?;
         let body = reply(stored(tx, &id, &part)?, &part);
         Ok(if replaced { Reply::ok(&body) } else { Reply::created(&body) })
     })
@@ -325,6 +337,7 @@ async fn update(app: App, ctx: Ctx, domain_id: String, part: Part, body: Value) 
             return Err(part.missing(&domain_id));
         }
         store(&app, tx, &domain_id, options)?;
+        directory::follow_config(&app, tx, &domain_id)?;
         Ok(Reply::ok(&json!({"config": stored(tx, &domain_id, &Part::default())?})))
     })
     .await
@@ -368,8 +381,8 @@ pub(crate) async fn update_option(
 
 async fn remove(app: App, ctx: Ctx, domain_id: String, part: Part) -> Result<Reply> {
     ctx.allow(rules::DELETE_CONFIG, &target(&[("target.domain.id", &domain_id)]))?;
-    app.db
-        .write(move |tx| {
+    let db = app.db.clone();
+    db.write(move |tx| {
             check_domain(tx, &domain_id)?;
             part.check()?;
             let removed = tx.execute(
@@ -377,7 +390,11 @@ async fn remove(app: App, ctx: Ctx, domain_id: String, part: Part) -> Result<Rep
                  AND name = ifnull(?3, name)",
                 params![domain_id, part.section, part.name],
             )?;
-            if removed == 0 { Err(part.missing(&domain_id)) } else { Ok(Reply::no_content()) }
+            if removed == 0 {
+                return Err(part.missing(&domain_id));
+            }
+            directory::follow_config(&app, tx, &domain_id)?;
+            Ok(Reply::no_content())
         })
         .await
 }

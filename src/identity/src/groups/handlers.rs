@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     App,
+    directory::{What, read_only},
     errors::not_found,
     fields::{Fields, ID_MAX, NAME_MAX, TEXT_MAX, merge},
     listing,
@@ -41,7 +42,11 @@ pub(crate) async fn index(State(app): State<App>, ctx: Ctx, mut params: Params) 
             None => target(&[]),
         },
     )?;
+    if let Some(domain_id) = domain_id.as_deref().or(params.get("domain_id")) {
+        app.refresh_list(What::Groups, domain_id, params.get("name")).await?;
+    }
     let mut page = store::LIST.page(&mut params)?;
+    page.and("g.gone = 0", []);
     if let Some(id) = domain_id {
         page.and("g.domain_id = ?", [Bound::Text(id)]);
     }
@@ -55,6 +60,7 @@ fn find(tx: &Tx<'_>, ctx: &Ctx, rule: Rule, id: &str) -> Result<Group> {
 }
 
 pub(crate) async fn show(State(app): State<App>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {
+    app.refresh_group(&id).await?;
     app.db
         .read(move |tx| {
             let group = find(tx, &ctx, rules::GET, &id)?;
@@ -71,8 +77,18 @@ pub(crate) async fn create(State(app): State<App>, ctx: Ctx, RawJson(body): RawJ
         None => default_domain(ctx.creds()?),
     };
     let description = fields.nullable("description", TEXT_MAX)?.flatten().unwrap_or_default();
-    let group = Group { id: rest::new_hex_id(), name, domain_id, description, extra: fields.into_extra() };
+    let group = Group {
+        id: rest::new_hex_id(),
+        name,
+        domain_id,
+        description,
+        from_directory: false,
+        extra: fields.into_extra(),
+    };
     ctx.allow(rules::CREATE, &policy_target(Some(&group)))?;
+    if app.directory_of(&group.domain_id)?.is_some() {
+        return Err(read_only(&group.domain_id));
+    }
     app.db
         .write(move |tx| {
             if find_domain(tx, &group.domain_id)?.is_none() {
@@ -93,6 +109,9 @@ pub(crate) async fn update(
     app.db
         .write(move |tx| {
             let mut group = find(tx, &ctx, rules::UPDATE, &id)?;
+            if group.from_directory {
+                return Err(read_only(&group.domain_id));
+            }
             let mut fields = Fields::open(body, "group")?.some("group")?;
             fields.same_id(&id)?;
             fields.unchanged("domain_id", Some(&group.domain_id))?;
@@ -118,6 +137,9 @@ pub(crate) async fn delete(State(app): State<App>, ctx: Ctx, Path(id): Path<Stri
                 return Err(not_found("group", &id));
             };
             ctx.allow(rules::DELETE, &policy_target(Some(&group)))?;
+            if group.from_directory {
+                return Err(read_only(&group.domain_id));
+            }
             store::delete(tx, &id)?;
             Ok(Reply::no_content())
         })
@@ -131,6 +153,7 @@ pub(crate) async fn users(
     mut params: Params,
 ) -> Result<Reply> {
     let asked = params.clone();
+    app.refresh_members(&id).await?;
     let db = app.db.clone();
     db.read(move |tx| {
         find(tx, &ctx, rules::LIST_USERS, &id)?;
@@ -144,15 +167,22 @@ pub(crate) async fn users(
     .await
 }
 
-/// Both ends of a membership, after policy has seen them.
+/// Both ends of a membership, after policy has seen them. Only this cloud's own can be joined and parted.
 fn ends(tx: &Tx<'_>, ctx: &Ctx, rule: Rule, group_id: &str, user_id: &str) -> Result<()> {
     let (group, user) = (store::find(tx, group_id)?, users::store::find(tx, user_id)?);
     let mut target = policy_target(group.as_ref());
     target.extend(users::handlers::policy_target(user.as_ref()));
     ctx.allow(rule, &target)?;
-    group.ok_or_else(|| not_found("group", group_id))?;
-    user.ok_or_else(|| not_found("user", user_id))?;
-    Ok(())
+    let group = group.ok_or_else(|| not_found("group", group_id))?;
+    let user = user.ok_or_else(|| not_found("user", user_id))?;
+    if rule.name == rules::CHECK_USER.name {
+        return Ok(());
+    }
+    match (group.from_directory, user.from_directory) {
+        (true, _) => Err(read_only(&group.domain_id)),
+        (_, true) => Err(read_only(&user.domain_id)),
+        _ => Ok(()),
+    }
 }
 
 fn no_member(group_id: &str, user_id: &str) -> Error {
@@ -164,6 +194,7 @@ pub(crate) async fn check_user(
     ctx: Ctx,
     Path((group_id, user_id)): Path<(String, String)>,
 ) -> Result<Reply> {
+    app.refresh_user(&user_id).await?;
     app.db
         .read(move |tx| {
             ends(tx, &ctx, rules::CHECK_USER, &group_id, &user_id)?;

@@ -15,10 +15,12 @@ pub(crate) struct Group {
     pub name: String,
     pub domain_id: String,
     pub description: String,
+    /// Its domain's directory has it: nothing of it can be changed here.
+    pub from_directory: bool,
     pub extra: Map<String, Value>,
 }
 
-const COLUMNS: &str = "g.id, g.name, g.domain_id, g.description, g.extra";
+const COLUMNS: &str = "g.id, g.name, g.domain_id, g.description, g.extra, g.local_id IS NOT NULL";
 
 pub(crate) fn group(row: &db::Row<'_>) -> db::rusqlite::Result<Group> {
     Ok(Group {
@@ -27,6 +29,7 @@ pub(crate) fn group(row: &db::Row<'_>) -> db::rusqlite::Result<Group> {
         domain_id: row.get(2)?,
         description: row.get(3)?,
         extra: text_map(&row.get::<_, String>(4)?),
+        from_directory: row.get(5)?,
     })
 }
 
@@ -52,6 +55,11 @@ pub(crate) static OF_USER: ListSpec =
     ListSpec { from: "identity_group g JOIN identity_membership m ON m.group_id = g.id", ..SPEC };
 
 pub(crate) fn find(tx: &Tx<'_>, id: &str) -> db::Result<Option<Group>> {
+    tx.find(&format!("SELECT {COLUMNS} FROM identity_group g WHERE g.id = ? AND g.gone = 0"), [id], group)
+}
+
+/// Also what is no longer in its directory but still has roles here.
+pub(crate) fn find_even_gone(tx: &Tx<'_>, id: &str) -> db::Result<Option<Group>> {
     tx.find(&format!("SELECT {COLUMNS} FROM identity_group g WHERE g.id = ?"), [id], group)
 }
 

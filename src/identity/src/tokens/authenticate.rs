@@ -69,6 +69,9 @@ impl App {
             });
         }
         let mut proof = proof.ok_or_else(Error::unauthenticated)?;
+        if proof.account.from_directory {
+            self.refresh_user(&proof.account.id).await?;
+        }
         if let Some(receipt) = receipt {
             proof.methods |= self.factors_before(receipt, &proof.account)?;
         }
@@ -147,6 +150,10 @@ impl App {
     }
 
     async fn by_password(&self, user: Ref, password: String) -> Result<Proof> {
+        if let Some(directory) = self.directory_for(&user)? {
+            let account = self.by_directory(&directory, user, &password).await?.ok_or_else(Error::unauthenticated)?;
+            return Ok(Proof { account, methods: PASSWORD, parent: None, application_credential: None });
+        }
         let account = self.find_user(user).await?;
         let account = self.verify(account, password).await?;
         // Told only to who knows the password: clients offer to change it.

@@ -47,7 +47,19 @@ impl App {
     }
 
     /// Looks a token up. `None` when it is not ours or not good; whether it has expired is for the caller to ask.
+    ///
+    /// # Errors
+    /// 503 when it is of a user whose directory has to be asked and does not answer.
     pub(crate) async fn known(&self, token: &str) -> Result<Option<Arc<Known>>> {
+        let known = self.known_by_rows(token).await?;
+        let mut changed = false;
+        for id in known.iter().flat_map(|known| &known.from_directory) {
+            changed |= self.refresh_user(id).await?;
+        }
+        if changed { self.known_by_rows(token).await } else { Ok(known) }
+    }
+
+    async fn known_by_rows(&self, token: &str) -> Result<Option<Arc<Known>>> {
         let hash = Cache::hash(token);
         if let Some(known) = self.cache.get(&hash) {
             return Ok(Some(known));

@@ -237,6 +237,8 @@ pub(crate) struct Known {
     pub password_expires_at: Option<String>,
     pub credential: Option<Credential>,
     pub trust: Option<TrustRef>,
+    /// Users of directories on whom it depends: they are looked at again from time to time.
+    pub from_directory: Vec<String>,
 }
 
 impl Known {

@@ -26,6 +26,8 @@ pub(crate) struct Account {
     pub password_self_service: bool,
     pub last_active_on: Option<String>,
     pub default_project_id: Option<String>,
+    /// Its domain's directory has it.
+    pub from_directory: bool,
     pub options: Map<String, Value>,
 }
 
@@ -38,7 +40,7 @@ impl Account {
 
 const ACCOUNT: &str = "SELECT u.id, u.name, d.id, d.name, u.enabled AND d.enabled, u.epoch, u.password_hash, \
      u.password_expires_at, u.password_created_at, u.password_self_service, u.last_active_on, u.default_project_id, \
-     u.options \
+     u.options, u.local_id IS NOT NULL \
      FROM identity_user u JOIN identity_project d ON d.id = u.domain_id";
 
 fn account(row: &db::Row<'_>) -> db::rusqlite::Result<Account> {
@@ -55,15 +57,16 @@ fn account(row: &db::Row<'_>) -> db::rusqlite::Result<Account> {
         last_active_on: row.get(10)?,
         default_project_id: row.get(11)?,
         options: text_map(&row.get::<_, String>(12)?),
+        from_directory: row.get(13)?,
     })
 }
 
 pub(crate) fn find_account(tx: &Tx<'_>, id: &str) -> db::Result<Option<Account>> {
-    tx.find(&format!("{ACCOUNT} WHERE u.id = ?"), [id], account)
+    tx.find(&format!("{ACCOUNT} WHERE u.id = ? AND u.gone = 0"), [id], account)
 }
 
 pub(crate) fn find_account_by_name(tx: &Tx<'_>, name: &str, domain_id: &str) -> db::Result<Option<Account>> {
-    tx.find(&format!("{ACCOUNT} WHERE u.domain_id = ? AND u.name = ?"), [domain_id, name], account)
+    tx.find(&format!("{ACCOUNT} WHERE u.domain_id = ? AND u.name = ? AND u.gone = 0"), [domain_id, name], account)
 }
 
 pub(crate) fn find_domain_id(tx: &Tx<'_>, name: &str) -> db::Result<Option<String>> {
@@ -146,6 +149,7 @@ pub(crate) fn resolve(tx: &Tx<'_>, payload: Payload) -> Result<Option<Known>> {
         roles.retain(|role| granted.contains(&role.id));
         credential = Some(found);
     }
+    let mut from_directory: Vec<String> = account.from_directory.then(|| account.id.clone()).into_iter().collect();
     let mut user = NamedRef { id: account.id, name: account.name };
     let mut user_domain = account.domain;
     let mut trust_ref = None;
@@ -155,6 +159,7 @@ pub(crate) fn resolve(tx: &Tx<'_>, payload: Payload) -> Result<Option<Known>> {
         }
         let granted = assignments::store::with_implied(tx, &found.role_ids)?;
         roles.retain(|role| granted.contains(&role.id));
+        from_directory.extend(found.from_directory);
         if found.trust.impersonation {
             let trustor = found.trustor;
             user = NamedRef { id: trustor.id, name: trustor.name };
@@ -191,6 +196,7 @@ pub(crate) fn resolve(tx: &Tx<'_>, payload: Payload) -> Result<Option<Known>> {
         password_expires_at: account.password_expires_at,
         credential,
         trust: trust_ref,
+        from_directory,
     }))
 }
 
@@ -246,6 +252,8 @@ struct Trusted {
     /// Who held the roles before they were handed on for the first time.
     root_trustor_id: String,
     role_ids: Vec<String>,
+    /// Those who handed it on and whom a directory has.
+    from_directory: Vec<String>,
 }
 
 /// The trust if it leads this trustee to this scope and everyone on the way is still enabled.
@@ -262,13 +270,15 @@ fn find_trust(tx: &Tx<'_>, id: &str, trustee_id: &str, scope: &TokenScope) -> db
     let Some(trustor) = find_account(tx, &trust.trustor_user_id)?.filter(|trustor| trustor.enabled) else {
         return Ok(None);
     };
+    let mut from_directory: Vec<String> = trustor.from_directory.then(|| trustor.id.clone()).into_iter().collect();
     let mut root_trustor_id = trust.trustor_user_id.clone();
     let mut above = trust.redelegated_trust_id.clone();
     while let Some(id) = above {
         let Some(parent) = trusts::find(tx, &id)? else { return Ok(None) };
-        if !find_account(tx, &parent.trustor_user_id)?.is_some_and(|account| account.enabled) {
+        let Some(account) = find_account(tx, &parent.trustor_user_id)?.filter(|account| account.enabled) else {
             return Ok(None);
-        }
+        };
+        from_directory.extend(account.from_directory.then_some(account.id));
         root_trustor_id = parent.trustor_user_id;
         above = parent.redelegated_trust_id;
     }
@@ -282,7 +292,7 @@ fn find_trust(tx: &Tx<'_>, id: &str, trustee_id: &str, scope: &TokenScope) -> db
         impersonation: trust.impersonation,
         expires_s,
     };
-    Ok(Some(Trusted { trust, trustor, root_trustor_id, role_ids }))
+    Ok(Some(Trusted { trust, trustor, root_trustor_id, role_ids, from_directory }))
 }
 
 fn revoked(tx: &Tx<'_>, payload: &Payload) -> db::Result<bool> {

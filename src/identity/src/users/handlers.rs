@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     App, assignments,
+    directory::{What, read_only},
     errors::{expecting, invalid, not_found},
     fields::{Fields, ID_MAX, NAME_MAX, OptionKind, TEXT_MAX, check_options, merge},
     groups, listing,
@@ -47,7 +48,11 @@ pub(crate) async fn index(State(app): State<App>, ctx: Ctx, mut params: Params) 
             None => target(&[]),
         },
     )?;
+    if let Some(domain_id) = domain_id.as_deref().or(params.get("domain_id")) {
+        app.refresh_list(What::Users, domain_id, params.get("name")).await?;
+    }
     let mut page = page(&store::LIST, &mut params)?;
+    page.and("u.gone = 0", []);
     if let Some(id) = domain_id {
         page.and("u.domain_id = ?", [Bound::Text(id)]);
     }
@@ -92,6 +97,7 @@ pub(crate) fn views_page(app: &App, ctx: &Ctx, asked: &Params, listing: &rest::L
 }
 
 pub(crate) async fn show(State(app): State<App>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {
+    app.refresh_user(&id).await?;
     let db = app.db.clone();
     db.read(move |tx| {
         let found = store::find(tx, &id)?;
@@ -159,9 +165,13 @@ pub(crate) async fn create(State(app): State<App>, ctx: Ctx, RawJson(body): RawJ
         default_project_id,
         password_expires_at: None,
         last_active_on: app.rules.active_on(now),
+        from_directory: false,
         options,
         extra: fields.into_extra(),
     };
+    if app.directory_of(&user.domain_id)?.is_some() {
+        return Err(read_only(&user.domain_id));
+    }
     let password = match password {
         Some(password) => {
             let hash = app.hasher.hash(password).await?;
@@ -200,7 +210,10 @@ pub(crate) async fn update(
 ) -> Result<Reply> {
     let found = app.db.read_blocking(|tx| store::find(tx, &id))?;
     ctx.allow(rules::UPDATE, &policy_target(found.as_ref()))?;
-    found.ok_or_else(|| not_found("user", &id))?;
+    let user = found.ok_or_else(|| not_found("user", &id))?;
+    if user.from_directory {
+        return Err(read_only(&user.domain_id));
+    }
     let mut fields = Fields::open(body, "user")?.some("user")?;
     fields.same_id(&id)?;
     check_extra(&fields)?;
@@ -253,7 +266,10 @@ pub(crate) async fn delete(State(app): State<App>, ctx: Ctx, Path(id): Path<Stri
         .write(move |tx| {
             let found = store::find(tx, &id)?;
             ctx.allow(rules::DELETE, &policy_target(found.as_ref()))?;
-            found.ok_or_else(|| not_found("user", &id))?;
+            let user = found.ok_or_else(|| not_found("user", &id))?;
+            if user.from_directory {
+                return Err(read_only(&user.domain_id));
+            }
             store::delete(tx, &id)?;
             Ok(Reply::no_content())
         })
@@ -280,8 +296,11 @@ pub(crate) async fn change_password(
             Ok((account, store::replaced_passwords(tx, &user_id, most.saturating_sub(1))?))
         })
         .await?;
-    if account.is_some() {
+    if let Some(account) = &account {
         ctx.asked_by(&id);
+        if account.from_directory {
+            return Err(read_only(&account.domain.id));
+        }
     }
     let account = app.verify(account, original).await?;
     if account.options.get("lock_password") == Some(&json!(true)) {
@@ -320,6 +339,7 @@ pub(crate) async fn projects(
     let asked = params.clone();
     let enabled = params.take_bool("enabled")?;
     let (name, domain_id) = (params.take("name"), params.take("domain_id"));
+    app.refresh_user(&id).await?;
     app.db
         .read(move |tx| {
             let found = store::find(tx, &id)?;
@@ -344,6 +364,7 @@ pub(crate) async fn groups(
     mut params: Params,
 ) -> Result<Reply> {
     let asked = params.clone();
+    app.refresh_user(&id).await?;
     app.db
         .read(move |tx| {
             let found = store::find(tx, &id)?;

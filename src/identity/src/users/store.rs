@@ -19,13 +19,15 @@ pub(crate) struct User {
     pub default_project_id: Option<String>,
     pub password_expires_at: Option<String>,
     pub last_active_on: Option<String>,
+    /// Its domain's directory has it: nothing of it can be changed here.
+    pub from_directory: bool,
     pub options: Map<String, Value>,
     /// `description` and `email` among them, as upstream keeps them.
     pub extra: Map<String, Value>,
 }
 
 pub(crate) const COLUMNS: &str = "u.id, u.name, u.domain_id, u.enabled, u.default_project_id, u.password_expires_at, u.last_active_on, u.options, \
-     u.extra";
+     u.extra, u.local_id IS NOT NULL";
 
 pub(crate) fn user(row: &db::Row<'_>) -> db::rusqlite::Result<User> {
     Ok(User {
@@ -38,6 +40,7 @@ pub(crate) fn user(row: &db::Row<'_>) -> db::rusqlite::Result<User> {
         last_active_on: row.get(6)?,
         options: text_map(&row.get::<_, String>(7)?),
         extra: text_map(&row.get::<_, String>(8)?),
+        from_directory: row.get(9)?,
     })
 }
 
@@ -69,6 +72,11 @@ const LIST_BASE: ListSpec = ListSpec {
 };
 
 pub(crate) fn find(tx: &Tx<'_>, id: &str) -> db::Result<Option<User>> {
+    tx.find(&format!("SELECT {COLUMNS} FROM identity_user u WHERE u.id = ? AND u.gone = 0"), [id], user)
+}
+
+/// Also who is no longer in its directory but still has roles here.
+pub(crate) fn find_even_gone(tx: &Tx<'_>, id: &str) -> db::Result<Option<User>> {
     tx.find(&format!("SELECT {COLUMNS} FROM identity_user u WHERE u.id = ?"), [id], user)
 }
 
