@@ -11,10 +11,11 @@ state := env("SOLOSTACK_STATE", "/var/lib/solostack")
 default:
     @just --list --unsorted
 
-# Install what the other tasks need (Debian packages, cargo-nextest, cargo-deny, the openstack client), listing it first
+# Install what the other tasks need (Debian packages, cargo-nextest, cargo-deny, the openstack client, slapd for tests), listing it first
 setup:
     @tests/setup/packages
     @tests/setup/tools
+    @tests/setup/slapd
 
 # Build the program and start the cloud in the foreground; says how to reach it. ARGS go to `solostack serve`
 up *ARGS: setup

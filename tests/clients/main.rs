@@ -41,6 +41,11 @@ fn openstacksdk_finds_every_service_as_it_expects() {
 }
 
 #[test]
+fn users_of_a_directory_log_in_and_nothing_of_it_can_be_written() {
+    run("identity.py", &[]);
+}
+
+#[test]
 fn kvm_runs_a_server_with_one_processor_for_the_stock_client() {
     run("kvm.py", &["--vcpus", "1"]);
 }
