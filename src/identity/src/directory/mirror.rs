@@ -112,8 +112,7 @@ fn groups(tx: &Tx<'_>, domain_id: &str) -> db::Result<HashMap<String, GroupRow>>
         "SELECT id, name, description, extra, gone FROM identity_group WHERE domain_id = ? AND local_id IS NOT NULL",
         [domain_id],
         |row| {
-            let group =
-                GroupRow { name: row.get(1)?, description: row.get(2)?, extra: row.get(3)?, gone: row.get(4)? };
+            let group = GroupRow { name: row.get(1)?, description: row.get(2)?, extra: row.get(3)?, gone: row.get(4)? };
             Ok((row.get::<_, String>(0)?, group))
         },
     )?;
@@ -157,22 +156,24 @@ impl Seen {
         let named = claims(&people, |id, name| known_users.get(id).is_some_and(|row| !row.gone && row.name == name));
         let mut plan = Plan::default();
         plan.people.extend(self.people.iter().filter(|person| {
-            named.contains(person.id.as_str()) && known_users.get(&person.id).is_none_or(|row| {
-                row.gone
-                    || row.name != person.name
-                    || row.enabled != person.enabled
-                    || row.default_project_id != person.default_project_id
-                    || text_map(&row.extra) != person.extra
-            })
+            named.contains(person.id.as_str())
+                && known_users.get(&person.id).is_none_or(|row| {
+                    row.gone
+                        || row.name != person.name
+                        || row.enabled != person.enabled
+                        || row.default_project_id != person.default_project_id
+                        || text_map(&row.extra) != person.extra
+                })
         }));
         let named = claims(&teams, |id, name| known_groups.get(id).is_some_and(|row| !row.gone && row.name == name));
         plan.teams.extend(self.teams.iter().filter(|team| {
-            named.contains(team.id.as_str()) && known_groups.get(&team.id).is_none_or(|row| {
-                row.gone
-                    || row.name != team.name
-                    || row.description != team.description
-                    || text_map(&row.extra) != team.extra
-            })
+            named.contains(team.id.as_str())
+                && known_groups.get(&team.id).is_none_or(|row| {
+                    row.gone
+                        || row.name != team.name
+                        || row.description != team.description
+                        || text_map(&row.extra) != team.extra
+                })
         }));
         let seen = people.iter().map(|(id, _, _)| *id).collect();
         let gone = self.missing_users.of(&known_users, &seen).into_iter();
@@ -276,10 +277,7 @@ fn claims<'a>(entries: &[(&'a str, &'a str, &'a str)], has: impl Fn(&str, &str) 
 /// Disables, hides and renames what is no longer there; tokens become void, roles stay for a return.
 fn remove(tx: &Tx<'_>, users: &[String], groups: &[String]) -> db::Result<()> {
     for id in users {
-        tx.execute(
-            "UPDATE identity_user SET gone = 1, enabled = 0, name = id, epoch = epoch + 1 WHERE id = ?",
-            [id],
-        )?;
+        tx.execute("UPDATE identity_user SET gone = 1, enabled = 0, name = id, epoch = epoch + 1 WHERE id = ?", [id])?;
         tx.execute("DELETE FROM identity_membership WHERE user_id = ?", [id])?;
     }
     for id in groups {

@@ -57,11 +57,14 @@ impl Directory {
     }
 }
 
+/// By domain; with the generation under which options were read.
+type Known = (Option<u64>, HashMap<String, Arc<Directory>>);
+
 /// The directories by domain, as their options were at some generation.
 #[derive(Debug)]
 pub(crate) struct Directories {
     generation: Generation,
-    known: RwLock<(Option<u64>, HashMap<String, Arc<Directory>>)>,
+    known: RwLock<Known>,
     /// When users and groups were last looked at.
     checked: Mutex<HashMap<String, OffsetDateTime>>,
 }

@@ -27,11 +27,22 @@ pub(crate) enum Tls {
 pub(crate) enum Enabled {
     Always,
     /// The attribute says so; `inverted`: says the contrary.
-    Attribute { name: String, inverted: bool, default: bool },
+    Attribute {
+        name: String,
+        inverted: bool,
+        default: bool,
+    },
     /// Disabled when all bits of `mask` are set.
-    Mask { name: String, mask: i64, default: i64 },
+    Mask {
+        name: String,
+        mask: i64,
+        default: i64,
+    },
     /// Who is a member of this entry.
-    Members { dn: String, attribute: String },
+    Members {
+        dn: String,
+        attribute: String,
+    },
 }
 
 /// Where entries of a kind are and what their attributes are called.

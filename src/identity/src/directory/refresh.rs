@@ -107,7 +107,8 @@ impl Directory {
         let hits = self.server.search(&settings.groups.tree_dn, settings.scope(), &filter, attributes, limit).await?;
         let teams = hits.entries.into_iter().filter_map(|entry| {
             let team = entries::team(&self.domain_id, settings, entry);
-            team.map_err(|why| tracing::debug!(domain.id = self.domain_id, why, "an entry of a directory is no group")).ok()
+            team.map_err(|why| tracing::debug!(domain.id = self.domain_id, why, "an entry of a directory is no group"))
+                .ok()
         });
         Ok((teams.collect(), hits.cut))
     }
@@ -248,7 +249,9 @@ impl App {
             }
         }
         let found = now.get(domain_id).map(Arc::clone);
-        if known.1.len() != now.len() || now.iter().any(|(id, one)| !known.1.get(id).is_some_and(|was| Arc::ptr_eq(was, one))) {
+        if known.1.len() != now.len()
+            || now.iter().any(|(id, one)| !known.1.get(id).is_some_and(|was| Arc::ptr_eq(was, one)))
+        {
             self.directories.forget();
         }
         *known = (Some(generation), now);
@@ -307,8 +310,7 @@ impl App {
         let (mut teams, _) =
             directory.teams(&entries::has_id(&directory.settings.groups, &local_id), false, FEW).await?;
         teams.retain(|team| team.id == id);
-        let missing_groups =
-            if teams.is_empty() { Missing::These(vec![id.to_owned()]) } else { Missing::Nobody };
+        let missing_groups = if teams.is_empty() { Missing::These(vec![id.to_owned()]) } else { Missing::Nobody };
         self.keep(&directory, Seen { teams, missing_groups, ..Seen::default() }).await?;
         self.directories.note(id, now, cache);
         Ok(())
@@ -392,9 +394,13 @@ impl App {
     /// Before roles are listed as they act: the members of directories' groups that have some. A directory that does not answer
     /// is left out, its members are those last seen.
     pub(crate) async fn refresh_groups_with_roles(&self) -> Result<()> {
-        for domain_id in self.db.read_blocking(|tx| mirror::domains_with_roles(tx))? {
+        for domain_id in self.db.read_blocking(mirror::domains_with_roles)? {
             if let Err(error) = self.refresh_domain(&domain_id).await {
-                tracing::info!(domain.id = domain_id, why = error.public(), "roles are listed with members as last seen");
+                tracing::info!(
+                    domain.id = domain_id,
+                    why = error.public(),
+                    "roles are listed with members as last seen"
+                );
             }
         }
         Ok(())
@@ -422,7 +428,12 @@ impl App {
     ///
     /// # Errors
     /// 503 when the directory does not answer.
-    pub(crate) async fn by_directory(&self, directory: &Directory, user: Ref, password: &str) -> Result<Option<Account>> {
+    pub(crate) async fn by_directory(
+        &self,
+        directory: &Directory,
+        user: Ref,
+        password: &str,
+    ) -> Result<Option<Account>> {
         let settings = &directory.settings;
         let filter = match user {
             Ref::Name(name, _) => names::equals(&settings.users.name, name.trim()),

@@ -55,7 +55,9 @@ impl Trouble {
 
     fn lost(error: &LdapError) -> Self {
         match error {
-            LdapError::LdapResult { result } => Self::new("refuses to be searched", format_args!("result code {}: {}", result.rc, result.text)),
+            LdapError::LdapResult { result } => {
+                Self::new("refuses to be searched", format_args!("result code {}: {}", result.rc, result.text))
+            }
             LdapError::Timeout { .. } => Self::new(LATE, error),
             _ => Self::new("cannot be reached", error),
         }
@@ -170,7 +172,13 @@ impl Server {
             Ok(result) => {
                 if result.rc != INVALID_CREDENTIALS {
                     // A password that ran out, an account that is locked there: a refusal all the same.
-                    tracing::info!(domain.id = self.domain_id, dn, code = result.rc, text = result.text, "a directory refuses a login");
+                    tracing::info!(
+                        domain.id = self.domain_id,
+                        dn,
+                        code = result.rc,
+                        text = result.text,
+                        "a directory refuses a login"
+                    );
                 }
                 Ok(false)
             }
@@ -193,7 +201,10 @@ impl Server {
             let mut handle = ldap.clone();
             let result = run(BIND_DEADLINE, async move { handle.simple_bind(&user, &settings.password).await }).await?;
             if result.rc != 0 {
-                return Err(Trouble::new("refuses the account that this cloud has there", format_args!("result code {}: {}", result.rc, result.text)));
+                return Err(Trouble::new(
+                    "refuses the account that this cloud has there",
+                    format_args!("result code {}: {}", result.rc, result.text),
+                ));
             }
         }
         *shared = Some((ldap.clone(), Instant::now()));
@@ -214,7 +225,13 @@ impl Server {
             match connect(Arc::clone(&self.settings), url.clone()).await {
                 Ok(ldap) => return Ok(ldap),
                 Err(trouble) => {
-                    tracing::warn!(domain.id = self.domain_id, url, why = trouble.why, "a directory server {}", trouble.what);
+                    tracing::warn!(
+                        domain.id = self.domain_id,
+                        url,
+                        why = trouble.why,
+                        "a directory server {}",
+                        trouble.what
+                    );
                     last = trouble;
                 }
             }
@@ -255,7 +272,9 @@ async fn connect(settings: Arc<Settings>, url: String) -> Result<Ldap, Trouble> 
             // Read anew each time, so that a certificate may be replaced.
             let roots = tokio::task::spawn_blocking(move || roots(&settings)).await;
             let roots = roots.map_err(|error| Trouble::new("is not configured right", error))?;
-            if let Some(roots) = roots.map_err(|why| Trouble::new("is not configured right: tls_cacertfile or tls_cacertdir holds no certificates", why))? {
+            if let Some(roots) = roots.map_err(|why| {
+                Trouble::new("is not configured right: tls_cacertfile or tls_cacertdir holds no certificates", why)
+            })? {
                 let provider = Arc::new(rustls::crypto::ring::default_provider());
                 let config = ClientConfig::builder_with_provider(provider)
                     .with_safe_default_protocol_versions()

@@ -383,20 +383,20 @@ async fn remove(app: App, ctx: Ctx, domain_id: String, part: Part) -> Result<Rep
     ctx.allow(rules::DELETE_CONFIG, &target(&[("target.domain.id", &domain_id)]))?;
     let db = app.db.clone();
     db.write(move |tx| {
-            check_domain(tx, &domain_id)?;
-            part.check()?;
-            let removed = tx.execute(
-                "DELETE FROM identity_domain_option WHERE domain_id = ?1 AND section = ifnull(?2, section) \
+        check_domain(tx, &domain_id)?;
+        part.check()?;
+        let removed = tx.execute(
+            "DELETE FROM identity_domain_option WHERE domain_id = ?1 AND section = ifnull(?2, section) \
                  AND name = ifnull(?3, name)",
-                params![domain_id, part.section, part.name],
-            )?;
-            if removed == 0 {
-                return Err(part.missing(&domain_id));
-            }
-            directory::follow_config(&app, tx, &domain_id)?;
-            Ok(Reply::no_content())
-        })
-        .await
+            params![domain_id, part.section, part.name],
+        )?;
+        if removed == 0 {
+            return Err(part.missing(&domain_id));
+        }
+        directory::follow_config(&app, tx, &domain_id)?;
+        Ok(Reply::no_content())
+    })
+    .await
 }
 
 pub(crate) async fn delete_all(State(app): State<App>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {
