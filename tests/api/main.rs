@@ -16,6 +16,7 @@ mod pauses;
 mod placement;
 mod policies;
 mod routes;
+mod server_groups;
 mod servers;
 mod tuning;
 mod world;

@@ -113,6 +113,9 @@ impl World {
         let key = json!({"keypair": {"name": MARK}});
         self.cloud.as_(Member).post("/compute/v2.1/os-keypairs", key).await.expect(200);
         self.put("compute", "os-keypairs", MARK);
+        let group = json!({"server_group": {"name": MARK, "policies": ["affinity"]}});
+        let group = self.cloud.as_(Member).post("/compute/v2.1/os-server-groups", group).await.expect(200);
+        self.put("compute", "os-server-groups", text(&group["server_group"]["id"]));
         let flavor = self.cloud.flavor(json!({"name": MARK, "os-flavor-access:is_public": false})).await;
         let project = self.cloud.project(Member).await;
         let admin = self.cloud.as_(Admin);
@@ -376,6 +379,9 @@ impl World {
             ("compute", "POST", "/v2.1/flavors/{id}/os-extra_specs") => json!({"extra_specs": {"hw:secret": "1"}}),
             ("compute", "PUT", "/v2.1/flavors/{id}/os-extra_specs/{key}") => json!({"hw:secret": "1"}),
             ("compute", "POST", "/v2.1/os-keypairs") => json!({"keypair": {"name": "sample", "type": "ssh"}}),
+            ("compute", "POST", "/v2.1/os-server-groups") => {
+                json!({"server_group": {"name": "sample", "policies": ["anti-affinity"]}})
+            }
             ("compute", "PUT", "/v2.1/os-quota-sets/{project_id}") => json!({"quota_set": {
                 "instances": 50, "cores": -1, "ram": -1, "key_pairs": 5, "metadata_items": 7, "server_groups": 1,
                 "server_group_members": 1, "force": true,

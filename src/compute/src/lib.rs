@@ -16,6 +16,7 @@ mod network_info;
 mod policy;
 mod power_state;
 mod routes;
+mod server_groups;
 mod servers;
 mod versions;
 pub mod vms;

@@ -9,6 +9,7 @@ use crate::{
     instance_actions::{handlers as instance_actions, policy as instance_action},
     keypairs::{handlers as keypairs, policy as keypair},
     limits::{handlers as limits, policy as limit},
+    server_groups::{handlers as server_groups, policy as server_group},
     servers::{actions, handlers as servers, interfaces, metadata, policy as server, tags},
 };
 
@@ -66,6 +67,10 @@ pub(crate) fn table() -> Vec<Route<App>> {
         post("/v2.1/os-keypairs", keypairs::create).rule(keypair::CREATE),
         get("/v2.1/os-keypairs/{name}", keypairs::show).rule(keypair::SHOW),
         delete("/v2.1/os-keypairs/{name}", keypairs::delete).rule(keypair::DELETE),
+        get("/v2.1/os-server-groups", server_groups::index).rules(&[server_group::INDEX, server_group::INDEX_ALL]),
+        post("/v2.1/os-server-groups", server_groups::create).rule(server_group::CREATE),
+        get("/v2.1/os-server-groups/{id}", server_groups::show).rule(server_group::SHOW),
+        delete("/v2.1/os-server-groups/{id}", server_groups::delete).rule(server_group::DELETE),
         get("/v2.1/limits", limits::show).rules(&[limit::SHOW, limit::OTHER_PROJECT]),
         get("/v2.1/os-quota-sets/{project_id}", limits::quota_show).rule(limit::QUOTA_SHOW),
         put("/v2.1/os-quota-sets/{project_id}", limits::quota_update).rule(limit::QUOTA_UPDATE),

@@ -19,7 +19,7 @@ from packages import output, run  # noqa: E402
 # The programs that the supervisor calls, those that look at what it made, and what a boot takes.
 PACKAGES = """
 busybox-static dash kmod nftables dnsmasq-base iproute2 procps openssh-client iputils-ping seabios libc6 libgcc-s1
-python3-minimal qemu-system-x86
+python3 qemu-system-x86
 """.split()
 KERNEL = "cloud-amd64"
 INITRAMFS_MODULES = ["virtio_pci", "virtio_blk", "ext4", "crc32c_generic", "crc32c_intel"]

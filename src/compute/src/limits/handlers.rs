@@ -6,7 +6,7 @@ use rest::{Body, Ctx, Error, Params, Reply, Result, target};
 use serde_json::{Map, Value, json};
 
 use super::{policy, store};
-use crate::{App, Quotas, flavors::handlers::unexpected, keypairs, servers};
+use crate::{App, Quotas, flavors::handlers::unexpected, keypairs, server_groups, servers};
 
 /// Compute's network quotas went away with its proxies (2.36); before, they are shown as unlimited.
 const PROXY_RESOURCES: &[&str] = &["fixed_ips", "floating_ips", "security_groups", "security_group_rules"];
@@ -17,6 +17,7 @@ struct Used {
     cores: i64,
     ram_mib: i64,
     key_pairs: i64,
+    server_groups: i64,
 }
 
 async fn of_project(app: &App, ctx: &Ctx, project_id: &str) -> Result<(Quotas, Used)> {
@@ -27,7 +28,8 @@ async fn of_project(app: &App, ctx: &Ctx, project_id: &str) -> Result<(Quotas, U
             let quotas = store::of_project(tx, &project_id, &defaults)?;
             let (instances, cores, ram_mib) = servers::store::usage(tx, &project_id)?;
             let key_pairs = keypairs::store::count(tx, &user_id)?;
-            Ok::<_, Error>((quotas, Used { instances, cores, ram_mib, key_pairs }))
+            let server_groups = server_groups::store::count(tx, &project_id)?;
+            Ok::<_, Error>((quotas, Used { instances, cores, ram_mib, key_pairs, server_groups }))
         })
         .await
 }
@@ -54,7 +56,7 @@ pub(crate) async fn show(State(app): State<App>, ctx: Ctx, mut params: Params) -
         "totalInstancesUsed": used.instances,
         "totalCoresUsed": used.cores,
         "totalRAMUsed": used.ram_mib,
-        "totalServerGroupsUsed": 0,
+        "totalServerGroupsUsed": used.server_groups,
     });
     if !ctx.since(2, 36) {
         for name in ["maxTotalFloatingIps", "maxSecurityGroups", "maxSecurityGroupRules"] {
@@ -121,6 +123,7 @@ pub(crate) async fn quota_detail(State(app): State<App>, ctx: Ctx, Path(project_
             "cores" => used.cores,
             "ram" => used.ram_mib,
             "key_pairs" => used.key_pairs,
+            "server_groups" => used.server_groups,
             _ => 0,
         };
         json!({"limit": limit, "in_use": in_use, "reserved": 0})
@@ -164,6 +167,7 @@ pub(crate) async fn quota_update(
             "instances" => used.instances,
             "cores" => used.cores,
             "ram" => used.ram_mib,
+            "server_groups" => used.server_groups,
             _ => 0,
         };
         if !force && *limit >= 0 && *limit < in_use {

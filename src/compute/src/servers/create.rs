@@ -17,6 +17,7 @@ use crate::{
     keypairs::Keypair,
     limits,
     network_info::{self, PortRequest},
+    server_groups::{self, Group},
 };
 
 /// Who asks, for rows and logs.
@@ -64,6 +65,8 @@ pub(crate) struct Command {
     pub creds: Asker,
     pub wanted: Wanted,
     pub plan: Plan,
+    /// The server group that they join.
+    pub group: Option<String>,
     pub project_id: String,
     pub reservation_id: String,
     pub now: String,
@@ -74,7 +77,8 @@ impl Command {
     /// Servers, ports, allocations and operations: all of them or none.
     pub fn run(&self, tx: &db::Tx<'_>, app: &App) -> Result<Vec<Server>> {
         let count = self.count(tx, app)?;
-        (0..count).map(|index| self.make(tx, app, index, count)).collect()
+        let group = self.group(tx, app, count)?;
+        (0..count).map(|index| self.make(tx, app, index, count, group.as_ref())).collect()
     }
 
     /// As many as the quota has room for, at least `min_count`.
@@ -92,7 +96,33 @@ impl Command {
         limits::room(&quotas, used, (flavor.vcpus, flavor.ram_mib), self.wanted.min_count, self.wanted.max_count)
     }
 
-    fn make(&self, tx: &db::Tx<'_>, app: &App, index: usize, count: usize) -> Result<Server> {
+    /// The group, if it is the project's and has room for so many more by its quota.
+    fn group(&self, tx: &db::Tx<'_>, app: &App, count: usize) -> Result<Option<Group>> {
+        let Some(id) = &self.group else { return Ok(None) };
+        let group = server_groups::store::find(tx, id)?.filter(|group| group.project_id == self.project_id);
+        let group =
+            group.ok_or_else(|| Error::bad_request(server_groups::store::no_such_group(id).public().to_owned()))?;
+        let most = limits::store::of_project(tx, &self.project_id, &app.options.quotas)?.server_group_members;
+        let members = server_groups::store::count_members(tx, id, &self.creds.user_id)?;
+        if most >= 0 && members.saturating_add(i64::try_from(count).unwrap_or(i64::MAX)) > most {
+            return Err(Error::over_quota("Quota exceeded, too many servers in group"));
+        }
+        Ok(Some(group))
+    }
+
+    /// Why the group keeps one more server off the only host, if it does.
+    fn apart(tx: &db::Tx<'_>, group: Option<&Group>) -> Result<Option<String>> {
+        let Some(group) = group else { return Ok(None) };
+        let placed = server_groups::store::count_placed(tx, &group.id)?;
+        Ok((!group.has_room(placed)).then(|| {
+            format!(
+                "No valid host was found: server group {} keeps its servers apart, and this is the only host, with {placed} of them.",
+                group.name
+            )
+        }))
+    }
+
+    fn make(&self, tx: &db::Tx<'_>, app: &App, index: usize, count: usize, group: Option<&Group>) -> Result<Server> {
         let (wanted, plan) = (&self.wanted, &self.plan);
         let id = rest::new_uuid();
         let name = if count == 1 { wanted.name.clone() } else { format!("{}-{}", wanted.name, index + 1) };
@@ -134,19 +164,22 @@ impl Command {
         };
         // What does not fit is accepted and in error at once, with the shortage as its fault: clients wait for a status.
         let cpus = if plan.tuning.dedicated { cpus::choose(tx, plan.flavor.vcpus)? } else { Ok(Vec::new()) };
-        let fits = match &cpus {
-            Ok(_) => allocation::claim(tx, &server)?,
-            Err(shortage) => Err(shortage.clone()),
+        let fits = match (&cpus, Self::apart(tx, group)?) {
+            (_, Some(apart)) => Err(apart),
+            (Ok(_), None) => allocation::claim(tx, &server)?,
+            (Err(shortage), None) => Err(shortage.clone()),
         };
         if let Err(shortage) = fits {
             server.vm_state = VmState::Error;
             server.task_state = None;
             server.fault = Some(Fault { code: 500, message: shortage, created: self.now.clone() });
             store::insert(tx, &server)?;
+            Self::join(tx, group, &server.id)?;
             self.tags(tx, &server.id)?;
             return Ok(server);
         }
         store::insert(tx, &server)?;
+        Self::join(tx, group, &server.id)?;
         store::insert_dedicated_cpus(tx, &server.id, &cpus.unwrap_or_default())?;
         self.ports(tx, app, &server)?;
         self.tags(tx, &server.id)?;
@@ -154,6 +187,10 @@ impl Command {
         tasks::start(tx, &self.creds.task(&server.id, "create", &self.request_id, &self.now), &state)
             .map_err(Error::internal)?;
         Ok(server)
+    }
+
+    fn join(tx: &db::Tx<'_>, group: Option<&Group>, id: &str) -> Result<()> {
+        group.map_or(Ok(()), |group| server_groups::store::insert_member(tx, &group.id, id))
     }
 
     fn tags(&self, tx: &db::Tx<'_>, id: &str) -> Result<()> {

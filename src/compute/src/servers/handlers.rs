@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::extract::{Path, State};
 use db::Value as Sql;
 use http::header;
-use rest::{Body, Ctx, Error, Kind, Params, Reply, Result, Rule, nullable, target};
+use rest::{Body, Ctx, Error, Kind, Params, Reply, Result, Rule, is_uuid, nullable, target};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -228,9 +228,11 @@ async fn one(app: &App, ctx: &Ctx, server: Server, own_fields: bool) -> Result<R
 pub(crate) async fn create(State(app): State<App>, ctx: Ctx, Body(body): Body<CreateBody>) -> Result<Reply> {
     let project_id = ctx.project_id()?.to_owned();
     ctx.allow(policy::CREATE, &target(&[("project_id", &project_id), ("user_id", &ctx.creds()?.user.id)]))?;
-    if body.hints.as_ref().is_some_and(|hints| hints.contains_key("group")) {
-        return Err(Error::bad_request("Server groups are not supported yet: no group can be given."));
-    }
+    let group = match body.hints.as_ref().and_then(|hints| hints.get("group")) {
+        None | Some(Value::Null) => None,
+        Some(Value::String(id)) if is_uuid(id) => Some(id.clone()),
+        Some(_) => return Err(Error::bad_request("Invalid input for field/attribute group: it is no UUID.")),
+    };
     let wanted = body.server.checked(&ctx)?;
     let zone = &app.options.availability_zone;
     if wanted.availability_zone.as_ref().is_some_and(|asked| asked.split(':').next() != Some(zone)) {
@@ -245,6 +247,7 @@ pub(crate) async fn create(State(app): State<App>, ctx: Ctx, Body(body): Body<Cr
         creds: create::Asker::of(&ctx)?,
         wanted,
         plan,
+        group,
         project_id,
         reservation_id,
         now: app.clock.now_text(),
