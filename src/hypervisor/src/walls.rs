@@ -10,7 +10,8 @@ use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
-use nix::unistd::{Gid, Uid, chdir, pivot_root, setgroups, setresgid, setresuid, setsid};
+use nix::sys::stat::{Mode, SFlag, mknod};
+use nix::unistd::{Gid, Uid, chdir, chown, pivot_root, setgroups, setresgid, setresuid, setsid};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use vmspec::protocol::Isolation;
 use vmspec::{VmSpec, cgroup};
@@ -27,13 +28,14 @@ pub fn own_session() {
 pub enum Root<'a> {
     /// Nothing at all: the built-in machine has all its files open.
     Empty,
-    /// QEMU, its libraries and its firmware, and files of ours by name. `kvm`: the device as well, and its group, as QEMU
-    /// before 9.0 opens it by its path.
+    /// QEMU, its libraries and its firmware, and files of ours by name. `kvm`: a node of the device as well, which is the
+    /// VM's user's, as QEMU before 9.0 opens it by its path.
     Qemu { kvm: bool, files: &'a [(&'a str, &'a [u8])] },
 }
 
 const SHARED: [&str; 6] = ["usr", "bin", "lib", "lib32", "lib64", "libx32"];
 const SHARED_FILES: [&str; 4] = ["etc/ld.so.cache", "dev/null", "dev/zero", "dev/urandom"];
+const DEVICES: &str = "dev";
 const KVM: &str = "dev/kvm";
 
 /// Cgroup and namespaces. To be called with root, before [`drop_root`], and before any other thread is started; QEMU,
@@ -61,7 +63,7 @@ pub fn raise(spec: &VmSpec, directory: &Path, root: Root<'_>) -> Isolation {
         Root::Qemu { .. } => tried("pid namespace", namespace(CloneFlags::CLONE_NEWPID)),
         Root::Empty => false,
     };
-    let own_root = tried("root directory", own_root(directory, root).map_err(|error| error.to_string()));
+    let own_root = tried("root directory", own_root(directory, root, spec.run_as).map_err(|error| error.to_string()));
     walls.cgroup = own_cgroup;
     walls.mount_namespace = own_root;
     walls.network_namespace = network;
@@ -70,19 +72,21 @@ pub fn raise(spec: &VmSpec, directory: &Path, root: Root<'_>) -> Isolation {
 }
 
 /// A root directory with nothing in it that is not needed, all of it read-only. No `/proc`, no `/sys`, no state.
-fn own_root(place: &Path, root: Root<'_>) -> io::Result<()> {
+fn own_root(place: &Path, root: Root<'_>, user: Option<u32>) -> io::Result<()> {
     const NOTHING: Option<&str> = None;
     unshare(CloneFlags::CLONE_NEWNS)?;
     // Nothing of what follows is seen outside.
     mount(NOTHING, "/", NOTHING, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NOTHING)?;
     let bare = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("tmpfs"), place, Some("tmpfs"), bare, Some("size=1m,mode=755"))?;
-    let (shared, mut shared_files): (&[&str], Vec<&str>) = match root {
-        Root::Empty => (&[], Vec::new()),
-        Root::Qemu { .. } => (&SHARED, SHARED_FILES.to_vec()),
+    let (shared, shared_files): (&[&str], &[&str]) = match root {
+        Root::Empty => (&[], &[]),
+        Root::Qemu { .. } => (&SHARED, &SHARED_FILES),
     };
     if let Root::Qemu { kvm, files } = root {
-        shared_files.extend(kvm.then_some(KVM));
+        if kvm {
+            own_kvm(place, user)?;
+        }
         for (name, bytes) in files {
             fs::write(place.join(name), bytes)?;
             fs::set_permissions(place.join(name), fs::Permissions::from_mode(0o444))?;
@@ -110,12 +114,31 @@ fn own_root(place: &Path, root: Root<'_>) -> io::Result<()> {
             bind_read_only(&from, &to, devices)?;
         }
     }
+    if matches!(root, Root::Qemu { kvm: true, .. }) {
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+        mount(NOTHING, &place.join(DEVICES), NOTHING, flags, NOTHING)?;
+    }
     mount(NOTHING, place, NOTHING, MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | bare, NOTHING)?;
     chdir(place)?;
     // With both arguments the same, the old root lies below the new one, and is taken off from there.
     pivot_root(".", ".")?;
     umount2(".", MntFlags::MNT_DETACH)?;
     chdir("/")?;
+    Ok(())
+}
+
+/// A place for devices with a node of KVM in it that nobody but this user opens. The host's own may be root's alone, or a
+/// group's that opens it on behalf of others.
+fn own_kvm(place: &Path, user: Option<u32>) -> io::Result<()> {
+    let (devices, node) = (place.join(DEVICES), place.join(KVM));
+    fs::create_dir(&devices)?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    mount(Some("tmpfs"), &devices, Some("tmpfs"), flags, Some("size=64k,mode=755"))?;
+    let device = fs::metadata(Path::new("/").join(KVM))?.rdev();
+    mknod(&node, SFlag::S_IFCHR, Mode::from_bits_truncate(0o600), device)?;
+    chown(&node, user.map(Uid::from_raw), user.map(Gid::from_raw))?;
+    // Whatever the umask has left.
+    fs::set_permissions(&node, fs::Permissions::from_mode(0o600))?;
     Ok(())
 }
 
@@ -127,9 +150,9 @@ fn bind_read_only(from: &Path, to: &Path, more: MsFlags) -> io::Result<()> {
     Ok(())
 }
 
-/// The group that may open `/dev/kvm`, if that is needed later.
-fn kept_groups(root: Root<'_>) -> io::Result<Vec<Gid>> {
-    if !matches!(root, Root::Qemu { kvm: true, .. }) {
+/// The group that may open the host's `/dev/kvm`, if that is needed later.
+fn kept_groups(root: Root<'_>, walls: &Isolation) -> io::Result<Vec<Gid>> {
+    if walls.mount_namespace || !matches!(root, Root::Qemu { kvm: true, .. }) {
         return Ok(Vec::new());
     }
     let group = fs::metadata(Path::new("/").join(KVM))?.gid();
@@ -145,7 +168,7 @@ pub fn drop_root(spec: &VmSpec, walls: &mut Isolation, root: Root<'_>) -> io::Re
     match spec.run_as {
         Some(id) if Uid::effective().is_root() => {
             let (uid, gid) = (Uid::from_raw(id), Gid::from_raw(id));
-            setgroups(&kept_groups(root)?)?;
+            setgroups(&kept_groups(root, walls)?)?;
             setresgid(gid, gid, gid)?;
             // Leaving uid 0 behind clears every capability.
             setresuid(uid, uid, uid)?;

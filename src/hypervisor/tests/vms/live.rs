@@ -237,6 +237,12 @@ pub async fn what_the_built_in_machine_cannot_run_is_run_by_qemu_with_kvm(bench:
         assert!(open.any(|entry| fs::read_link(entry.unwrap().path()).is_ok_and(|target| target == kvm)));
         let status = fs::read_to_string(format!("/proc/{qemu}/status")).unwrap();
         assert!(!status.contains("Uid:\t0"), "it is nobody's root");
+        if bench.running_isolated() {
+            let groups = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap().trim();
+            assert_eq!(groups, "", "it needs no group to open its own node of the device");
+            let node = fs::metadata(format!("/proc/{qemu}/root/dev/kvm")).unwrap();
+            assert_eq!((node.uid(), node.mode() & 0o777), (spec.run_as.unwrap(), 0o600));
+        }
         let _ = bench.driver.stop(id, None).await;
     }
 }
