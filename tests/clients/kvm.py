@@ -2,7 +2,7 @@
 """Servers on the built-in hypervisor, as a user runs them: the program runs in a machine with a true KVM (tests/guests/l1),
 the stock client talks to it from outside.
 
-    kvm.py PROGRAM [--keep] [--vcpus 1,2] [--only STEP,...] [--driver auto|kvm|fake] [--hold SECONDS] [--guest tiny|debian]
+    kvm.py PROGRAM [--keep] [--vcpus 1,2] [--only STEP,...] [--driver auto|kvm|fake] [--hold SECONDS] [--guest tiny|debian] [--older PROGRAM]
 
 PROGRAM is the built `solostack`. Needs python-openstackclient in the interpreter that runs this (tests/setup/tools makes
 one), QEMU for the machine, and the guest `tiny`; neither root nor KVM. Every step prints what it does and when; the first
@@ -32,6 +32,8 @@ import l1  # noqa: E402
 from cloud import Api, ClientError, Failure, OpenStack, expect, say, wait_for  # noqa: E402
 
 STATE = "/var/lib/solostack"
+# Where the machine has the program under test, and the one before it.
+NEWEST, OLDER = "/usr/local/bin/solostack", "/mnt/solostack"
 SSH = "ssh -i /root/key -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o BatchMode=yes -o ConnectTimeout=30"
 # MiB of memory, GiB of disk, what is said on the console when ssh answers, and seconds for a boot: everything runs at a
 # fiftieth of a real machine's speed, and other things on the host too.
@@ -43,14 +45,14 @@ ROUNDS = 20
 class InTheMachine:
     """The program inside the L1: how it is started, killed and looked at."""
 
-    def __init__(self, machine, port, driver):
-        self.machine, self.port, self.driver = machine, port, driver
+    def __init__(self, machine, port, driver, program=NEWEST):
+        self.machine, self.port, self.driver, self.program = machine, port, driver, program
         self.log = "/root/serve.log"
 
     def start(self, seconds=180):
         began = time.monotonic()
         arguments = f"--state {STATE} --https-port {self.port} --http-port 0 --service-ports off --public-host 127.0.0.1 --driver {self.driver}"
-        self.machine.run(f"setsid /usr/local/bin/solostack serve {arguments} </dev/null >/root/serve.out 2>>{self.log} & echo $! >/root/serve.pid")
+        self.machine.run(f"setsid {self.program} serve {arguments} </dev/null >/root/serve.out 2>>{self.log} & echo $! >/root/serve.pid")
         while not (line := self.machine.run("cat /root/serve.out")):
             if self.machine.call("kill -0 $(cat /root/serve.pid)")[0]:
                 raise Failure(f"serve ended before it was ready:\n{self.log_end()}")
@@ -354,8 +356,10 @@ class Story:
         self.inside.kill()
         self.say_in_session("during")
         expect("the guest runs on without a supervisor", self.boot_id() == boot_id)
+        upgraded = " and upgraded" if self.inside.program != NEWEST else ""
+        self.inside.program = NEWEST
         took = self.inside.start()
-        say(f"{name}: supervisor killed, ready again after {took:.1f} s")
+        say(f"{name}: supervisor killed{upgraded}, ready again after {took:.1f} s")
         self.say_in_session("after")
         self.machine.run("kill $(cat /root/session.pid)")
         expect("the guest's process is the same", self.inside.processes() == before, (before, self.inside.processes()))
@@ -465,6 +469,7 @@ def main():
     parser.add_argument("--driver", default="auto", choices=("auto", "kvm", "fake"))
     parser.add_argument("--guest", default="tiny", choices=sorted(SHAPES))
     parser.add_argument("--vcpus", default="1,2")
+    parser.add_argument("--older", type=pathlib.Path, metavar="PROGRAM", help="starts the cloud, until PROGRAM takes over from it in supervisor_dies")
     parser.add_argument("--only", default="", help="of a server's steps, these alone, for example power,supervisor_dies")
     args = parser.parse_args()
     for name in [n for n in os.environ if n.lower().endswith("_proxy")] + ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"]:
@@ -477,8 +482,13 @@ def main():
     try:
         vcpus = [int(count) for count in args.vcpus.split(",")]
         # A server is never given more processors than its host has.
-        machine = l1.Machine(args.program, folder, forward=[port], processors=max(vcpus))
-        story = Story(machine, InTheMachine(machine, port, args.driver), folder, args.guest)
+        files = None
+        if args.older:
+            files = folder / "files"
+            files.mkdir()
+            subprocess.run(["objcopy", "--strip-debug", args.older, files / "solostack"], check=True)
+        machine = l1.Machine(args.program, folder, forward=[port], processors=max(vcpus), files=files)
+        story = Story(machine, InTheMachine(machine, port, args.driver, OLDER if args.older else NEWEST), folder, args.guest)
         try:
             story.tell(vcpus, [w for w in args.only.split(",") if w])
             say("the story is told")
