@@ -327,7 +327,27 @@ pub fn identity_options(config: &Config, layout: &Layout, https_port: u16) -> id
             change_upon_first_use: keys.change_password_upon_first_use,
             inactive_days: keys.disable_user_account_days_inactive,
         },
+        oidc: keys.oidc.iter().map(|(id, oidc)| (id.clone(), oidc_provider(oidc))).collect(),
+        trusted_dashboards: keys.trusted_dashboards.clone(),
         ..identity::Options::default()
+    }
+}
+
+fn oidc_provider(oidc: &config::Oidc) -> identity::OidcProvider {
+    identity::OidcProvider {
+        issuer: oidc.issuer.clone(),
+        client_id: oidc.client_id.clone(),
+        client_secret: oidc.client_secret.as_ref().map(|secret| identity::Secret(secret.0.clone())),
+        client_secret_file: oidc.client_secret_file.clone(),
+        audience: oidc.audience.clone(),
+        introspection: match oidc.introspection {
+            config::Introspection::Off => identity::Introspection::Off,
+            config::Introspection::Opaque => identity::Introspection::Opaque,
+            config::Introspection::All => identity::Introspection::All,
+        },
+        algorithms: oidc.algorithms.clone(),
+        ca_file: oidc.ca_file.clone(),
+        scopes: oidc.scopes.clone(),
     }
 }
 

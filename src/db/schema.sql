@@ -262,12 +262,35 @@ CREATE TABLE identity_endpoint_group (
     filters     TEXT NOT NULL                   -- JSON object: interface, service_id, region_id, enabled
 );
 
+CREATE TABLE identity_expiring_membership (
+    user_id     TEXT NOT NULL REFERENCES identity_user (id) ON DELETE CASCADE,
+    group_id    TEXT NOT NULL REFERENCES identity_group (id) ON DELETE CASCADE,
+    provider_id TEXT NOT NULL REFERENCES identity_provider (id) ON DELETE CASCADE,
+    expires_at  TEXT NOT NULL,
+    PRIMARY KEY (user_id, group_id, provider_id)
+);
+
+CREATE INDEX identity_expiring_membership_group ON identity_expiring_membership (group_id);
+
+CREATE INDEX identity_expiring_membership_provider ON identity_expiring_membership (provider_id);
+
+CREATE TABLE identity_federated (
+    user_id     TEXT NOT NULL REFERENCES identity_user (id) ON DELETE CASCADE,
+    provider_id TEXT NOT NULL,
+    protocol_id TEXT NOT NULL,
+    unique_id   TEXT NOT NULL,
+    PRIMARY KEY (provider_id, protocol_id, unique_id),
+    FOREIGN KEY (provider_id, protocol_id) REFERENCES identity_protocol (provider_id, id) ON DELETE CASCADE
+);
+
+CREATE INDEX identity_federated_user ON identity_federated (user_id);
+
 CREATE TABLE identity_group (
     id          TEXT PRIMARY KEY,
     name        TEXT NOT NULL,
     domain_id   TEXT NOT NULL REFERENCES identity_project (id) ON DELETE CASCADE,
     description TEXT NOT NULL DEFAULT '',
-    extra       TEXT NOT NULL DEFAULT '{}',
+    extra       TEXT NOT NULL DEFAULT '{}', local_id TEXT, gone INTEGER NOT NULL DEFAULT 0,
     UNIQUE (domain_id, name)
 );
 
@@ -509,7 +532,7 @@ CREATE TABLE identity_user (
     options             TEXT NOT NULL DEFAULT '{}',
     extra               TEXT NOT NULL DEFAULT '{}',
     epoch               INTEGER NOT NULL DEFAULT 0,
-    created_at          TEXT NOT NULL, password_created_at TEXT, password_self_service INTEGER NOT NULL DEFAULT 0, last_active_on TEXT,
+    created_at          TEXT NOT NULL, password_created_at TEXT, password_self_service INTEGER NOT NULL DEFAULT 0, last_active_on TEXT, shadow INTEGER NOT NULL DEFAULT 0, local_id TEXT, gone INTEGER NOT NULL DEFAULT 0,
     UNIQUE (domain_id, name)
 );
 

@@ -17,6 +17,10 @@ use crate::world::{About, World, content_type};
 const WRITES_OF_READERS: &[&str] = &[
     "POST /v3/auth/tokens",
     "POST /v3/users/{user_id}/password",
+    // Who comes from an identity provider has no token yet.
+    "POST /v3/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}/auth",
+    "POST /v3/auth/OS-FEDERATION/websso/{protocol_id}",
+    "POST /v3/auth/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}/websso",
     "POST /v3/credentials",
     "POST /v2.1/os-keypairs",
     "DELETE /v2.1/os-keypairs/{name}",
@@ -41,6 +45,11 @@ const ANSWERS_ABOUT_NOTHING: &[&str] = &[
     "GET /v3/users/{user_id}/credentials/OS-EC2",
     "GET /v3/users/{user_id}/application_credentials",
     "GET /v3/users/{user_id}/access_rules",
+    // Who has no token learns of no identity provider: there or not, the answer is the same refusal.
+    "GET /v3/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}/auth",
+    "GET /v3/auth/OS-FEDERATION/websso/{protocol_id}",
+    "GET /v3/auth/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}/websso",
+    "GET /v3/auth/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}/websso/callback",
     // Upstream gives this to the user and to readers of the system, not to administrators of a project.
     "GET /v3/users/{user_id}/access_rules/{access_rule_id}",
 ];

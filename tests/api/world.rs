@@ -251,6 +251,7 @@ impl World {
             ("identity_providers", "acme-people"),
             ("mappings", "acme-rules"),
             ("protocols", "openid"),
+            ("websso", "openid"),
             ("service_providers", "acme-cloud"),
             ("config", "ldap"),
             ("{group}", "url"),
@@ -614,6 +615,7 @@ impl World {
             {
                 return None;
             }
+            (_, path) if path.ends_with("/auth") || path.contains("/websso") => return None,
             (_, path) if path.contains("/protocols/") => {
                 json!({"protocol": {"mapping_id": "acme-rules", "remote_id_attribute": "HTTP_OIDC_ISS"}})
             }

@@ -46,6 +46,11 @@ fn users_of_a_directory_log_in_and_nothing_of_it_can_be_written() {
 }
 
 #[test]
+fn people_and_programs_come_in_from_a_real_identity_provider() {
+    run("oidc.py", &[]);
+}
+
+#[test]
 fn kvm_runs_a_server_with_one_processor_for_the_stock_client() {
     run("kvm.py", &["--vcpus", "1"]);
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{KEYS, Problem, Value};
+use super::{GROUPS, Group, KEYS, Key, Problem, Value};
 
 pub(crate) fn line_of(text: &str, span: &Range<usize>) -> usize {
     text.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1
@@ -14,7 +14,78 @@ pub(crate) fn line_of(text: &str, span: &Range<usize>) -> usize {
 
 /// Checked values, by key, each with the line that gave it.
 #[derive(Default)]
-pub(crate) struct Values(pub BTreeMap<&'static str, (Value, Option<usize>)>);
+pub(crate) struct Values(pub BTreeMap<&'static str, (Value, Option<usize>)>, pub Members);
+
+/// Sections with ids, by the name of their group and their id: their values.
+pub(crate) type Members = BTreeMap<(&'static str, String), Member>;
+
+/// One section with an id.
+pub(crate) struct Member {
+    group: &'static Group,
+    line: Option<usize>,
+    values: BTreeMap<&'static str, Value>,
+}
+
+impl Member {
+    fn get(&self, name: &str) -> Option<Value> {
+        match self.values.get(name) {
+            Some(value) => Some(value.clone()),
+            None => self.group.keys.iter().find(|key| key.name == name)?.kind.default(),
+        }
+    }
+
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
+        if let Some(Value::Text(value)) = self.get(name) { Some(value) } else { None }
+    }
+
+    pub(crate) fn list(&self, name: &str) -> Vec<String> {
+        if let Some(Value::List(values)) = self.get(name) { values } else { Vec::new() }
+    }
+
+    pub(crate) fn line(&self) -> Option<usize> {
+        self.line
+    }
+}
+
+/// The sections of a group.
+fn read_group(
+    text: &str,
+    group: &'static Group,
+    table: &DeTable<'_>,
+    values: &mut Values,
+    problems: &mut Vec<Problem>,
+) {
+    for (id, section) in table {
+        let (line, id) = (Some(line_of(text, &id.span())), id.get_ref().to_string());
+        let name = format!("{}.{id}", group.name);
+        let DeValue::Table(keys) = section.get_ref() else {
+            let found = describe(section.get_ref());
+            problems.push(Problem { line, text: format!("{name}: expected a section [{name}], found {found}") });
+            continue;
+        };
+        let mut member = Member { group, line, values: BTreeMap::new() };
+        for (key, value) in keys {
+            let line = Some(line_of(text, &key.span()));
+            let bare = key.get_ref();
+            let Some(known) = group.keys.iter().find(|known| known.name == bare.as_ref()) else {
+                let near = most_like(bare, group.keys).unwrap_or_default();
+                let text = format!("unknown key {name}.{bare}; the nearest known key is {name}.{near}");
+                problems.push(Problem { line, text });
+                continue;
+            };
+            match plain(value.get_ref()).and_then(|value| known.kind.accept(value)) {
+                Ok(value) => drop(member.values.insert(known.name, value)),
+                Err(reason) => problems.push(Problem { line, text: format!("{name}.{bare}: {reason}") }),
+            }
+        }
+        for key in group.required {
+            if !keys.iter().any(|(own, _)| own.get_ref() == key) {
+                problems.push(Problem { line, text: format!("{name}: the key {key} is missing") });
+            }
+        }
+        values.1.insert((group.name, id), member);
+    }
+}
 
 pub(crate) fn read_table(
     text: &str,
@@ -29,6 +100,11 @@ pub(crate) fn read_table(
         let known = KEYS.iter().find(|known| known.name == name);
         let is_section =
             KEYS.iter().any(|known| known.name.strip_prefix(&name).is_some_and(|rest| rest.starts_with('.')));
+        let group = GROUPS.iter().find(|group| group.name == name);
+        if let (Some(group), DeValue::Table(inner)) = (group, value.get_ref()) {
+            read_group(text, group, inner, values, problems);
+            continue;
+        }
         match (known, value.get_ref()) {
             (Some(known), value) => match plain(value).and_then(|value| known.kind.accept(value)) {
                 Ok(value) => {
@@ -53,6 +129,10 @@ pub(crate) fn read_table(
 
 /// The known key that looks most like `name`, which may also be right but in the wrong section.
 pub(crate) fn nearest(name: &str) -> &'static str {
+    most_like(name, KEYS).unwrap_or("state_dir")
+}
+
+fn most_like(name: &str, keys: &'static [Key]) -> Option<&'static str> {
     let name = &name.to_ascii_lowercase();
     let last = |name: &'_ str| name.rsplit('.').next().unwrap_or_default().to_owned();
     let likeness = |known: &str| {
@@ -61,10 +141,7 @@ pub(crate) fn nearest(name: &str) -> &'static str {
         let bare = strsim::normalized_damerau_levenshtein(&last(name), &last(known));
         whole.max(bare * 0.95)
     };
-    KEYS.iter()
-        .map(|key| (likeness(key.name), key.name))
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map_or("state_dir", |(_, name)| name)
+    keys.iter().map(|key| (likeness(key.name), key.name)).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
 }
 
 fn plain(value: &DeValue<'_>) -> Result<Value, String> {

@@ -158,6 +158,12 @@ pub const KEYS: &[Key] = &[
         "After how many days without a login an account is disabled. 0 is never. An administrator enables it again.",
     ),
     Key {
+        name: "identity.trusted_dashboards",
+        kind: Kind::List { default: &[], check: check_origin, most: 20 },
+        doc: "Where a browser's sign-in through an identity provider may bring its token to: full URLs, as in \
+              [\"https://dashboard.example/auth/websso/\"].",
+    },
+    Key {
         name: "network.external_subnet",
         kind: Kind::Text { default: Some("172.24.4.0/24"), check: check_subnet },
         doc: "The subnet of the `public` network, which exists after the first start: floating IPs come from it. The first \
@@ -225,6 +231,119 @@ pub const KEYS: &[Key] = &[
     quota("quota.security_groups", 10, "Security groups in a project."),
     quota("quota.security_group_rules", 100, "Security group rules in a project."),
 ];
+
+/// Keys of sections that stand in the file any number of times, each with an id of its own: `[identity.oidc.acme]`.
+pub struct Group {
+    /// Before the id: `identity.oidc`.
+    pub name: &'static str,
+    /// What the id is.
+    pub doc: &'static str,
+    /// Without the section.
+    pub keys: &'static [Key],
+    /// Those that must be there.
+    pub required: &'static [&'static str],
+}
+
+pub const GROUPS: &[Group] = &[Group {
+    name: "identity.oidc",
+    doc: "An OpenID Connect issuer whose tokens let people in. ID is the id of an identity provider that was made with \
+          `openstack identity provider create`; the issuer must be among its remote ids.",
+    keys: &[
+        Key {
+            name: "issuer",
+            kind: Kind::Text { default: None, check: check_issuer },
+            doc: "The issuer's URL, exactly as its tokens have it in `iss`. https, or http on this machine.",
+        },
+        Key {
+            name: "client_id",
+            kind: Kind::Text { default: None, check: check_word },
+            doc: "By what name the issuer knows this cloud.",
+        },
+        Key {
+            name: "client_secret",
+            kind: Kind::Text { default: None, check: check_word },
+            doc: "The secret of that client, where it has one.",
+        },
+        Key {
+            name: "client_secret_file",
+            kind: Kind::Text { default: None, check: check_path },
+            doc: "Or a file that holds it.",
+        },
+        Key {
+            name: "audience",
+            kind: Kind::List { default: &[], check: check_word, most: 20 },
+            doc: "A token must be for one of these (`aud`). Empty is the client_id.",
+        },
+        Key {
+            name: "introspection",
+            kind: Kind::Choice { default: "off", of: &["off", "opaque", "all"] },
+            doc: "Which tokens the issuer is asked about (RFC 7662): none, those that are no JWT, or all of them.",
+        },
+        Key {
+            name: "algorithms",
+            kind: Kind::List { default: &[], check: check_algorithm, most: 9 },
+            doc: "By which algorithms tokens may be signed. Empty is RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 EdDSA.",
+        },
+        Key {
+            name: "ca_file",
+            kind: Kind::Text { default: None, check: check_path },
+            doc: "PEM file with the authorities that vouch for the issuer's server, instead of the system's.",
+        },
+        Key {
+            name: "scopes",
+            kind: Kind::List { default: &[], check: check_word, most: 20 },
+            doc: "What a browser's sign-in asks for. Empty is openid, profile and email.",
+        },
+    ],
+    required: &["issuer"],
+}];
+
+fn check_issuer(text: &str) -> Result<(), &'static str> {
+    let refused = "is not an https URL without query (http only for this machine)";
+    let rest = match text.split_once("://") {
+        Some(("https", rest)) => rest,
+        Some(("http", rest)) => {
+            let host = rest.split('/').next().unwrap_or_default();
+            let host = match host.rsplit_once(':') {
+                Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+                _ => host,
+            };
+            let here = |ip: IpAddr| ip.is_loopback();
+            if host != "localhost" && !host.trim_matches(['[', ']']).parse().is_ok_and(here) {
+                return Err(refused);
+            }
+            rest
+        }
+        _ => return Err(refused),
+    };
+    let bad = |c: char| c.is_whitespace() || c.is_control() || "?#@\"\\<>".contains(c);
+    if rest.is_empty() || rest.starts_with('/') || text.len() > 255 || rest.contains(bad) {
+        Err(refused)
+    } else {
+        Ok(())
+    }
+}
+
+fn check_word(text: &str) -> Result<(), &'static str> {
+    match text.len() {
+        1..=1024 if !text.chars().any(char::is_control) => Ok(()),
+        _ => Err("is not a text of 1 to 1024 characters without control characters"),
+    }
+}
+
+fn check_origin(text: &str) -> Result<(), &'static str> {
+    let web = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let bad = |c: char| c.is_whitespace() || c.is_control() || "?#@;,\"'\\<>".contains(c);
+    match web {
+        Some(rest) if !rest.is_empty() && !rest.starts_with('/') && !rest.contains(bad) && text.len() <= 1024 => Ok(()),
+        _ => Err("is not an http or https URL without query"),
+    }
+}
+
+fn check_algorithm(text: &str) -> Result<(), &'static str> {
+    const KNOWN: [&str; 9] = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
+    if KNOWN.contains(&text) { Ok(()) } else { Err("is not an algorithm with a public key that is known here") }
+}
 
 fn check_pattern(text: &str) -> Result<(), &'static str> {
     fancy_regex::Regex::new(text).map(|_| ()).map_err(|_| "is not a regular expression")

@@ -11,6 +11,7 @@ mod sample;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -18,8 +19,8 @@ use std::path::{Path, PathBuf};
 use ipnet::Ipv4Net;
 use toml::de::DeTable;
 
-use self::file::{Values, line_of, read_table};
-pub use self::keys::{KEYS, Key, Kind, Value};
+use self::file::{Member, Values, line_of, read_table};
+pub use self::keys::{GROUPS, Group, KEYS, Key, Kind, Value};
 pub use self::sample::sample;
 
 /// Read when it exists and no other file is named.
@@ -96,6 +97,46 @@ pub struct Identity {
     pub change_password_upon_first_use: bool,
     /// 0: never.
     pub disable_user_account_days_inactive: u32,
+    /// Full URLs.
+    pub trusted_dashboards: Vec<String>,
+    /// By the id of the identity provider.
+    pub oidc: BTreeMap<String, Oidc>,
+}
+
+/// `[identity.oidc.<id>]`: an OpenID Connect issuer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Oidc {
+    pub issuer: String,
+    pub client_id: Option<String>,
+    pub client_secret: Option<Secret>,
+    pub client_secret_file: Option<PathBuf>,
+    /// Empty: the client id.
+    pub audience: Vec<String>,
+    pub introspection: Introspection,
+    /// Empty: all that are known.
+    pub algorithms: Vec<String>,
+    pub ca_file: Option<PathBuf>,
+    /// Empty: openid, profile, email.
+    pub scopes: Vec<String>,
+}
+
+/// A text that never shows itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// Which tokens the issuer is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Introspection {
+    Off,
+    /// Those that are no JWT.
+    Opaque,
+    All,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -287,6 +328,16 @@ impl From<&Values> for Config {
                 unique_last_password_count: values.small("identity.unique_last_password_count"),
                 change_password_upon_first_use: values.bool("identity.change_password_upon_first_use"),
                 disable_user_account_days_inactive: values.small("identity.disable_user_account_days_inactive"),
+                trusted_dashboards: match values.get("identity.trusted_dashboards") {
+                    Some(Value::List(urls)) => urls,
+                    _ => Vec::new(),
+                },
+                oidc: values
+                    .1
+                    .iter()
+                    .filter(|((group, _), _)| *group == "identity.oidc")
+                    .map(|((_, id), member)| (id.clone(), Oidc::from(member)))
+                    .collect(),
             },
             network: Network {
                 external_subnet: values.parsed("network.external_subnet", Ipv4Net::default()),
@@ -328,6 +379,26 @@ impl From<&Values> for Config {
     }
 }
 
+impl From<&Member> for Oidc {
+    fn from(member: &Member) -> Self {
+        Self {
+            issuer: member.text("issuer").unwrap_or_default(),
+            client_id: member.text("client_id"),
+            client_secret: member.text("client_secret").map(Secret),
+            client_secret_file: member.text("client_secret_file").map(PathBuf::from),
+            audience: member.list("audience"),
+            introspection: match member.text("introspection").as_deref() {
+                Some("opaque") => Introspection::Opaque,
+                Some("all") => Introspection::All,
+                _ => Introspection::Off,
+            },
+            algorithms: member.list("algorithms"),
+            ca_file: member.text("ca_file").map(PathBuf::from),
+            scopes: member.list("scopes"),
+        }
+    }
+}
+
 impl Default for Config {
     /// What an empty file means.
     fn default() -> Self {
@@ -349,6 +420,21 @@ impl Config {
                 }
             }
         }
+        for (id, oidc) in &self.identity.oidc {
+            let line = values.1.get(&("identity.oidc", id.clone())).and_then(Member::line);
+            let mut refuse = |why: &str| problems.push(Problem { line, text: format!("identity.oidc.{id}: {why}") });
+            let secret = oidc.client_secret.is_some() || oidc.client_secret_file.is_some();
+            if oidc.client_id.is_none() && oidc.audience.is_empty() {
+                refuse("neither client_id nor audience says whom its tokens are for");
+            }
+            if oidc.client_secret.is_some() && oidc.client_secret_file.is_some() {
+                refuse("client_secret and client_secret_file are both there");
+            }
+            if oidc.introspection != Introspection::Off && (oidc.client_id.is_none() || !secret) {
+                refuse("introspection needs client_id and client_secret (or client_secret_file)");
+            }
+        }
+        let mut refuse = |key: &str, text: String| problems.push(Problem { line: values.line(key), text });
         let Network { external_subnet, private_subnet, .. } = &self.network;
         if external_subnet.contains(private_subnet) || private_subnet.contains(external_subnet) {
             let text = format!(

@@ -35,7 +35,10 @@ fn every_key_changes_the_configuration() {
                 let fits = candidates.iter().find(|v| key.kind.accept(Value::Text(v.to_string())).is_ok());
                 format!("{:?}", fits.unwrap())
             }
-            Kind::List { .. } => "[\"192.0.2.1\"]".into(),
+            Kind::List { check, .. } => {
+                let fits = ["192.0.2.1", "https://x.test/"].into_iter().find(|text| check(text).is_ok());
+                format!("[{:?}]", fits.unwrap())
+            }
         };
         let config = resolve(&format!("{} = {other}", key.name), &[]).unwrap_or_else(|e| panic!("{}: {e:?}", key.name));
         assert_ne!(config, Config::default(), "{} is read", key.name);
@@ -211,4 +214,51 @@ fn hostile_text_never_breaks_the_reader() {
     assert!(resolve(&deep, &[]).is_err());
     let dotted = format!("{}a = 1", "a.".repeat(20_000));
     assert!(resolve(&dotted, &[]).is_err());
+}
+
+#[test]
+fn sections_with_an_id_are_read_and_their_mistakes_named() {
+    let text = r#"
+        [identity.oidc.acme]
+        issuer = "https://idp.test/realm"
+        client_id = "cloud"
+        client_secret = "s3cret"
+        introspection = "all"
+        algorithms = ["ES256"]
+        [identity.oidc."my.idp"]
+        issuer = "http://127.0.0.1:9000"
+        audience = ["a"]
+    "#;
+    let config = resolve(text, &[]).unwrap();
+    let acme = &config.identity.oidc["acme"];
+    assert_eq!((acme.issuer.as_str(), acme.introspection), ("https://idp.test/realm", Introspection::All));
+    assert_eq!(config.identity.oidc["my.idp"].audience, ["a"]);
+    assert!(!format!("{config:?}").contains("s3cret"));
+    let head = "[identity.oidc.a]\nissuer = \"https://x.test\"\n";
+    for (text, problem) in [
+        ("[identity.oidc.a]\nclient_id = \"x\"".to_owned(), "1: identity.oidc.a: the key issuer is missing"),
+        (
+            format!("{head}client = \"x\""),
+            "3: unknown key identity.oidc.a.client; the nearest known key is identity.oidc.a.client_id",
+        ),
+        (head.to_owned(), "1: identity.oidc.a: neither client_id nor audience"),
+        (format!("{head}client_id = \"x\"\nintrospection = \"all\""), "1: identity.oidc.a: introspection needs"),
+        (
+            format!("{head}client_id = \"x\"\nalgorithms = [\"HS256\"]"),
+            "4: identity.oidc.a.algorithms: \"HS256\" is not",
+        ),
+        (format!("{head}client_id = 3"), "3: identity.oidc.a.client_id: expected a text"),
+        (
+            "[identity.oidc]\na = 1".to_owned(),
+            "2: identity.oidc.a: expected a section [identity.oidc.a], found a whole number",
+        ),
+        (
+            "[identity.oidc.a]\nissuer = \"http://x.test\"\nclient_id = \"x\"".to_owned(),
+            "2: identity.oidc.a.issuer: \"http://x.test\" is not",
+        ),
+        ("[identity]\ntrusted_dashboards = [\"x\"]".to_owned(), "2: identity.trusted_dashboards: \"x\" is not"),
+    ] {
+        let found = problems(&text);
+        assert!(found.len() == 1 && found[0].starts_with(problem), "{found:?}");
+    }
 }

@@ -31,12 +31,13 @@ mod tokens;
 mod trusts;
 mod users;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use db::{Clock, Db};
 use rest::{ApiVersion, DiscoveryStyle, ServiceInfo, Style};
 
 pub use bootstrap::{Bootstrap, BootstrapOutcome};
+pub use federation::oidc::{Introspection, OidcProvider, Secret};
 pub use passwords::PasswordRules;
 pub use tokens::ScopeName;
 
@@ -51,6 +52,8 @@ pub enum Error {
     Hash(String),
     #[error("the pattern for passwords is not a regular expression: {0}")]
     Pattern(String),
+    #[error("the identity provider {provider} of the configuration cannot be used: {why}")]
+    Oidc { provider: String, why: String },
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -73,6 +76,10 @@ pub struct Options {
     /// The host in catalog URLs; `None`: the one that the client used.
     pub public_host: Option<String>,
     pub passwords: PasswordRules,
+    /// Whose tokens let people in, by the id of the identity provider in OS-FEDERATION.
+    pub oidc: BTreeMap<String, OidcProvider>,
+    /// Addresses that a browser's sign-in may bring a token to, in full.
+    pub trusted_dashboards: Vec<String>,
 }
 
 impl Default for Options {
@@ -87,6 +94,8 @@ impl Default for Options {
             https_port: 443,
             public_host: None,
             passwords: PasswordRules::default(),
+            oidc: BTreeMap::new(),
+            trusted_dashboards: Vec::new(),
         }
     }
 }
@@ -105,6 +114,7 @@ pub struct App {
     pub(crate) cache: Arc<tokens::Cache>,
     pub(crate) catalog: Arc<catalog::Cache>,
     pub(crate) directories: Arc<directory::Directories>,
+    pub(crate) issuers: Arc<federation::oidc::Issuers>,
 }
 
 impl App {
@@ -125,6 +135,7 @@ impl App {
             hasher: passwords::Hasher::new()?,
             rules: Arc::new(passwords::Rules::new(options.passwords.clone())?),
             passcodes: Arc::default(),
+            issuers: Arc::new(federation::oidc::Issuers::new(&options.oidc)?),
             options: Arc::new(options),
             db,
             clock,

@@ -240,8 +240,25 @@ fn grants() -> Vec<Route<App>> {
 }
 
 fn federation() -> Vec<Route<App>> {
-    use federation::{mappings, policy, protocols, providers, service_providers};
+    use federation::{login, mappings, policy, protocols, providers, service_providers, websso};
     vec![
+        // The identity provider's bearer token is the authentication.
+        get("/v3/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}/auth", login::auth).public(),
+        post("/v3/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}/auth", login::auth).public(),
+        get("/v3/auth/OS-FEDERATION/websso/{protocol_id}", websso::start_anywhere).public(),
+        post("/v3/auth/OS-FEDERATION/websso/{protocol_id}", websso::start_anywhere).public(),
+        get("/v3/auth/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}/websso", websso::start)
+            .public(),
+        post("/v3/auth/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}/websso", websso::start)
+            .public(),
+        // The code that the issuer gave, and the cookie of the browser that asked for it.
+        get(
+            "/v3/auth/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}/websso/callback",
+            websso::callback,
+        )
+        .public(),
+        get("/v3/OS-FEDERATION/projects", tokens::handlers::own_projects).rule(tokens::policy::AUTH_PROJECTS),
+        get("/v3/OS-FEDERATION/domains", tokens::handlers::own_domains).rule(tokens::policy::AUTH_DOMAINS),
         get("/v3/OS-FEDERATION/identity_providers", providers::index).rule(policy::LIST_IDENTITY_PROVIDERS),
         put("/v3/OS-FEDERATION/identity_providers/{idp_id}", providers::create).rule(policy::CREATE_IDENTITY_PROVIDER),
         get("/v3/OS-FEDERATION/identity_providers/{idp_id}", providers::show).rule(policy::GET_IDENTITY_PROVIDER),

@@ -172,6 +172,8 @@ pub(crate) struct Inner {
     pub decided: AtomicBool,
     /// Who asked, where no token says it: for the audit trail.
     pub asking: OnceLock<String>,
+    /// Kept in the audit trail though it only reads.
+    pub audited: AtomicBool,
 }
 
 impl fmt::Debug for Ctx {
@@ -256,6 +258,11 @@ impl Ctx {
     /// Tells the audit trail who asks, where that is not in a token: who authenticates.
     pub fn asked_by(&self, user_id: &str) {
         let _ = self.inner.asking.set(user_id.to_owned());
+    }
+
+    /// Puts this request into the audit trail though its method only reads: an authentication by GET.
+    pub fn audit(&self) {
+        self.inner.audited.store(true, Ordering::Relaxed);
     }
 
     /// [`Ctx::creds`] where their absence is an answer.

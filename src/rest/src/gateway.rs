@@ -3,7 +3,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, OnceLock, atomic::AtomicBool},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use axum::{
@@ -189,6 +192,7 @@ impl Gateway {
             credentials: OnceLock::new(),
             decided: AtomicBool::new(false),
             asking: OnceLock::new(),
+            audited: AtomicBool::new(false),
         });
         if let Err(error) = rewrite(&mut request, &path) {
             return render(style, &error, &request_id, version, &mounted.info, &method, &identity_url);
@@ -208,7 +212,7 @@ impl Gateway {
             },
         };
         finish(&mut response, &request_id, version, &mounted.info);
-        if !reading {
+        if !reading || ctx.inner().audited.load(Ordering::Relaxed) {
             let event = audited(&ctx, &method, &path, &response);
             log(&event);
             if let Some(trail) = &self.audit {

@@ -47,13 +47,24 @@ pub(crate) struct Assignment {
     pub inherited: bool,
 }
 
-/// The roles that count for `user` in `scope`, implied ones included, those of domains left out; by name.
-pub(crate) fn effective_roles(tx: &Tx<'_>, user_id: &str, scope: &TokenScope) -> db::Result<Vec<NamedRef>> {
+/// Ids of groups as SQL takes them: a JSON list.
+fn bound(groups: &[String]) -> String {
+    serde_json::to_string(groups).unwrap_or_else(|_| "[]".into())
+}
+
+/// The roles that count for `user` and these groups in `scope`, implied ones included, those of domains left out; by name.
+pub(crate) fn effective_roles(
+    tx: &Tx<'_>,
+    user_id: &str,
+    groups: &[String],
+    scope: &TokenScope,
+) -> db::Result<Vec<NamedRef>> {
     const TAIL: &str = "all_roles (id) AS (SELECT role_id FROM held UNION \
          SELECT i.implied_id FROM identity_implied_role i JOIN all_roles a ON a.id = i.prior_id) \
          SELECT r.id, r.name FROM identity_role r JOIN all_roles a ON a.id = r.id WHERE r.domain_id IS NULL ORDER BY r.name";
-    const MINE: &str =
-        "(a.user_id = ?1 OR a.group_id IN (SELECT group_id FROM identity_membership WHERE user_id = ?1))";
+    const MINE: &str = "(a.user_id = ?1 OR a.group_id IN \
+         (SELECT group_id FROM identity_membership WHERE user_id = ?1 UNION SELECT value FROM json_each(?2)))";
+    let groups = bound(groups);
     let row = |row: &db::Row<'_>| Ok(NamedRef { id: row.get(0)?, name: row.get(1)? });
     match scope {
         TokenScope::Unscoped => Ok(Vec::new()),
@@ -62,26 +73,26 @@ pub(crate) fn effective_roles(tx: &Tx<'_>, user_id: &str, scope: &TokenScope) ->
                 "WITH RECURSIVE held AS (SELECT a.role_id FROM identity_assignment a \
                  WHERE {MINE} AND a.target = 'system'), {TAIL}"
             ),
-            [user_id],
+            [user_id, &groups],
             row,
         ),
         TokenScope::Domain(id) => tx.list(
             &format!(
                 "WITH RECURSIVE held AS (SELECT a.role_id FROM identity_assignment a \
-                 WHERE {MINE} AND a.target = 'domain' AND a.target_id = ?2 AND a.inherited = 0), {TAIL}"
+                 WHERE {MINE} AND a.target = 'domain' AND a.target_id = ?3 AND a.inherited = 0), {TAIL}"
             ),
-            [user_id, id],
+            [user_id, &groups, id],
             row,
         ),
         TokenScope::Project(id) => tx.list(
             &format!(
-                "WITH RECURSIVE above (id) AS (SELECT parent_id FROM identity_project WHERE id = ?2 UNION \
+                "WITH RECURSIVE above (id) AS (SELECT parent_id FROM identity_project WHERE id = ?3 UNION \
                  SELECT p.parent_id FROM identity_project p JOIN above b ON b.id = p.id), \
                  held AS (SELECT a.role_id FROM identity_assignment a WHERE {MINE} AND \
-                 ((a.target = 'project' AND a.target_id = ?2 AND a.inherited = 0) \
+                 ((a.target = 'project' AND a.target_id = ?3 AND a.inherited = 0) \
                  OR (a.inherited = 1 AND a.target_id IN (SELECT id FROM above WHERE id IS NOT NULL)))), {TAIL}"
             ),
-            [user_id, id],
+            [user_id, &groups, id],
             row,
         ),
     }
@@ -105,12 +116,17 @@ pub(crate) fn with_implied(tx: &Tx<'_>, role_ids: &[String]) -> db::Result<HashS
 
 /// The projects on which the user has a role, however it got there. `usable`: only those a token can be scoped to.
 pub(crate) fn projects_of(tx: &Tx<'_>, user_id: &str, usable: bool) -> db::Result<Vec<Project>> {
+    projects_with(tx, user_id, &[], usable)
+}
+
+/// [`projects_of`] the user and these groups.
+pub(crate) fn projects_with(tx: &Tx<'_>, user_id: &str, groups: &[String], usable: bool) -> db::Result<Vec<Project>> {
     let enabled = if usable { "AND p.enabled = 1 AND (p.domain_id IS NULL OR d.enabled = 1)" } else { "" };
     tx.list(
         &format!(
             "WITH RECURSIVE mine AS (SELECT target, target_id, inherited FROM identity_assignment \
-             WHERE (user_id = ?1 OR group_id IN (SELECT group_id FROM identity_membership WHERE user_id = ?1)) \
-             AND target <> 'system'), \
+             WHERE (user_id = ?1 OR group_id IN (SELECT group_id FROM identity_membership WHERE user_id = ?1 \
+             UNION SELECT value FROM json_each(?2))) AND target <> 'system'), \
              below (id) AS (SELECT p.id FROM identity_project p JOIN mine m ON m.target_id = p.parent_id AND m.inherited = 1 \
              UNION SELECT p.id FROM identity_project p JOIN below b ON b.id = p.parent_id), \
              reached (id) AS (SELECT target_id FROM mine WHERE target = 'project' AND inherited = 0 \
@@ -118,21 +134,21 @@ pub(crate) fn projects_of(tx: &Tx<'_>, user_id: &str, usable: bool) -> db::Resul
              SELECT {PROJECT_COLUMNS} FROM identity_project p LEFT JOIN identity_project d ON d.id = p.domain_id \
              WHERE p.id IN (SELECT id FROM reached) {enabled} ORDER BY p.name, p.id"
         ),
-        [user_id],
+        [user_id, &bound(groups)],
         project,
     )
 }
 
-/// The enabled domains on which the user has a role of its own.
-pub(crate) fn domains_of(tx: &Tx<'_>, user_id: &str) -> db::Result<Vec<Project>> {
+/// The enabled domains on which the user or these groups have a role of their own.
+pub(crate) fn domains_with(tx: &Tx<'_>, user_id: &str, groups: &[String]) -> db::Result<Vec<Project>> {
     tx.list(
         &format!(
             "SELECT {PROJECT_COLUMNS} FROM identity_project p WHERE p.is_domain = 1 AND p.enabled = 1 AND p.id IN \
              (SELECT target_id FROM identity_assignment WHERE target = 'domain' AND inherited = 0 AND \
-             (user_id = ?1 OR group_id IN (SELECT group_id FROM identity_membership WHERE user_id = ?1))) \
-             ORDER BY p.name, p.id"
+             (user_id = ?1 OR group_id IN (SELECT group_id FROM identity_membership WHERE user_id = ?1 \
+             UNION SELECT value FROM json_each(?2)))) ORDER BY p.name, p.id"
         ),
-        [user_id],
+        [user_id, &bound(groups)],
         project,
     )
 }

@@ -13,11 +13,11 @@ use crate::{
     listing::{self, SelfLink},
 };
 
-struct Mapping {
+pub(crate) struct Mapping {
     id: String,
     /// As the client wrote them; checked by [`rules::check`].
-    rules: Value,
-    schema_version: String,
+    pub rules: Value,
+    pub schema_version: String,
 }
 
 const COLUMNS: &str = "id, rules, schema_version";
@@ -41,7 +41,7 @@ fn mapping(row: &db::Row<'_>) -> db::rusqlite::Result<Mapping> {
     })
 }
 
-fn find(tx: &Tx<'_>, id: &str) -> Result<Mapping> {
+pub(crate) fn find(tx: &Tx<'_>, id: &str) -> Result<Mapping> {
     tx.find(&format!("SELECT {COLUMNS} FROM identity_mapping WHERE id = ?"), [id], mapping)?
         .ok_or_else(|| not_found("mapping", id))
 }
@@ -58,7 +58,8 @@ fn view(ctx: &Ctx, mapping: &Mapping) -> Value {
 /// The rules and the version of their language, if the body speaks of them and they make sense together.
 fn asked(fields: &mut Fields, known: &Mapping) -> Result<(Value, String)> {
     let version = match fields.take("schema_version") {
-        None => known.schema_version.clone(),
+        // The stock client sends null where nobody chose one.
+        None | Some(Value::Null) => known.schema_version.clone(),
         Some(Value::String(version)) if matches!(version.as_str(), "1.0" | "2.0") => version,
         Some(_) => return Err(invalid("schema_version", "it must be \"1.0\" or \"2.0\"")),
     };

@@ -1,11 +1,16 @@
 //! OS-FEDERATION: identity providers, how their assertions map to users and groups, and service providers.
 
+pub(crate) mod login;
+pub(crate) mod mapping;
 pub(crate) mod mappings;
+pub(crate) mod oidc;
 pub(crate) mod policy;
 pub(crate) mod protocols;
 pub(crate) mod providers;
 pub(crate) mod rules;
 pub(crate) mod service_providers;
+pub(crate) mod shadow;
+pub(crate) mod websso;
 
 use rest::Result;
 
@@ -15,7 +20,10 @@ use crate::errors::invalid;
 const PATH_ID_MAX: usize = 64;
 
 fn path_id(id: String) -> Result<String> {
-    let fits = (1..=PATH_ID_MAX).contains(&id.chars().count()) && !id.chars().any(|c| c.is_control() || c == '/');
+    // Tokens hold it in at most 254 bytes.
+    let fits = (1..=PATH_ID_MAX).contains(&id.chars().count())
+        && id.len() <= 254
+        && !id.chars().any(|c| c.is_control() || c == '/');
     if fits {
         Ok(id)
     } else {

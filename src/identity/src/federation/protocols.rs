@@ -5,7 +5,7 @@ use db::{Constraint, Tx, params};
 use rest::{Ctx, Params, RawJson, Reply, Result, target};
 use serde_json::{Value, json};
 
-use super::{policy as rules, providers};
+use super::{policy as rules, providers, shadow};
 use crate::{
     App,
     errors::{duplicate_entry, expecting, invalid, not_found},
@@ -167,6 +167,7 @@ pub(crate) async fn delete(
     app.db
         .write(move |tx| {
             find(tx, &provider_id, &id)?;
+            shadow::void_tokens(tx, &provider_id, Some(&id))?;
             tx.execute("DELETE FROM identity_protocol WHERE provider_id = ?1 AND id = ?2", params![provider_id, id])?;
             Ok(Reply::no_content())
         })

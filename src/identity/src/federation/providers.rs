@@ -5,7 +5,7 @@ use db::{Constraint, Tx, params};
 use rest::{Ctx, Dialect, Direction, Error, Filter, FilterKind, ListSpec, Params, RawJson, Reply, Result, target};
 use serde_json::{Map, Value, json};
 
-use super::policy as rules;
+use super::{policy as rules, shadow};
 use crate::{
     App,
     errors::{duplicate_entry, invalid, not_found},
@@ -25,7 +25,8 @@ pub(crate) struct Provider {
     pub domain_id: String,
     pub enabled: bool,
     description: Option<String>,
-    authorization_ttl: Option<u32>,
+    /// Minutes.
+    pub authorization_ttl: Option<u32>,
 }
 
 const COLUMNS: &str = "id, domain_id, enabled, description, authorization_ttl";
@@ -219,6 +220,7 @@ pub(crate) async fn update(
             let mut fields = Fields::open(body, "identity_provider")?.some("identity_provider")?;
             fields.take_id(&id)?;
             fields.unchanged("domain_id", Some(&provider.domain_id))?;
+            let was_enabled = provider.enabled;
             if let Some(enabled) = fields.boolean("enabled")? {
                 provider.enabled = enabled;
             }
@@ -234,6 +236,9 @@ pub(crate) async fn update(
                 "UPDATE identity_provider SET enabled = ?2, description = ?3, authorization_ttl = ?4 WHERE id = ?1",
                 params![provider.id, provider.enabled, provider.description, provider.authorization_ttl],
             )?;
+            if was_enabled && !provider.enabled {
+                shadow::void_tokens(tx, &id, None)?;
+            }
             if let Some(remote_ids) = remote_ids {
                 set_remote_ids(tx, &id, &remote_ids)?;
             }
@@ -247,6 +252,7 @@ pub(crate) async fn delete(State(app): State<App>, ctx: Ctx, Path(id): Path<Stri
     app.db
         .write(move |tx| {
             find(tx, &id)?;
+            shadow::void_tokens(tx, &id, None)?;
             tx.execute("DELETE FROM identity_provider WHERE id = ?", [&id])?;
             Ok(Reply::no_content())
         })

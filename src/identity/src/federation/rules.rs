@@ -1,10 +1,10 @@
 //! The language of mapping rules: what an assertion must be like (`remote`), and who then comes in (`local`). OS-FEDERATION,
 //! "Mapping combinations".
 
-use fancy_regex::Regex;
 use rest::Result;
 use serde_json::{Map, Value};
 
+use super::mapping;
 use crate::errors::invalid;
 
 const RULES_MAX: usize = 200;
@@ -71,8 +71,9 @@ fn check_remote(part: &Map<String, Value>) -> Result<bool> {
     let values = part.get(*condition).and_then(Value::as_array);
     for value in values.ok_or_else(|| wrong(format_args!("`{condition}` must be an array")))? {
         let text = value.as_str().ok_or_else(|| wrong(format_args!("`{condition}` must hold strings")))?;
-        if regex && Regex::new(text).is_err() {
-            return Err(wrong(format_args!("{text:?} is not a regular expression")));
+        if regex && mapping::pattern(text).is_err() {
+            let why = "is not a regular expression that can be matched in bounded time (no lookaround, no references)";
+            return Err(wrong(format_args!("{text:?} {why}")));
         }
     }
     Ok(matches!(*condition, "whitelist" | "blacklist"))

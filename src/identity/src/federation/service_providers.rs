@@ -56,6 +56,14 @@ fn find(tx: &Tx<'_>, id: &str) -> Result<ServiceProvider> {
         .ok_or_else(|| not_found("service provider", id))
 }
 
+/// Those that are enabled, as tokens show them.
+pub(crate) fn enabled(tx: &Tx<'_>) -> db::Result<Vec<Value>> {
+    tx.list("SELECT id, auth_url, sp_url FROM identity_service_provider WHERE enabled = 1 ORDER BY id", [], |row| {
+        let (id, auth_url, sp_url): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok(json!({"id": id, "auth_url": auth_url, "sp_url": sp_url}))
+    })
+}
+
 fn view(ctx: &Ctx, provider: &ServiceProvider) -> Value {
     json!({
         "id": provider.id,

@@ -162,7 +162,9 @@ pub(crate) async fn users(
         if let Some(domain_id) = ctx.creds()?.domain_id() {
             page.and("u.domain_id = ?", [Bound::Text(domain_id.to_owned())]);
         }
-        Ok(users::handlers::views_page(&app, &ctx, &asked, &page.fetch(tx, users::store::user)?))
+        let listing = page.fetch(tx, users::store::user)?;
+        let links = users::handlers::links_of(tx, &listing)?;
+        Ok(users::handlers::views_page(&app, &ctx, &asked, &listing, &links))
     })
     .await
 }

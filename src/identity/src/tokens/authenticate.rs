@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{
     cache::Cache,
-    model::{APPLICATION_CREDENTIAL, Known, PASSWORD, Payload, TOKEN, TOTP, TokenScope},
+    model::{APPLICATION_CREDENTIAL, Federated, Known, MAPPED, PASSWORD, Payload, TOKEN, TOTP, TokenScope},
     receipt::{self, Receipt},
     request::{DomainRef, Method, Ref, Request, ScopeRequest},
     store::{self, Account},
@@ -28,6 +28,8 @@ struct Proof {
     parent: Option<Payload>,
     /// Of the application credential: it decides the scope.
     application_credential: Option<(String, String)>,
+    /// Of the identity provider that vouched.
+    federated: Option<Federated>,
 }
 
 pub(crate) struct Issued {
@@ -62,6 +64,7 @@ impl App {
                         methods: before.methods | next.methods,
                         parent: before.parent.or(next.parent),
                         application_credential: before.application_credential.or(next.application_credential),
+                        federated: before.federated.or(next.federated),
                         account: next.account,
                     }
                 }
@@ -84,7 +87,25 @@ impl App {
         if proof.application_credential.is_some() && !matches!(scope, ScopeRequest::Absent) {
             return Err(Error::unauthenticated());
         }
+        self.grant(proof, scope).await.map(Outcome::Token)
+    }
 
+    /// An unscoped token for somebody whom an identity provider vouches for; `federated` is `None` for a user of this cloud.
+    pub(crate) async fn issue_mapped(&self, account: Account, federated: Option<Federated>) -> Result<Issued> {
+        if !account.enabled {
+            return Err(Error::unauthenticated());
+        }
+        // Somebody of this cloud stays bound by the rules for its factors.
+        if federated.is_none() && receipt::missing(&account.options, MAPPED)?.is_some() {
+            return Err(Error::unauthenticated());
+        }
+        self.seen(&account).await?;
+        let proof = Proof { account, methods: MAPPED, parent: None, application_credential: None, federated };
+        self.grant(proof, ScopeRequest::Unscoped).await
+    }
+
+    /// A token for what was proven, if the user may have this scope.
+    async fn grant(&self, proof: Proof, scope: ScopeRequest) -> Result<Issued> {
         let now_s = u32::try_from(self.now_s()).map_err(Error::internal)?;
         let lifetime = u32::try_from(self.options.token_lifetime_s).unwrap_or(u32::MAX);
         let expires_s = match &proof.parent {
@@ -104,11 +125,13 @@ impl App {
             chain_id: proof.parent.as_ref().map(|parent| parent.chain_id.unwrap_or(parent.audit_id)),
             application_credential_id: proof.application_credential.as_ref().map(|(id, _)| id.clone()),
             trust_id: None,
+            federated: proof.federated.clone(),
         };
         if let ScopeRequest::Trust(id) = &scope {
             self.use_trust(id, &proof.account.id).await?;
         }
         let generation = self.cache.generation();
+        let now = self.clock.now();
         let known = self
             .db
             .read(move |tx| -> Result<Option<Known>> {
@@ -127,11 +150,12 @@ impl App {
                     (None, ScopeRequest::Trust(id)) => {
                         let Some(trust) = trusts::find(tx, &id)? else { return Ok(None) };
                         let wanted = trust.project_id.map_or(TokenScope::Unscoped, TokenScope::Project);
-                        return settle(tx, Payload { trust_id: Some(id), ..draft }, wanted);
+                        let draft = Payload { trust_id: Some(id), federated: None, ..draft };
+                        return settle(tx, draft, wanted, now);
                     }
                     (None, ScopeRequest::Absent) => {
                         if let Some(id) = &proof.account.default_project_id {
-                            let known = settle(tx, draft.clone(), TokenScope::Project(id.clone()))?;
+                            let known = settle(tx, draft.clone(), TokenScope::Project(id.clone()), now)?;
                             if known.is_some() {
                                 return Ok(known);
                             }
@@ -139,20 +163,26 @@ impl App {
                         TokenScope::Unscoped
                     }
                 };
-                settle(tx, draft, wanted)
+                settle(tx, draft, wanted, now)
             })
             .await?
             .ok_or_else(Error::unauthenticated)?;
         let id = self.keys.seal(now_s.into(), &known.payload.encode())?;
         let known = std::sync::Arc::new(known);
         self.cache.put(Cache::hash(&id), generation, std::sync::Arc::clone(&known));
-        Ok(Outcome::Token(Issued { id, known }))
+        Ok(Issued { id, known })
     }
 
     async fn by_password(&self, user: Ref, password: String) -> Result<Proof> {
         if let Some(directory) = self.directory_for(&user)? {
             let account = self.by_directory(&directory, user, &password).await?.ok_or_else(Error::unauthenticated)?;
-            return Ok(Proof { account, methods: PASSWORD, parent: None, application_credential: None });
+            return Ok(Proof {
+                account,
+                methods: PASSWORD,
+                parent: None,
+                application_credential: None,
+                federated: None,
+            });
         }
         let account = self.find_user(user).await?;
         let account = self.verify(account, password).await?;
@@ -164,7 +194,7 @@ impl App {
             ));
         }
         self.seen(&account).await?;
-        Ok(Proof { account, methods: PASSWORD, parent: None, application_credential: None })
+        Ok(Proof { account, methods: PASSWORD, parent: None, application_credential: None, federated: None })
     }
 
     /// A passcode of one of the user's credentials of type `totp`; guessing locks the account as with passwords.
@@ -183,7 +213,7 @@ impl App {
         }
         let account = self.admit(Some(account), fits, now)?;
         self.seen(&account).await?;
-        Ok(Proof { account, methods: TOTP, parent: None, application_credential: None })
+        Ok(Proof { account, methods: TOTP, parent: None, application_credential: None, federated: None })
     }
 
     /// The account if it exists, is enabled and not locked, and the password is its own; the same answer after the same
@@ -251,6 +281,7 @@ impl App {
             methods: known.payload.methods | TOKEN,
             parent: Some(known.payload.clone()),
             application_credential: None,
+            federated: known.payload.federated.clone(),
         })
     }
 
@@ -309,16 +340,22 @@ impl App {
             methods: APPLICATION_CREDENTIAL,
             parent: None,
             application_credential: Some((id, project_id)),
+            federated: None,
         })
     }
 }
 
 /// The payload in this scope, if the user may have it.
-fn settle(tx: &db::Tx<'_>, mut payload: Payload, scope: TokenScope) -> Result<Option<Known>> {
+fn settle(
+    tx: &db::Tx<'_>,
+    mut payload: Payload,
+    scope: TokenScope,
+    now: time::OffsetDateTime,
+) -> Result<Option<Known>> {
     let Some(place) = store::find_place(tx, &scope)? else { return Ok(None) };
     payload.scope = scope;
     payload.scope_epoch = place.epoch;
-    store::resolve(tx, payload)
+    store::resolve(tx, payload, now)
 }
 
 pub(crate) fn find_domain(tx: &db::Tx<'_>, domain: &DomainRef) -> Result<Option<String>> {
@@ -354,6 +391,7 @@ impl App {
     /// # Errors
     /// 404 for what is not there, 409 for a name that several have, 403 without a role in the scope.
     pub fn policy_view(&self, user: &str, scope: &ScopeName) -> Result<serde_json::Map<String, Value>> {
+        let now = self.clock.now();
         let known = self.db.read_blocking(|tx| -> Result<Option<Known>> {
             let user_id = only(tx, "user", "SELECT id FROM identity_user WHERE id = ?1 OR name = ?1", user)?;
             let account = store::find_account(tx, &user_id)?.ok_or_else(|| crate::errors::not_found("user", user))?;
@@ -381,8 +419,9 @@ impl App {
                 chain_id: None,
                 application_credential_id: None,
                 trust_id: None,
+                federated: None,
             };
-            settle(tx, payload, scope)
+            settle(tx, payload, scope, now)
         })?;
         let known = known.ok_or_else(|| Error::forbidden("The user has no role there, or one of both is disabled."))?;
         Ok(known.creds.view.clone())

@@ -61,12 +61,14 @@ impl App {
 
     async fn known_by_rows(&self, token: &str) -> Result<Option<Arc<Known>>> {
         let hash = Cache::hash(token);
-        if let Some(known) = self.cache.get(&hash) {
+        let now = self.clock.now();
+        let lasting = |known: &Known| known.until_s.is_none_or(|until_s| now.unix_timestamp() < until_s);
+        if let Some(known) = self.cache.get(&hash).filter(|known| lasting(known)) {
             return Ok(Some(known));
         }
         let Some(payload) = self.keys.unseal(token).and_then(|bytes| Payload::decode(&bytes)) else { return Ok(None) };
         let generation = self.cache.generation();
-        let known = self.db.read(move |tx| store::resolve(tx, payload)).await?;
+        let known = self.db.read(move |tx| store::resolve(tx, payload, now)).await?;
         Ok(known.map(|known| {
             let known = Arc::new(known);
             self.cache.put(hash, generation, Arc::clone(&known));

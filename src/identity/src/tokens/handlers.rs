@@ -19,7 +19,7 @@ use crate::{
     projects,
 };
 
-const SUBJECT: HeaderName = HeaderName::from_static("x-subject-token");
+pub(crate) const SUBJECT: HeaderName = HeaderName::from_static("x-subject-token");
 const RECEIPT: HeaderName = HeaderName::from_static("openstack-auth-receipt");
 
 pub(crate) async fn create(
@@ -103,7 +103,7 @@ async fn subject(
     Ok((subject, known))
 }
 
-fn document(app: &App, ctx: &Ctx, params: &Params, known: &Known) -> Result<Value> {
+pub(crate) fn document(app: &App, ctx: &Ctx, params: &Params, known: &Known) -> Result<Value> {
     let scoped = known.creds.scope != Scope::Unscoped;
     let catalog =
         if scoped && !flag(params, "nocatalog") { Some(catalog::for_token(app, ctx, &known.creds)?) } else { None };
@@ -122,29 +122,50 @@ pub(crate) async fn own_catalog(State(app): State<App>, ctx: Ctx, params: Params
     Ok(Reply::ok(&json!({"catalog": catalog, "links": links})))
 }
 
+/// Who asks, and its groups beyond lasting memberships.
+async fn asking(app: &App, ctx: &Ctx) -> Result<(String, std::sync::Arc<Known>, time::OffsetDateTime)> {
+    let token = ctx.token().ok_or_else(Error::unauthenticated)?;
+    let known = app.known(token).await?.ok_or_else(Error::unauthenticated)?;
+    Ok((ctx.creds()?.user.id.clone(), known, app.clock.now()))
+}
+
 pub(crate) async fn own_projects(State(app): State<App>, ctx: Ctx, params: Params) -> Result<Reply> {
     ctx.allow(policy::AUTH_PROJECTS, &target(&[]))?;
-    let user_id = ctx.creds()?.user.id.clone();
-    let projects =
-        app.db.read(move |tx| -> Result<_> { Ok(assignments::store::projects_of(tx, &user_id, true)?) }).await?;
+    let (user_id, known, now) = asking(&app, &ctx).await?;
+    let projects = app
+        .db
+        .read(move |tx| -> Result<_> {
+            let (groups, _) = store::passing_groups(tx, &user_id, &known.payload, now)?;
+            Ok(assignments::store::projects_with(tx, &user_id, &groups, true)?)
+        })
+        .await?;
     let views: Vec<_> = projects.iter().map(|project| projects::views::project(&ctx, project)).collect();
     Ok(listing::all(&ctx, &params, "projects", &views))
 }
 
 pub(crate) async fn own_domains(State(app): State<App>, ctx: Ctx, params: Params) -> Result<Reply> {
     ctx.allow(policy::AUTH_DOMAINS, &target(&[]))?;
-    let user_id = ctx.creds()?.user.id.clone();
-    let domains = app.db.read(move |tx| -> Result<_> { Ok(assignments::store::domains_of(tx, &user_id)?) }).await?;
+    let (user_id, known, now) = asking(&app, &ctx).await?;
+    let domains = app
+        .db
+        .read(move |tx| -> Result<_> {
+            let (groups, _) = store::passing_groups(tx, &user_id, &known.payload, now)?;
+            Ok(assignments::store::domains_with(tx, &user_id, &groups)?)
+        })
+        .await?;
     let views: Vec<_> = domains.iter().map(|domain| projects::views::domain(&ctx, domain)).collect();
     Ok(listing::all(&ctx, &params, "domains", &views))
 }
 
 pub(crate) async fn own_system(State(app): State<App>, ctx: Ctx, params: Params) -> Result<Reply> {
     ctx.allow(policy::AUTH_SYSTEM, &target(&[]))?;
-    let user_id = ctx.creds()?.user.id.clone();
+    let (user_id, known, now) = asking(&app, &ctx).await?;
     let roles = app
         .db
-        .read(move |tx| -> Result<_> { Ok(assignments::store::effective_roles(tx, &user_id, &TokenScope::System)?) })
+        .read(move |tx| -> Result<_> {
+            let (groups, _) = store::passing_groups(tx, &user_id, &known.payload, now)?;
+            Ok(assignments::store::effective_roles(tx, &user_id, &groups, &TokenScope::System)?)
+        })
         .await?;
     let system: Vec<Value> = if roles.is_empty() { Vec::new() } else { vec![json!({"all": true})] };
     Ok(listing::all(&ctx, &params, "system", &system))

@@ -11,12 +11,14 @@ use rest::Credentials;
 const VERSION: u8 = 1;
 
 /// Authentication methods by the bit that stands for them. Never reorder.
-const METHODS: [&str; 4] = ["password", "token", "application_credential", "totp"];
+const METHODS: [&str; 5] = ["password", "token", "application_credential", "totp", "mapped"];
 
 pub(crate) const PASSWORD: u8 = 1;
 pub(crate) const TOKEN: u8 = 2;
 pub(crate) const APPLICATION_CREDENTIAL: u8 = 4;
 pub(crate) const TOTP: u8 = 8;
+/// By an identity provider.
+pub(crate) const MAPPED: u8 = 16;
 
 pub(crate) fn method_names(bits: u8) -> Vec<String> {
     METHODS.iter().enumerate().filter(|(bit, _)| bits & (1 << bit) != 0).map(|(_, name)| (*name).to_owned()).collect()
@@ -32,6 +34,15 @@ pub(crate) enum TokenScope {
     System,
 }
 
+/// Which identity provider vouched, and the groups that its assertion gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Federated {
+    pub provider_id: String,
+    pub protocol_id: String,
+    /// At most 255; beside those that the user has here.
+    pub group_ids: Vec<String>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Payload {
     pub methods: u8,
@@ -44,9 +55,10 @@ pub(crate) struct Payload {
     pub audit_id: AuditId,
     /// The audit id of the first token of a chain of rescoping.
     pub chain_id: Option<AuditId>,
-    /// Either this or `trust_id`, never both.
+    /// At most one of this, `trust_id` and `federated`.
     pub application_credential_id: Option<String>,
     pub trust_id: Option<String>,
+    pub federated: Option<Federated>,
 }
 
 impl Payload {
@@ -79,15 +91,24 @@ impl Payload {
                 out.extend_from_slice(id);
             }
         }
-        match (&self.application_credential_id, &self.trust_id) {
-            (None, None) => out.push(0),
-            (Some(id), _) => {
+        match (&self.application_credential_id, &self.trust_id, &self.federated) {
+            (None, None, None) => out.push(0),
+            (Some(id), _, _) => {
                 out.push(1);
                 put_id(&mut out, id);
             }
-            (None, Some(id)) => {
+            (None, Some(id), _) => {
                 out.push(2);
                 put_id(&mut out, id);
+            }
+            (None, None, Some(federated)) => {
+                out.push(3);
+                put_id(&mut out, &federated.provider_id);
+                put_id(&mut out, &federated.protocol_id);
+                out.push(u8::try_from(federated.group_ids.len()).unwrap_or(u8::MAX));
+                for id in federated.group_ids.iter().take(usize::from(u8::MAX)) {
+                    put_id(&mut out, id);
+                }
             }
         }
         out
@@ -120,11 +141,18 @@ impl Payload {
             chain_id: if reader.byte()? == 0 { None } else { Some(reader.array()?) },
             application_credential_id: None,
             trust_id: None,
+            federated: None,
         };
         match reader.byte()? {
             0 => {}
             1 => payload.application_credential_id = Some(reader.id()?),
             2 => payload.trust_id = Some(reader.id()?),
+            3 => {
+                let (provider_id, protocol_id) = (reader.id()?, reader.id()?);
+                let count = reader.byte()?;
+                let group_ids = (0..count).map(|_| reader.id()).collect::<Option<_>>()?;
+                payload.federated = Some(Federated { provider_id, protocol_id, group_ids });
+            }
             _ => return None,
         }
         reader.0.is_empty().then_some(payload)
@@ -239,6 +267,10 @@ pub(crate) struct Known {
     pub trust: Option<TrustRef>,
     /// Users of directories on whom it depends: they are looked at again from time to time.
     pub from_directory: Vec<String>,
+    /// When a membership that this was looked up with ends: from then on it must be looked up anew.
+    pub until_s: Option<i64>,
+    /// Enabled service providers as the token shows them; empty where there are none.
+    pub service_providers: Vec<serde_json::Value>,
 }
 
 impl Known {
@@ -319,6 +351,7 @@ mod tests {
             chain_id: Some([2; 16]),
             application_credential_id: None,
             trust_id: None,
+            federated: None,
         }
     }
 
@@ -330,6 +363,10 @@ mod tests {
         }
         all.push(Payload { application_credential_id: Some("a".repeat(32)), ..payload() });
         all.push(Payload { trust_id: Some("b".repeat(32)), ..payload() });
+        for group_ids in [vec![], vec!["c".repeat(32), "odd".into()]] {
+            let federated = Federated { provider_id: "acme".into(), protocol_id: "openid".into(), group_ids };
+            all.push(Payload { federated: Some(federated), ..payload() });
+        }
         all.push(Payload { user_id: "ABCDEF6789abcdef0123456789abcdef".into(), ..payload() });
         all.push(Payload { user_id: "0123456789abcdef".repeat(4), ..payload() });
         all.push(Payload { user_id: "0123456789ABCDEF".repeat(4), ..payload() });

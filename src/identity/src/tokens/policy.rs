@@ -22,10 +22,18 @@ pub(crate) const REVOKE: Rule = rule(
 );
 pub(crate) const AUTH_CATALOG: Rule =
     rule("identity:get_auth_catalog", "", "Read the catalog of one's own scope.", &[("GET", "/v3/auth/catalog")]);
-pub(crate) const AUTH_PROJECTS: Rule =
-    rule("identity:get_auth_projects", "", "List the projects one can be scoped to.", &[("GET", "/v3/auth/projects")]);
-pub(crate) const AUTH_DOMAINS: Rule =
-    rule("identity:get_auth_domains", "", "List the domains one can be scoped to.", &[("GET", "/v3/auth/domains")]);
+pub(crate) const AUTH_PROJECTS: Rule = rule(
+    "identity:get_auth_projects",
+    "",
+    "List the projects one can be scoped to.",
+    &[("GET", "/v3/auth/projects"), ("GET", "/v3/OS-FEDERATION/projects")],
+);
+pub(crate) const AUTH_DOMAINS: Rule = rule(
+    "identity:get_auth_domains",
+    "",
+    "List the domains one can be scoped to.",
+    &[("GET", "/v3/auth/domains"), ("GET", "/v3/OS-FEDERATION/domains")],
+);
 pub(crate) const AUTH_SYSTEM: Rule =
     rule("identity:get_auth_system", "", "List the system scopes one can have.", &[("GET", "/v3/auth/system")]);
 pub(crate) const LIST_REVOKED: Rule = rule(

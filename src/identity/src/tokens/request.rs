@@ -73,7 +73,7 @@ impl Request {
             if seen.contains(&name) {
                 continue;
             }
-            if !matches!(name.as_str(), "password" | "token" | "totp" | "application_credential") {
+            if !matches!(name.as_str(), "password" | "token" | "totp" | "application_credential" | "mapped") {
                 return Err(Error::new(
                     rest::Kind::Unauthenticated,
                     "Attempted to authenticate with an unsupported method.",
@@ -99,7 +99,8 @@ fn method(name: &str, mut data: Fields) -> Result<Method> {
             let passcode = user.required_text("passcode", NAME_MAX, "user")?;
             Ok(Method::Totp { user: reference(&mut user, "user")?, passcode })
         }
-        "token" => Ok(Method::Token { id: data.required_text("id", usize::MAX, "token")? }),
+        // What an identity provider said is in the token that it led to.
+        "token" | "mapped" => Ok(Method::Token { id: data.required_text("id", usize::MAX, name)? }),
         _ => {
             let secret = data.required_text("secret", usize::MAX, "application_credential")?;
             let id = data.text("id", NAME_MAX)?;

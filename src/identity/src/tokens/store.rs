@@ -8,7 +8,12 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::model::{AccessRule, AuditId, Credential, Known, Payload, TokenScope, TrustRef, audit_text, method_names};
-use crate::{assignments, fields::text_map, trusts::store as trusts};
+use crate::{
+    assignments,
+    federation::{service_providers, shadow},
+    fields::text_map,
+    trusts::store as trusts,
+};
 
 /// The user as authentication sees it.
 #[derive(Clone, Debug)]
@@ -38,7 +43,10 @@ impl Account {
     }
 }
 
-const ACCOUNT: &str = "SELECT u.id, u.name, d.id, d.name, u.enabled AND d.enabled, u.epoch, u.password_hash, \
+/// A user that an identity provider's login made is enabled only while one of its providers is.
+const ACCOUNT: &str = "SELECT u.id, u.name, d.id, d.name, u.enabled AND d.enabled AND (u.shadow = 0 OR EXISTS \
+     (SELECT 1 FROM identity_federated f JOIN identity_provider i ON i.id = f.provider_id \
+     WHERE f.user_id = u.id AND i.enabled = 1)), u.epoch, u.password_hash, \
      u.password_expires_at, u.password_created_at, u.password_self_service, u.last_active_on, u.default_project_id, \
      u.options, u.local_id IS NOT NULL \
      FROM identity_user u JOIN identity_project d ON d.id = u.domain_id";
@@ -113,8 +121,13 @@ pub(crate) fn find_place(tx: &Tx<'_>, scope: &TokenScope) -> db::Result<Option<P
 }
 
 /// The token's meaning, or `None` when anything that it depends on is gone.
-pub(crate) fn resolve(tx: &Tx<'_>, payload: Payload) -> Result<Option<Known>> {
+pub(crate) fn resolve(tx: &Tx<'_>, payload: Payload, now: OffsetDateTime) -> Result<Option<Known>> {
     if revoked(tx, &payload)? {
+        return Ok(None);
+    }
+    if let Some(federated) = &payload.federated
+        && !shadow::vouched(tx, &payload.user_id, &federated.provider_id, &federated.protocol_id)?
+    {
         return Ok(None);
     }
     let Some(account) = find_account(tx, &payload.user_id)? else { return Ok(None) };
@@ -134,7 +147,8 @@ pub(crate) fn resolve(tx: &Tx<'_>, payload: Payload) -> Result<Option<Known>> {
     };
     // The roles are those of whoever hands them on.
     let holder = trust.as_ref().map_or(&account.id, |trust| &trust.root_trustor_id);
-    let mut roles = assignments::store::effective_roles(tx, holder, &payload.scope)?;
+    let (groups, until_s) = passing_groups(tx, holder, &payload, now)?;
+    let mut roles = assignments::store::effective_roles(tx, holder, &groups, &payload.scope)?;
     if roles.is_empty() && payload.scope != TokenScope::Unscoped {
         return Ok(None);
     }
@@ -197,7 +211,27 @@ pub(crate) fn resolve(tx: &Tx<'_>, payload: Payload) -> Result<Option<Known>> {
         credential,
         trust: trust_ref,
         from_directory,
+        until_s,
+        service_providers: service_providers::enabled(tx)?,
     }))
+}
+
+/// Groups beyond the holder's lasting memberships: of this token, and of logins whose `authorization_ttl` is not over. And when
+/// the first of those ends.
+pub(crate) fn passing_groups(
+    tx: &Tx<'_>,
+    holder: &str,
+    payload: &Payload,
+    now: OffsetDateTime,
+) -> db::Result<(Vec<String>, Option<i64>)> {
+    let mut groups = payload.federated.as_ref().map(|federated| federated.group_ids.clone()).unwrap_or_default();
+    let mut until_s = None;
+    for (group_id, expires_at) in shadow::expiring(tx, holder, &clock::text(now))? {
+        let end_s = clock::parse(&expires_at).map_or(0, OffsetDateTime::unix_timestamp);
+        until_s = Some(until_s.map_or(end_s, |until_s: i64| until_s.min(end_s)));
+        groups.push(group_id);
+    }
+    Ok((groups, until_s))
 }
 
 fn find_credential(

@@ -24,6 +24,17 @@ pub(crate) fn token(known: &Known, catalog: Option<Value>) -> Value {
         "expires_at": db::clock::text(creds.expires_at),
         "issued_at": db::clock::text(creds.issued_at),
     });
+    if let Some(federated) = &known.payload.federated {
+        let groups: Vec<Value> = federated.group_ids.iter().map(|id| json!({"id": id})).collect();
+        token["user"]["OS-FEDERATION"] = json!({
+            "identity_provider": {"id": federated.provider_id},
+            "protocol": {"id": federated.protocol_id},
+            "groups": groups,
+        });
+    }
+    if !known.service_providers.is_empty() {
+        token["service_providers"] = json!(known.service_providers);
+    }
     match &creds.scope {
         Scope::Unscoped => {}
         Scope::Project { project, domain } => {

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     App, assignments,
     errors::{expecting, invalid, not_found, refused},
+    federation::shadow,
     fields::{Fields, ID_MAX, NAME_MAX},
     listing, projects, roles,
     tokens::model::TokenScope,
@@ -254,6 +255,7 @@ pub(crate) async fn create(State(app): State<App>, ctx: Ctx, RawJson(body): RawJ
     if trust.project_id.is_none() && !roles.is_empty() {
         return Err(expecting("project_id", "trust"));
     }
+    let now = app.clock.now_text();
     app.db
         .write(move |tx| {
             users::store::find(tx, &trust.trustee_user_id)?.ok_or_else(|| not_found("user", &trust.trustee_user_id))?;
@@ -288,7 +290,10 @@ pub(crate) async fn create(State(app): State<App>, ctx: Ctx, RawJson(body): RawJ
                     match &trust.project_id {
                         Some(id) => {
                             let scope = TokenScope::Project(id.clone());
-                            let roles = assignments::store::effective_roles(tx, &trust.trustor_user_id, &scope)?;
+                            let groups = shadow::expiring(tx, &trust.trustor_user_id, &now)?;
+                            let groups: Vec<String> = groups.into_iter().map(|(id, _)| id).collect();
+                            let trustor = &trust.trustor_user_id;
+                            let roles = assignments::store::effective_roles(tx, trustor, &groups, &scope)?;
                             roles.into_iter().map(|role| role.id).collect()
                         }
                         None => Vec::new(),

@@ -1,5 +1,7 @@
 //! `/v3/users`
 
+use std::collections::BTreeMap;
+
 use axum::extract::{Path, State};
 use db::{Tx, Value as Bound};
 use policy::Target;
@@ -14,7 +16,8 @@ use super::{
 use crate::{
     App, assignments,
     directory::{What, read_only},
-    errors::{expecting, invalid, not_found},
+    errors::{duplicate_entry, expecting, invalid, not_found},
+    federation::shadow::{self, Link},
     fields::{Fields, ID_MAX, NAME_MAX, OptionKind, TEXT_MAX, check_options, merge},
     groups, listing,
     projects::{self, handlers::default_domain, store::find_domain},
@@ -29,6 +32,8 @@ const OPTIONS: &[(&str, OptionKind)] = &[
     ("multi_factor_auth_enabled", OptionKind::Bool),
     ("multi_factor_auth_rules", OptionKind::Rules),
 ];
+
+const LINKS_MAX: usize = 50;
 
 /// What policy sees of a user; nothing when there is none.
 pub(crate) fn policy_target(user: Option<&User>) -> Target {
@@ -60,15 +65,31 @@ pub(crate) async fn index(State(app): State<App>, ctx: Ctx, mut params: Params) 
     db.read(move |tx| {
         let listing = page.fetch(tx, store::user)?;
         // Written as text here, off the async threads: a thousand users are half a megabyte.
-        Ok(views_page(&app, &ctx, &asked, &listing))
+        let links = links_of(tx, &listing)?;
+        Ok(views_page(&app, &ctx, &asked, &listing, &links))
     })
     .await
+}
+
+/// What identity providers call these users.
+pub(crate) fn links_of(tx: &Tx<'_>, listing: &rest::Listing<User>) -> Result<BTreeMap<String, Vec<Link>>> {
+    let ids: Vec<&str> = listing.rows.iter().map(|user| user.id.as_str()).collect();
+    Ok(shadow::links(tx, &ids)?)
 }
 
 /// A list of users, also by `password_expires_at=<operator>:<time>`.
 pub(crate) fn page(list: &'static rest::ListSpec, params: &mut Params) -> Result<rest::Page> {
     let expires = params.take("password_expires_at");
+    let names = ["idp_id", "protocol_id", "unique_id"].map(|name| params.take(name));
     let mut page = list.page(params)?;
+    if names.iter().any(Option::is_some) {
+        let [provider_id, protocol_id, unique_id] = names.map(|name| name.map_or(Bound::Null, Bound::Text));
+        page.and(
+            "u.id IN (SELECT user_id FROM identity_federated WHERE provider_id = ifnull(?, provider_id) \
+             AND protocol_id = ifnull(?, protocol_id) AND unique_id = ifnull(?, unique_id))",
+            [provider_id, protocol_id, unique_id],
+        );
+    }
     if let Some(asked) = expires {
         let (operator, at) = asked.split_once(':').unwrap_or(("", &asked));
         let sql = match operator {
@@ -91,8 +112,24 @@ pub(crate) fn page(list: &'static rest::ListSpec, params: &mut Params) -> Result
     Ok(page)
 }
 
-pub(crate) fn views_page(app: &App, ctx: &Ctx, asked: &Params, listing: &rest::Listing<User>) -> Reply {
-    let views: Vec<_> = listing.rows.iter().map(|user| views::user(app, ctx, user)).collect();
+pub(crate) fn views_page(
+    app: &App,
+    ctx: &Ctx,
+    asked: &Params,
+    listing: &rest::Listing<User>,
+    links: &BTreeMap<String, Vec<Link>>,
+) -> Reply {
+    let views: Vec<_> = listing
+        .rows
+        .iter()
+        .map(|user| {
+            let view = views::user(app, ctx, user);
+            match links.get(&user.id) {
+                Some(links) => view.vouched_by(links),
+                None => view,
+            }
+        })
+        .collect();
     listing::page_of(ctx, asked, "users", &views, listing.next_link(ctx, asked, |user| &user.id))
 }
 
@@ -103,7 +140,8 @@ pub(crate) async fn show(State(app): State<App>, ctx: Ctx, Path(id): Path<String
         let found = store::find(tx, &id)?;
         ctx.allow(rules::GET, &policy_target(found.as_ref()))?;
         let user = found.ok_or_else(|| not_found("user", &id))?;
-        Ok(Reply::ok(&listing::wrap("user", &views::user(&app, &ctx, &user))))
+        let links = shadow::links(tx, &[&id])?.remove(&id).unwrap_or_default();
+        Ok(Reply::ok(&listing::wrap("user", &views::user(&app, &ctx, &user).vouched_by(&links))))
     })
     .await
 }
@@ -126,8 +164,56 @@ fn check_extra(fields: &Fields) -> Result<()> {
             Some(_) => return Err(invalid(name, "it must be a string or null")),
         }
     }
-    if fields.peek("federated").is_some_and(|value| !value.as_array().is_some_and(Vec::is_empty)) {
-        return Err(invalid("federated", "no identity provider is configured"));
+    Ok(())
+}
+
+/// What identity providers call the user, if the body speaks of it: `[{"idp_id": .., "protocols": [{"protocol_id": ..,
+/// "unique_id": ..}]}]`.
+fn federated(fields: &mut Fields) -> Result<Option<Vec<Link>>> {
+    let wrong = || {
+        let why = "it is a list of {\"idp_id\", \"protocols\": [{\"protocol_id\", \"unique_id\"}]} with texts of 1 to 255 characters";
+        invalid("federated", why)
+    };
+    let text = |of: &Value, name: &str| {
+        let found = of.get(name).and_then(Value::as_str).filter(|text| (1..=NAME_MAX).contains(&text.chars().count()));
+        found.map(str::to_owned).ok_or_else(wrong)
+    };
+    let Some(items) = fields.array("federated")? else { return Ok(None) };
+    let mut links: Vec<Link> = Vec::new();
+    for item in &items {
+        let protocols = item.get("protocols").and_then(Value::as_array).ok_or_else(wrong)?;
+        for protocol in protocols {
+            let link = Link {
+                provider_id: text(item, "idp_id")?,
+                protocol_id: text(protocol, "protocol_id")?,
+                unique_id: text(protocol, "unique_id")?,
+            };
+            if !links.contains(&link) {
+                links.push(link);
+            }
+        }
+    }
+    if links.len() > LINKS_MAX {
+        return Err(invalid("federated", format_args!("there are more than {LINKS_MAX} names")));
+    }
+    Ok(Some(links))
+}
+
+/// 400 for a provider or protocol that is not there, 409 for a name that somebody else has.
+fn tie(tx: &Tx<'_>, user_id: &str, links: &[Link]) -> Result<()> {
+    for link in links {
+        if !tx.exists(
+            "SELECT 1 FROM identity_protocol WHERE provider_id = ?1 AND id = ?2",
+            [&link.provider_id, &link.protocol_id],
+        )? {
+            let (provider, protocol) = (&link.provider_id, &link.protocol_id);
+            let why = format_args!("Could not find the protocol {protocol} of the identity provider {provider}");
+            return Err(invalid("federated", why));
+        }
+        if shadow::holder(tx, link)?.is_some() {
+            return Err(duplicate_entry("federated user"));
+        }
+        shadow::link(tx, user_id, link)?;
     }
     Ok(())
 }
@@ -135,7 +221,7 @@ fn check_extra(fields: &Fields) -> Result<()> {
 pub(crate) async fn create(State(app): State<App>, ctx: Ctx, RawJson(body): RawJson) -> Result<Reply> {
     let mut fields = Fields::open(body, "user")?;
     check_extra(&fields)?;
-    fields.take("federated");
+    let links = federated(&mut fields)?.unwrap_or_default();
     let name = fields.required_name("name", NAME_MAX, "user")?;
     // Policy sees the domain only if the body names it, as upstream does: a domain's manager must say where.
     let named_domain = fields.text("domain_id", ID_MAX)?;
@@ -187,7 +273,8 @@ pub(crate) async fn create(State(app): State<App>, ctx: Ctx, RawJson(body): RawJ
         }
         check_default_project(tx, &user)?;
         store::insert(tx, &user, password.as_ref(), &db::clock::text(now))?;
-        Ok(Reply::created(&listing::wrap("user", &views::user(&app, &ctx, &user))))
+        tie(tx, &user.id, &links)?;
+        Ok(Reply::created(&listing::wrap("user", &views::user(&app, &ctx, &user).vouched_by(&links))))
     })
     .await
 }
@@ -217,7 +304,7 @@ pub(crate) async fn update(
     let mut fields = Fields::open(body, "user")?.some("user")?;
     fields.same_id(&id)?;
     check_extra(&fields)?;
-    fields.take("federated");
+    let links = federated(&mut fields)?;
     let password = password(&app, &mut fields)?;
     let hash = match &password {
         Some(Some(password)) => Some(app.hasher.hash(password.clone()).await?),
@@ -256,7 +343,14 @@ pub(crate) async fn update(
             app.rules.lockout.forgive(&id);
             user.password_expires_at = password.and_then(|password| password.expires_at);
         }
-        Ok(Reply::ok(&listing::wrap("user", &views::user(&app, &ctx, &user))))
+        let before = shadow::links(tx, &[&id])?.remove(&id).unwrap_or_default();
+        if let Some(links) = links.filter(|links| *links != before) {
+            shadow::unlink_all(tx, &id)?;
+            tie(tx, &id, &links)?;
+            store::void_tokens(tx, &id)?;
+        }
+        let links = shadow::links(tx, &[&id])?.remove(&id).unwrap_or_default();
+        Ok(Reply::ok(&listing::wrap("user", &views::user(&app, &ctx, &user).vouched_by(&links))))
     })
     .await
 }

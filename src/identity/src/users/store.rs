@@ -162,6 +162,11 @@ pub(crate) fn replaced_passwords(tx: &Tx<'_>, id: &str, most: u32) -> db::Result
     )
 }
 
+pub(crate) fn void_tokens(tx: &Tx<'_>, id: &str) -> db::Result<()> {
+    tx.execute("UPDATE identity_user SET epoch = epoch + 1 WHERE id = ?", [id])?;
+    Ok(())
+}
+
 pub(crate) fn set_active(tx: &Tx<'_>, id: &str, day: Option<&str>) -> db::Result<()> {
     tx.execute("UPDATE identity_user SET last_active_on = ?2 WHERE id = ?1", params![id, day])?;
     Ok(())

@@ -5,7 +5,11 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::store::User;
-use crate::{App, listing::SelfLink};
+use crate::{
+    App,
+    federation::{login, shadow::Link},
+    listing::SelfLink,
+};
 
 #[derive(Debug, Serialize)]
 pub(crate) struct UserView<'a> {
@@ -18,6 +22,8 @@ pub(crate) struct UserView<'a> {
     /// Without a zone, as upstream writes it.
     password_expires_at: Option<String>,
     options: &'a Map<String, Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    federated: Vec<Value>,
     #[serde(flatten)]
     extra: &'a Map<String, Value>,
     links: SelfLink,
@@ -33,7 +39,16 @@ pub(crate) fn user<'a>(app: &App, ctx: &Ctx, user: &'a User) -> UserView<'a> {
         default_project_id: user.default_project_id.as_deref(),
         password_expires_at: user.password_expires_at.as_deref().map(db::clock::naive),
         options: &user.options,
+        federated: Vec::new(),
         extra: &user.extra,
         links: SelfLink::new(ctx, "/users", &user.id),
+    }
+}
+
+impl UserView<'_> {
+    /// With what identity providers call the user.
+    pub(crate) fn vouched_by(mut self, links: &[Link]) -> Self {
+        self.federated = login::views(links);
+        self
     }
 }

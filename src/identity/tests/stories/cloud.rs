@@ -31,6 +31,7 @@ pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Value,
+    pub bytes: Vec<u8>,
 }
 
 impl Answer {
@@ -40,15 +41,19 @@ impl Answer {
         self.body
     }
 
+    pub fn text(&self) -> String {
+        String::from_utf8(self.bytes.clone()).unwrap()
+    }
+
     pub fn token(&self) -> String {
         self.headers["x-subject-token"].to_str().unwrap().to_owned()
     }
 }
 
-fn start(folder: &std::path::Path, clock: &Clock, passwords: PasswordRules) -> (App, Gateway) {
+fn start(folder: &std::path::Path, clock: &Clock, options: Options) -> (App, Gateway) {
     let db = Db::open(&folder.join("db")).unwrap();
     let keys_dir = PathBuf::from(folder).join("keys");
-    let options = Options { keys_dir, https_port: 8443, passwords, ..Options::default() };
+    let options = Options { keys_dir, https_port: 8443, ..options };
     let app = App::new(db, clock.clone(), options).unwrap();
     let options =
         GatewayOptions { default_authority: "cloud".into(), pages: Router::new(), policy_overrides: HashMap::new() };
@@ -62,9 +67,13 @@ impl Cloud {
     }
 
     pub async fn with_passwords(passwords: PasswordRules) -> Self {
+        Self::with_options(Options { passwords, ..Options::default() }).await
+    }
+
+    pub async fn with_options(options: Options) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::default();
-        let (app, gateway) = start(folder.path(), &clock, passwords);
+        let (app, gateway) = start(folder.path(), &clock, options);
         let wanted = Bootstrap { admin_password: Some(PASSWORD.into()), services: SERVICES };
         let outcome = app.bootstrap(&wanted).await.unwrap();
         let mut cloud =
@@ -76,7 +85,7 @@ impl Cloud {
 
     /// The same state under a new process.
     pub fn restart(&mut self) {
-        let (app, gateway) = start(self.folder.path(), &self.clock, PasswordRules::default());
+        let (app, gateway) = start(self.folder.path(), &self.clock, Options::default());
         self.app = app;
         self.gateway = gateway;
     }
@@ -98,7 +107,7 @@ impl Cloud {
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        Answer { status: parts.status, headers: parts.headers, body }
+        Answer { status: parts.status, headers: parts.headers, body, bytes: bytes.to_vec() }
     }
 
     pub async fn send(&self, method: &str, path: &str, token: &str, body: Value) -> Answer {

@@ -115,6 +115,8 @@ async fn a_protocol_binds_a_provider_to_a_mapping_that_is_then_kept() {
         )
         .await
         .expect(400);
+    let unchosen = cloud.patch(&mapping, json!({"mapping": {"schema_version": null}})).await.expect(200);
+    assert_eq!(unchosen["mapping"]["schema_version"], "1.0");
     cloud.patch(&mapping, json!({"mapping": {"schema_version": "2.0"}})).await.expect(200);
 
     cloud.put(&format!("{FED}/identity_providers/acme"), json!({"identity_provider": {}})).await.expect(201);
