@@ -23,11 +23,11 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use rest::Arrival;
+use rest::{Arrival, ClientCertificate};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 use tokio_util::sync::CancellationToken;
 
 use crate::serve::Failure;
@@ -51,6 +51,8 @@ const SERVICES: [Option<&str>; 8] =
 /// Sockets that are bound and not served yet: what a client sends meanwhile waits in the kernel.
 pub struct Listeners {
     tls: Vec<(TcpListener, Option<&'static str>)>,
+    /// Asks clients for certificates.
+    asking: Option<TcpListener>,
     plain: Option<TcpListener>,
     https_port: u16,
     most_connections: usize,
@@ -69,11 +71,15 @@ impl Listeners {
                 tls.push((bind(config.listen, port, "service_ports").await?, service));
             }
         }
+        let asking = match config.client_certificates.port {
+            Some(port) => Some(bind(config.listen, port, "client_certificates.port").await?),
+            None => None,
+        };
         let plain = match config.http_port {
             Some(port) => Some(bind(config.listen, port, "http_port").await?),
             None => None,
         };
-        Ok(Self { tls, plain, https_port, most_connections: most_connections() })
+        Ok(Self { tls, asking, plain, https_port, most_connections: most_connections() })
     }
 
     /// The shared port: what was asked for, or what was free if 0 was asked for.
@@ -82,15 +88,25 @@ impl Listeners {
     }
 
     /// Answers until `stop`, then lets requests under way end, for three seconds at most.
-    pub async fn serve<H, F>(self, authority: tls::Authority, host: String, handler: H, stop: CancellationToken)
-    where
+    ///
+    /// `asking`: how the port that asks for client certificates speaks, where there is one.
+    pub async fn serve<H, F>(
+        self,
+        authority: tls::Authority,
+        asking: Option<Arc<ServerConfig>>,
+        host: String,
+        handler: H,
+        stop: CancellationToken,
+    ) where
         H: Fn(Arrival, Request) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response> + Send + 'static,
     {
         let connections = Connections { slots: Arc::new(Semaphore::new(self.most_connections)), stop: stop.clone() };
         let acceptor = TlsAcceptor::from(authority.server_config());
-        for (listener, service) in self.tls {
-            let (acceptor, handler, connections) = (acceptor.clone(), handler.clone(), connections.clone());
+        let plainly = self.tls.into_iter().map(|(listener, service)| (listener, service, acceptor.clone()));
+        let asking = self.asking.zip(asking).map(|(listener, config)| (listener, None, TlsAcceptor::from(config)));
+        for (listener, service, acceptor) in plainly.chain(asking) {
+            let (handler, connections) = (handler.clone(), connections.clone());
             let serve = connections.clone().accept(listener, move |tcp, peer| {
                 let (acceptor, handler, connections) = (acceptor.clone(), handler.clone(), connections.clone());
                 async move {
@@ -100,7 +116,15 @@ impl Listeners {
                     };
                     let Some(stream) = stream else { return };
                     let arrival = Arrival { peer, scheme: "https", service };
-                    connections.http(stream, move |request| handler(arrival, request)).await;
+                    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+                    let shown = shown.map(|leaf| ClientCertificate { der: leaf.as_ref().into() });
+                    let answer = move |mut request: Request| {
+                        if let Some(shown) = &shown {
+                            request.extensions_mut().insert(shown.clone());
+                        }
+                        handler(arrival, request)
+                    };
+                    connections.http(stream, answer).await;
                 }
             });
             tokio::spawn(serve);

@@ -40,6 +40,17 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     tracing::info!(fingerprint = tls.fingerprint(), "clients must trust this certificate (SHA-256)");
     tokio::spawn(look_after_certificates(tls.clone(), config.clone(), stop.clone()));
 
+    let asking = match (config.client_certificates.port, &config.client_certificates.ca_file) {
+        (Some(_), Some(file)) => {
+            let refused =
+                |why: &dyn std::fmt::Display| format!("client_certificates.ca_file {}: {why}", file.display());
+            let pem = std::fs::read(file).map_err(|error| refused(&error))?;
+            Some(tls.server_config_asking(&pem).map_err(|error| refused(&error))?)
+        }
+        (Some(_), None) => return Err("client_certificates.port needs client_certificates.ca_file".into()),
+        (None, _) => None,
+    };
+
     let authority = match listeners.https_port() {
         443 => listen::bracketed(&host),
         port => format!("{}:{port}", listen::bracketed(&host)),
@@ -52,7 +63,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
         let cloud = Arc::clone(&answering);
         async move { cloud.handle(arrival, request).await }
     };
-    let serving = tokio::spawn(listeners.serve(tls, host, handler, stop.clone()));
+    let serving = tokio::spawn(listeners.serve(tls, asking, host, handler, stop.clone()));
     writeln!(std::io::stdout(), "ready https://{authority}")?;
 
     tokio::select! {

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Users who come from elsewhere, with the stock client: from an LDAP directory (a real slapd), by several factors.
+"""Users who come from elsewhere, with the stock client: from an LDAP directory (a real slapd), by several factors, by client certificates.
 
     identity.py PROGRAM [--keep]
 
@@ -14,17 +14,20 @@ import os
 import pathlib
 import shutil
 import signal
+import ssl
 import struct
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 import cloud as host  # noqa: E402
 from cloud import Cloud, ClientError, Failure, OpenStack, expect, say, wait_for  # noqa: E402
-from directory import MANAGER, MANAGER_PASSWORD, SUFFIX, Directory, authority  # noqa: E402
+from directory import MANAGER, MANAGER_PASSWORD, SUFFIX, Directory, authority, certificate  # noqa: E402
 
 CROWD = 150
 # What was seen of a user is believed for this long.
@@ -36,6 +39,10 @@ SETTINGS = f"""
 directory_cache_s = {CACHE_S}
 lockout_failure_attempts = {LOCK_AFTER}
 lockout_duration_s = 3600
+
+[client_certificates]
+port = 8443
+ca_file = "{{folder}}/people.pem"
 """
 
 
@@ -359,6 +366,93 @@ def factors(corp):
     expect("both are in the token", sorted(access._data["token"]["methods"]) == ["password", "totp"], access._data)
 
 
+class Holder:
+    """Somebody with a certificate (or none), on the port that asks for one (or another)."""
+
+    def __init__(self, corp, name=None, port=8443):
+        self.url = f"{corp.cloud.url}:{port}/identity/v3" if port else f"{corp.cloud.url}/identity/v3"
+        self.context = ssl.create_default_context(cafile=corp.environment["OS_CACERT"])
+        if name:
+            self.context.load_cert_chain(f"{name}.pem", f"{name}.key")
+
+    def call(self, method, path, body=None, **headers):
+        request = urllib.request.Request(self.url + path, method=method, data=None if body is None else host.json.dumps(body).encode())
+        request.add_header("Content-Type", "application/json")
+        for key, value in headers.items():
+            request.add_header(key.replace("_", "-"), value)
+        try:
+            with urllib.request.urlopen(request, context=self.context, timeout=60) as reply:
+                return reply.status, host.json.loads(reply.read() or "null")
+        except urllib.error.HTTPError as error:
+            return error.code, host.json.loads(error.read() or "null")
+
+    def login(self):
+        scope = {"project": {"name": "work", "domain": {"name": "Default"}}}
+        return self.call("POST", "/auth/tokens", {"auth": {"identity": {"methods": ["external"]}, "scope": scope}})
+
+
+def certificates(corp, folder):
+    say("-- client certificates")
+    from keystoneauth1 import session
+    from keystoneauth1.identity import v3
+
+    admin = corp.admin
+    authority(folder, "strangers")
+    for ca, name, subject, use in [("people", "dana", "/O=Engineering/CN=dana", "clientAuth"), ("people", "sam", "/O=Sales/CN=sam", "clientAuth"),
+                                   ("people", "web", "/O=Engineering/CN=web", "serverAuth"),
+                                   ("strangers", "false", "/O=Engineering/CN=dana", "clientAuth")]:  # fmt: skip
+        certificate(folder, ca, name, subject, f"extendedKeyUsage={use}")
+    rules = [{"local": [{"user": {"name": "{0}"}, "group": {"name": "engineers", "domain": {"id": "default"}}}],
+              "remote": [{"type": "SSL_CLIENT_S_DN_CN"}, {"type": "SSL_CLIENT_S_DN_O", "any_one_of": ["Engineering"]}]}]  # fmt: skip
+    (folder / "rules.json").write_text(host.json.dumps(rules))
+    admin("group create engineers")
+    admin("role add --group engineers --project work admin")
+    dana = Holder(corp, folder / "dana")
+    expect("an authority that stands for nobody", dana.login()[0] == 401)
+    admin("identity provider create --remote-id", "'CN=authority people'", "staff")
+    admin("mapping create --schema-version 1.0 --rules", folder / "rules.json", "staff")
+    admin("federation protocol create --identity-provider staff --mapping staff x509")
+    status, answer = dana.login()
+    expect("the common name and the organisation say who it is", status == 201 and answer["token"]["user"]["name"] == "dana", answer)
+    expect("and what for", "admin" in [role["name"] for role in answer["token"]["roles"]] and answer["token"]["methods"] == ["mapped"], answer)
+    expect("it is the same user again", dana.login()[1]["token"]["user"]["id"] == answer["token"]["user"]["id"])
+    status, answer = dana.call("GET", "/OS-FEDERATION/identity_providers/staff/protocols/x509/auth")
+    expect("federated too", status == 201 and "project" not in answer["token"], answer)
+    status, answer = dana.call("GET", "/users", X_Project_Name="work", X_Project_Domain_Name="Default")
+    expect("without any token", status == 200 and "dana" in names(answer["users"], "name"), answer)
+    expect("not without a scope", dana.call("GET", "/users")[0] == 401)
+    expect("nor with a false token", dana.call("GET", "/users", X_Auth_Token="x", X_Project_Name="work", X_Project_Domain_Name="Default")[0] == 401)
+    for what, holder in [("another organisation", Holder(corp, folder / "sam")), ("no certificate", Holder(corp)),
+                         ("the port that does not ask", Holder(corp, folder / "dana", port=None))]:  # fmt: skip
+        expect(what, holder.login()[0] == 401)
+        status = holder.call("GET", "/users", X_Project_Name="work", X_Project_Domain_Name="Default", SSL_CLIENT_S_DN_CN="dana")[0]
+        expect(f"{what}, without a token", status == 401, status)
+    for what, name in [("another authority", "false"), ("a certificate for servers", "web")]:
+        try:
+            status, answer = Holder(corp, folder / name).login()
+            raise Failure(f"{what} came through the handshake: {status} {answer}")
+        except (OSError, ssl.SSLError):
+            pass
+    expect("a password is as good there", Holder(corp).call("GET", "/auth/projects", X_Auth_Token=corp.login("alice")[2])[0] == 200)
+
+    say("-- by keystoneauth1 without a token, by the stock client with one")
+    pair = (str(folder / "dana.pem"), str(folder / "dana.key"))
+    asking = session.Session(verify=corp.environment["OS_CACERT"], cert=pair)
+    asking.auth = v3.TokenlessAuth(dana.url, project_name="work", project_domain_name="Default")
+    expect("keystoneauth1 asks Identity", "dana" in names(asking.get(f"{dana.url}/users").json()["users"], "name"))
+    # The client has no plugin for this; the one for access tokens does it, whatever the token is.
+    environment = {"OS_AUTH_TYPE": "v3oidcaccesstoken", "OS_AUTH_URL": dana.url, "OS_IDENTITY_PROVIDER": "staff", "OS_PROTOCOL": "x509",
+                   "OS_ACCESS_TOKEN": "none", "OS_PROJECT_NAME": "work", "OS_PROJECT_DOMAIN_NAME": "Default",
+                   "OS_CACERT": corp.environment["OS_CACERT"], "OS_CERT": pair[0], "OS_KEY": pair[1]}  # fmt: skip
+    client = OpenStack(environment)
+    expect("the stock client shows a user", client.json("user show dana")["name"] == "dana")
+    expect("and asks other services", client.json("server list") == [])
+    refused("the stock client without its certificate", "401",
+            lambda: OpenStack({key: value for key, value in environment.items() if key not in ("OS_CERT", "OS_KEY")})("token issue"))  # fmt: skip
+    admin("federation protocol delete --identity-provider staff x509")
+    expect("who is no longer vouched for", dana.login()[0] == 401)
+
+
 def profile(corp, folder):
     say("-- a client that knows nothing but the host")
     user = {name: corp.environment[f"OS_{name.upper()}"] for name in ("username", "password", "project_name")}
@@ -384,6 +478,7 @@ def tell(cloud, directory, folder):
     protecting(corp)
     crowding(corp)
     guessing(corp)
+    certificates(corp, folder)
     restarting(corp, alice)
     log = cloud.log.read_text()
     for secret in (MANAGER_PASSWORD, "alice's"):
@@ -401,7 +496,8 @@ def main():
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         os.environ.pop(name, None)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="solostack-identity-"))
-    (folder / "solostack.toml").write_text(SETTINGS)
+    authority(folder, "people")
+    (folder / "solostack.toml").write_text(SETTINGS.format(folder=folder))
     cloud = Cloud(args.program.resolve(), folder, ["--driver", "fake", "--config", folder / "solostack.toml"])
     directory, status = None, 1
     try:

@@ -163,6 +163,17 @@ pub const KEYS: &[Key] = &[
         doc: "Where a browser's sign-in through an identity provider may bring its token to: full URLs, as in \
               [\"https://dashboard.example/auth/websso/\"].",
     },
+    port(
+        "client_certificates.port",
+        0,
+        "A port of all APIs that asks clients for a certificate, TLS, by which people log in without a password; see \
+         `openstack identity provider` and `mapping`. 0 is off.",
+    ),
+    Key {
+        name: "client_certificates.ca_file",
+        kind: Kind::Text { default: None, check: check_path },
+        doc: "The authorities of those certificates, a PEM file, read when the program starts.",
+    },
     Key {
         name: "network.external_subnet",
         kind: Kind::Text { default: Some("172.24.4.0/24"), check: check_subnet },

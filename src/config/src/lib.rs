@@ -43,6 +43,7 @@ pub struct Config {
     pub http_port: Option<u16>,
     /// Listen on [`SERVICE_PORTS`] too.
     pub service_ports: bool,
+    pub client_certificates: ClientCertificates,
     /// A DNS name or an IP address, without brackets.
     pub public_host: Option<String>,
     pub region: String,
@@ -57,6 +58,14 @@ pub struct Config {
     pub audit: Audit,
     pub limits: Limits,
     pub quota: Quota,
+}
+
+/// The port that asks clients for certificates.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientCertificates {
+    pub port: Option<u16>,
+    /// Their authorities, PEM. Without it there is nothing to verify against.
+    pub ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -290,6 +299,10 @@ impl From<&Values> for Config {
             https_port: values.port("https_port"),
             http_port: Some(values.port("http_port")).filter(|port| *port != 0),
             service_ports: values.bool("service_ports"),
+            client_certificates: ClientCertificates {
+                port: Some(values.port("client_certificates.port")).filter(|port| *port != 0),
+                ca_file: values.text("client_certificates.ca_file").map(PathBuf::from),
+            },
             public_host: values.text("public_host").map(|host| host.trim_matches(['[', ']']).to_owned()),
             region: values.text("region").unwrap_or_default(),
             driver: match values.text("driver").as_deref() {
@@ -413,8 +426,17 @@ impl Config {
         if self.http_port == Some(self.https_port) {
             refuse("http_port", format!("http_port and https_port are both {}", self.https_port));
         }
+        let client_port = self.client_certificates.port;
+        if client_port.is_some_and(|port| port == self.https_port || Some(port) == self.http_port) {
+            let text = "client_certificates.port is that of https_port or http_port".to_owned();
+            refuse("client_certificates.port", text);
+        }
         if self.service_ports {
-            for (key, port) in [("https_port", Some(self.https_port)), ("http_port", self.http_port)] {
+            for (key, port) in [
+                ("https_port", Some(self.https_port)),
+                ("http_port", self.http_port),
+                ("client_certificates.port", client_port),
+            ] {
                 if let Some(port) = port.filter(|port| SERVICE_PORTS.contains(port)) {
                     refuse(key, format!("{key} is {port}, which service_ports takes; set service_ports to false"));
                 }
@@ -448,6 +470,7 @@ impl Config {
     pub fn ports(&self) -> Vec<(u16, &'static str)> {
         let mut ports = vec![(self.https_port, "https_port")];
         ports.extend(self.http_port.map(|port| (port, "http_port")));
+        ports.extend(self.client_certificates.port.map(|port| (port, "client_certificates.port")));
         if self.service_ports {
             ports.extend(SERVICE_PORTS.map(|port| (port, "service_ports")));
         }

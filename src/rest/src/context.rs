@@ -12,7 +12,7 @@ use std::{
 
 use axum::extract::FromRequestParts;
 use futures::future::BoxFuture;
-use http::{Method, request::Parts};
+use http::{HeaderMap, Method, request::Parts};
 use policy::{Enforcer, Rule, Target};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
@@ -26,6 +26,13 @@ pub struct Arrival {
     pub scheme: &'static str,
     /// The service of a service port; `None` on the shared port, where the first path segment names it.
     pub service: Option<&'static str>,
+}
+
+/// The certificate that a client proved to hold, of an authority that the configuration names; put among a request's
+/// extensions by the listener, never by the client. DER.
+#[derive(Clone, Debug)]
+pub struct ClientCertificate {
+    pub der: Arc<[u8]>,
 }
 
 /// A thing's id and name.
@@ -148,6 +155,19 @@ pub trait TokenCheck: Send + Sync {
     /// # Errors
     /// [`Error::unauthenticated`] for a token that is not (or no longer) good, 403 for a request outside its access rules.
     fn check<'a>(&'a self, token: &'a str, request: RequestLine<'a>) -> BoxFuture<'a, Result<Arc<Credentials>>>;
+
+    /// Who may do without a token: the client's certificate says who, the headers say in which scope.
+    ///
+    /// # Errors
+    /// [`Error::unauthenticated`] for a certificate of nobody in particular.
+    fn check_certificate<'a>(
+        &'a self,
+        certificate: &'a ClientCertificate,
+        headers: &'a HeaderMap,
+    ) -> BoxFuture<'a, Result<Arc<Credentials>>> {
+        let _ = (certificate, headers);
+        Box::pin(std::future::ready(Err(Error::unauthenticated())))
+    }
 }
 
 /// One request's context. Clones share everything.
@@ -166,6 +186,8 @@ pub(crate) struct Inner {
     pub method: Method,
     pub path: String,
     pub token: Option<String>,
+    /// Of a client that showed one and sent no token: with the headers that name its scope.
+    pub certificate: Option<(ClientCertificate, HeaderMap)>,
     pub token_check: Arc<dyn TokenCheck>,
     pub policy: Arc<Enforcer>,
     pub credentials: OnceLock<Arc<Credentials>>,
@@ -241,9 +263,15 @@ impl Ctx {
         if let Some(known) = self.inner.credentials.get() {
             return Ok(known);
         }
-        let token = self.inner.token.as_deref().ok_or_else(Error::unauthenticated)?;
         let line = RequestLine { service: self.inner.service, method: &self.inner.method, path: &self.inner.path };
-        let credentials = self.inner.token_check.check(token, line).await?;
+        let credentials = match (&self.inner.token, &self.inner.certificate) {
+            (Some(token), _) => self.inner.token_check.check(token, line).await?,
+            // As upstream has it: only Identity does without tokens.
+            (None, Some((certificate, headers))) if line.service == "identity" => {
+                self.inner.token_check.check_certificate(certificate, headers).await?
+            }
+            (None, _) => return Err(Error::unauthenticated()),
+        };
         Ok(self.inner.credentials.get_or_init(|| credentials))
     }
 

@@ -20,8 +20,8 @@ use policy::Enforcer;
 use tower::ServiceExt;
 
 use crate::{
-    Arrival, AuditEvent, AuditTrail, Ctx, Error, Kind, Microversion, Reply, Result, RouteInfo, Service, ServiceInfo,
-    Style, TokenCheck, context::Inner, home,
+    Arrival, AuditEvent, AuditTrail, ClientCertificate, Ctx, Error, Kind, Microversion, Reply, Result, RouteInfo,
+    Service, ServiceInfo, Style, TokenCheck, context::Inner, home,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
@@ -177,6 +177,9 @@ impl Gateway {
             Ok(version) => version,
             Err(error) => return render(style, &error, &request_id, None, &mounted.info, &method, &identity_url),
         };
+        let token = request.headers().get("x-auth-token").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let shown = request.extensions().get::<ClientCertificate>().filter(|_| token.is_none());
+        let certificate = shown.map(|shown| (shown.clone(), request.headers().clone()));
         let ctx = Ctx::new(Inner {
             request_id: request_id.clone(),
             service: mounted.info.kind,
@@ -186,7 +189,8 @@ impl Gateway {
             arrival,
             method: method.clone(),
             path: path.clone(),
-            token: request.headers().get("x-auth-token").and_then(|value| value.to_str().ok()).map(str::to_owned),
+            token,
+            certificate,
             token_check: Arc::clone(&self.token_check),
             policy: Arc::clone(&mounted.policy),
             credentials: OnceLock::new(),

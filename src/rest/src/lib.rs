@@ -20,7 +20,9 @@ mod service;
 
 pub use audit::{AuditEvent, AuditTrail};
 pub use body::{Body, JSON_BODY_MAX_BYTES, RawJson, nullable};
-pub use context::{Arrival, Credentials, Ctx, Delegation, NamedRef, RequestLine, Scope, TokenCheck, target};
+pub use context::{
+    Arrival, ClientCertificate, Credentials, Ctx, Delegation, NamedRef, RequestLine, Scope, TokenCheck, target,
+};
 pub use discovery::{ApiVersion, DiscoveryStyle};
 pub use error::{Error, Kind, Result};
 pub use error_body::Style;

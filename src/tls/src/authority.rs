@@ -12,9 +12,10 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use rustls::ServerConfig;
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig};
 use time::OffsetDateTime;
 
 use crate::InvalidName;
@@ -210,7 +211,7 @@ impl Authority {
         let inner = Arc::new(Inner { work: Mutex::new(work), serving: RwLock::new(Arc::new(serving)), setup });
         inner.publish()?;
         inner.report(&mut inner.work());
-        let config = server_config(inner.clone())?;
+        let config = server_config(inner.clone(), None)?;
         Ok(Self { inner, config })
     }
 
@@ -218,6 +219,21 @@ impl Authority {
     /// follows renewals by itself.
     pub fn server_config(&self) -> Arc<ServerConfig> {
         self.config.clone()
+    }
+
+    /// As [`Authority::server_config`], for a listener that also asks clients for a certificate of one of the authorities in
+    /// `pem`. A client may come without one; one that does not verify ends the handshake.
+    ///
+    /// # Errors
+    /// When there is no certificate in `pem`.
+    pub fn server_config_asking(&self, pem: &[u8]) -> Result<Arc<ServerConfig>, Error> {
+        let found: Vec<_> = CertificateDer::pem_slice_iter(pem).filter_map(Result::ok).collect();
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(found);
+        if roots.is_empty() {
+            return Err(Error::Crypto("find a certificate among the authorities of clients"));
+        }
+        server_config(self.inner.clone(), Some(roots))
     }
 
     /// Changes what the leaf speaks for. Does nothing when the names are the same.
@@ -472,12 +488,23 @@ impl ResolvesServerCert for Inner {
     }
 }
 
-fn server_config(resolver: Arc<Inner>) -> Result<Arc<ServerConfig>, Error> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+/// `clients`: who may vouch for clients, where they are asked.
+fn server_config(resolver: Arc<Inner>, clients: Option<RootCertStore>) -> Result<Arc<ServerConfig>, Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|_| Error::Crypto("set up TLS 1.2 and 1.3"))?
-        .with_no_client_auth()
-        .with_cert_resolver(resolver);
+        .map_err(|_| Error::Crypto("set up TLS 1.2 and 1.3"))?;
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(roots) => {
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .allow_unauthenticated()
+                .build()
+                .map_err(|_| Error::Crypto("set up the verification of client certificates"))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let mut config = builder.with_cert_resolver(resolver);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // Sessions resume from tickets: no memory per client.
     config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(|_| Error::Crypto("set up session tickets"))?;

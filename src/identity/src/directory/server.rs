@@ -102,8 +102,8 @@ impl Server {
 
     /// 503: the domain's users cannot be asked about now.
     fn unavailable(&self, trouble: &Trouble) -> Error {
-        tracing::warn!(domain.id = self.domain_id, why = trouble.why, "a directory {}", trouble.what);
-        Error::unavailable(format!("The directory of domain {} {}.", self.domain_id, trouble.what))
+        let said = format!("The directory of domain {} {}.", self.domain_id, trouble.what);
+        Error::unavailable(said).caused_by(trouble.why.clone())
     }
 
     /// Entries below `base` (or just that, see `scope`).

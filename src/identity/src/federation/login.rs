@@ -3,10 +3,10 @@
 //!
 //! The caller of a refused login learns that it is refused; why is logged with the request's id.
 
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use db::Tx;
 use http::{HeaderMap, header};
-use rest::{Ctx, Error, Kind, Params, Reply, Result};
+use rest::{ClientCertificate, Ctx, Error, Kind, Params, Reply, Result};
 use serde_json::{Value, json};
 
 use super::{
@@ -16,6 +16,7 @@ use super::{
     protocols::{self, Protocol},
     providers::{self, Provider},
     shadow::{self, Arrived},
+    x509,
 };
 use crate::{
     App,
@@ -37,10 +38,18 @@ pub(crate) async fn auth(
     ctx: Ctx,
     Path((provider_id, protocol_id)): Path<(String, String)>,
     params: Params,
+    certificate: Option<Extension<ClientCertificate>>,
     headers: HeaderMap,
 ) -> Result<Reply> {
     ctx.audit();
-    let issued = match by_bearer(&app, &provider_id, &protocol_id, &headers).await {
+    let issued = match certificate {
+        // Whatever bearer token is beside it: so the client's plugins for bearer tokens serve certificates too.
+        Some(Extension(certificate)) if protocol_id == x509::PROTOCOL => {
+            x509::login(&app, &provider_id, &certificate).await
+        }
+        _ => by_bearer(&app, &provider_id, &protocol_id, &headers).await,
+    };
+    let issued = match issued {
         Ok(issued) => issued,
         Err(error) => return Err(logged(&ctx, &provider_id, &protocol_id, error)),
     };
@@ -115,6 +124,12 @@ struct Decided {
     federated: Option<Federated>,
 }
 
+/// Whom an identity provider vouched for.
+pub(crate) struct Vouched {
+    pub account: store::Account,
+    pub federated: Option<Federated>,
+}
+
 /// Lets in whoever these claims of `issuer`, which were verified, are mapped to.
 pub(crate) async fn admit(
     app: &App,
@@ -128,6 +143,18 @@ pub(crate) async fn admit(
     if let Some(subject) = claims.get("sub").and_then(Value::as_str) {
         assertion.insert(mapping::REMOTE_USER.into(), vec![format!("{subject}@{issuer}")]);
     }
+    let Vouched { account, federated } = vouch(app, provider_id, protocol_id, issuer, assertion).await?;
+    app.issue_mapped(account, federated).await
+}
+
+/// Whoever this assertion of `issuer`, which was verified, is mapped to.
+pub(crate) async fn vouch(
+    app: &App,
+    provider_id: &str,
+    protocol_id: &str,
+    issuer: &str,
+    assertion: mapping::Assertion,
+) -> Result<Vouched> {
     let (provider_id, protocol_id, issuer) = (provider_id.to_owned(), protocol_id.to_owned(), issuer.to_owned());
     let now = app.clock.now();
     let assertion = std::sync::Arc::new(assertion);
@@ -160,7 +187,7 @@ pub(crate) async fn admit(
     let account = app.db.read(move |tx| -> Result<_> { Ok(store::find_account(tx, &user_id)?) }).await?;
     let account = account.filter(|account| account.enabled);
     let account = account.ok_or_else(|| refuse(format!("the user {} is disabled", decided.user_id)))?;
-    app.issue_mapped(account, decided.federated).await
+    Ok(Vouched { account, federated: decided.federated })
 }
 
 /// A user of this cloud by id, or by name and domain. Groups and projects of the mapping are not for such a user.

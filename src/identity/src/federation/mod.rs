@@ -11,6 +11,7 @@ pub(crate) mod rules;
 pub(crate) mod service_providers;
 pub(crate) mod shadow;
 pub(crate) mod websso;
+pub(crate) mod x509;
 
 use rest::Result;
 

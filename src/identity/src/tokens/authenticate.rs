@@ -3,7 +3,7 @@
 //! Every failure after the body was understood is the same 401. Whether the user exists is decided only after the
 //! password was hashed. The user's epoch is read together with the hash and must still hold when the token is made.
 
-use rest::{Error, Result};
+use rest::{ClientCertificate, Error, Result};
 use serde_json::Value;
 
 use super::{
@@ -14,7 +14,9 @@ use super::{
     store::{self, Account},
 };
 use crate::{
-    App, credentials, fernet,
+    App, credentials,
+    federation::login::Vouched,
+    fernet,
     passwords::{PASSWORD_MAX_BYTES, totp},
     trusts::store as trusts,
     users,
@@ -46,13 +48,24 @@ pub(crate) enum Outcome {
 
 impl App {
     /// `receipt`: of an authentication before this one, by other factors.
-    pub(crate) async fn issue(&self, request: Request, receipt: Option<&str>) -> Result<Outcome> {
+    /// `certificate`: what the client showed on the port that asks for one.
+    pub(crate) async fn issue(
+        &self,
+        request: Request,
+        receipt: Option<&str>,
+        certificate: Option<&ClientCertificate>,
+    ) -> Result<Outcome> {
         let mut proof: Option<Proof> = None;
         for method in request.methods {
             let next = match method {
                 Method::Password { user, password } => self.by_password(user, password).await?,
                 Method::Totp { user, passcode } => self.by_totp(user, passcode).await?,
                 Method::Token { id } => self.by_token(&id).await?,
+                Method::External => {
+                    let certificate = certificate.ok_or_else(Error::unauthenticated)?;
+                    let Vouched { account, federated } = self.vouched_by_certificate(certificate).await?;
+                    Proof { account, methods: MAPPED, parent: None, application_credential: None, federated }
+                }
                 Method::ApplicationCredential { id, name, user, secret } => {
                     self.by_application_credential(id, name, user, secret).await?
                 }
@@ -92,6 +105,15 @@ impl App {
 
     /// An unscoped token for somebody whom an identity provider vouches for; `federated` is `None` for a user of this cloud.
     pub(crate) async fn issue_mapped(&self, account: Account, federated: Option<Federated>) -> Result<Issued> {
+        self.issue_mapped_in(account, federated, ScopeRequest::Unscoped).await
+    }
+
+    pub(crate) async fn issue_mapped_in(
+        &self,
+        account: Account,
+        federated: Option<Federated>,
+        scope: ScopeRequest,
+    ) -> Result<Issued> {
         if !account.enabled {
             return Err(Error::unauthenticated());
         }
@@ -101,7 +123,7 @@ impl App {
         }
         self.seen(&account).await?;
         let proof = Proof { account, methods: MAPPED, parent: None, application_credential: None, federated };
-        self.grant(proof, ScopeRequest::Unscoped).await
+        self.grant(proof, scope).await
     }
 
     /// A token for what was proven, if the user may have this scope.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use rest::{Credentials, Error, RequestLine, Result, TokenCheck};
+use http::HeaderMap;
+use rest::{ClientCertificate, Credentials, Error, RequestLine, Result, TokenCheck};
 
 use super::{
     cache::Cache,
@@ -38,6 +39,14 @@ impl TokenCheck for Checker {
             }
             Ok(Arc::clone(&known.creds))
         })
+    }
+
+    fn check_certificate<'a>(
+        &'a self,
+        certificate: &'a ClientCertificate,
+        headers: &'a HeaderMap,
+    ) -> BoxFuture<'a, Result<Arc<Credentials>>> {
+        Box::pin(self.app.by_certificate_alone(certificate, headers))
     }
 }
 

@@ -1,8 +1,8 @@
 //! `/v3/auth/...`
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use http::{HeaderMap, HeaderName};
-use rest::{Ctx, Error, Params, RawJson, Reply, Result, Scope, target};
+use rest::{ClientCertificate, Ctx, Error, Params, RawJson, Reply, Result, Scope, target};
 use serde_json::{Value, json};
 
 use super::{
@@ -26,6 +26,7 @@ pub(crate) async fn create(
     State(app): State<App>,
     ctx: Ctx,
     params: Params,
+    certificate: Option<Extension<ClientCertificate>>,
     headers: HeaderMap,
     RawJson(body): RawJson,
 ) -> Result<Reply> {
@@ -33,7 +34,7 @@ pub(crate) async fn create(
     let claimed = request.claimed_user();
     // A header that is no text is a receipt that is not ours.
     let before = headers.get(&RECEIPT).map(|value| value.to_str().unwrap_or_default());
-    let Issued { id, known } = match app.issue(request, before).await {
+    let Issued { id, known } = match app.issue(request, before, certificate.as_deref()).await {
         Ok(Outcome::Token(issued)) => {
             ctx.asked_by(&issued.known.payload.user_id);
             issued

@@ -7,6 +7,7 @@
 
 pub(crate) mod authenticate;
 mod cache;
+pub(crate) mod certificate;
 mod check;
 pub(crate) mod handlers;
 pub(crate) mod model;

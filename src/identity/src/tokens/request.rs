@@ -26,10 +26,25 @@ pub(crate) enum Ref {
 
 /// Never printed: it holds secrets.
 pub(crate) enum Method {
-    Password { user: Ref, password: String },
-    Token { id: String },
-    Totp { user: Ref, passcode: String },
-    ApplicationCredential { id: Option<String>, name: Option<String>, user: Option<Ref>, secret: String },
+    Password {
+        user: Ref,
+        password: String,
+    },
+    Token {
+        id: String,
+    },
+    Totp {
+        user: Ref,
+        passcode: String,
+    },
+    /// The client's certificate.
+    External,
+    ApplicationCredential {
+        id: Option<String>,
+        name: Option<String>,
+        user: Option<Ref>,
+        secret: String,
+    },
 }
 
 #[derive(Debug)]
@@ -54,7 +69,7 @@ impl Request {
         self.methods.iter().find_map(|method| match method {
             Method::Password { user, .. } | Method::Totp { user, .. } => Some(user.clone()),
             Method::ApplicationCredential { user, .. } => user.clone(),
-            Method::Token { .. } => None,
+            Method::Token { .. } | Method::External => None,
         })
     }
 
@@ -71,6 +86,11 @@ impl Request {
         for name in names {
             let Value::String(name) = name else { return Err(invalid("methods", "every method must be a string")) };
             if seen.contains(&name) {
+                continue;
+            }
+            if name == "external" {
+                methods.push(Method::External);
+                seen.push(name);
                 continue;
             }
             if !matches!(name.as_str(), "password" | "token" | "totp" | "application_credential" | "mapped") {
