@@ -230,7 +230,9 @@ def count(files, folder, memory_mib=3072):
     disk, folder = build(), pathlib.Path(folder)
     files_disk(files, folder / "files.img")
     argv = [*machine(disk, memory_mib, 1, "tcg,thread=single,tb-size=512", ["l1.files", "l1.count"]), *with_disk("files", folder / "files.img"),
-            "-icount", "shift=1,sleep=off", "-serial", "stdio"]  # fmt: skip
+            "-icount", "shift=1,sleep=off", "-serial", "stdio",
+            # For whoever wants to know why it is silent: `info registers` is of the guest that executes, whichever that is.
+            "-monitor", f"unix:{folder}/monitor,server=on,wait=off"]  # fmt: skip
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": str(folder)})
     status = None
     try:
