@@ -97,6 +97,11 @@ test-guests-qemu: (guests "tiny")
 test-clients: (guests "tiny")
     cargo nextest run --locked --profile slow --workspace --test clients -E 'package(solostack) and not test(kvm_)' --success-output immediate
 
+# Tempest against the built program: identity, image, network, compute ...; the figures go into docs/CONFORMANCE.md
+test-tempest *SUITES="identity":
+    cargo build --locked --bin solostack
+    "$(tests/setup/tools tempest)" tests/conformance/run.py {{ target }}/debug/solostack {{ SUITES }}
+
 # Servers on the built-in hypervisor, in an emulated machine with a true KVM (tests/guests/l1), driven by the real client
 test-kvm: (guests "tiny")
     cargo nextest run --locked --profile slow --workspace --test clients -E 'package(solostack) and test(kvm_)' --success-output immediate
@@ -106,7 +111,7 @@ fuzz-machine MINUTES="10":
     SOLOSTACK_FUZZ_SECONDS=$(( {{ MINUTES }} * 60 )) cargo test --locked -p hypervisor --lib kvm::tests::fuzz -- --nocapture
     SOLOSTACK_MACHINE_CYCLES=500 cargo test --locked -p hypervisor --lib kvm::tests::cycles -- --nocapture
 
-# Speed and memory against the budgets of docs/ARCHITECTURE.md
+# Speed and memory against the budgets of docs/ARCHITECTURE.md; `just bench identity` only Identity's, in more detail
 bench *ARGS:
     cargo bench --locked --package solostack --bench bench -- {{ ARGS }}
 

@@ -58,6 +58,7 @@ const ANSWERS_ABOUT_NOTHING: &[&str] = &[
 const TOLD_APART: &[&str] = &[
     "GET /v3/roles/{role_id}",
     "GET /v3/domains/{domain_id}",
+    "GET /v3/users/{user_id}/credentials/OS-EC2/{credential_id}",
     "GET /v3/OS-TRUST/trusts/{trust_id}",
     "GET /v3/OS-TRUST/trusts/{trust_id}/roles",
     "GET /v3/OS-TRUST/trusts/{trust_id}/roles/{role_id}",

@@ -27,6 +27,7 @@ use hyper_util::{
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 
+mod identity;
 mod program;
 
 use program::{Connection, Place, Program, ROOM, password_request, trusting, wait_for};
@@ -79,6 +80,16 @@ impl Table {
         println!("{:58} {measured:>10.2} {unit:5} {limit:>8}  {mark:7} {ratio}", row.what);
         self.rows.push(row);
     }
+
+    /// What was missed, and whether that makes the run fail.
+    fn verdict(&self) -> ExitCode {
+        let missed: Vec<&Row> = self.rows.iter().filter(|row| row.excess() > 1.0).collect();
+        for row in &missed {
+            println!("missed: {}: {:.2} {}, {:.1} times over", row.what.trim(), row.measured, row.unit, row.excess());
+        }
+        let gross = missed.iter().any(|row| row.excess() > GROSS);
+        if gross { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    }
 }
 
 impl Row {
@@ -93,13 +104,15 @@ impl Row {
 }
 
 struct Arguments {
+    /// Only this part.
+    only: Option<String>,
     servers: usize,
     users: usize,
     image_mib: usize,
 }
 
 fn arguments() -> Arguments {
-    let mut arguments = Arguments { servers: 1000, users: 1000, image_mib: 256 };
+    let mut arguments = Arguments { only: None, servers: 1000, users: 1000, image_mib: 256 };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut number =
@@ -110,7 +123,8 @@ fn arguments() -> Arguments {
             "--image-mib" => arguments.image_mib = number(),
             // Cargo's own.
             "--bench" => {}
-            _ => panic!("unknown argument {word}; there are --servers N, --users N and --image-mib N"),
+            "identity" => arguments.only = Some(word),
+            _ => panic!("unknown argument {word}; there are identity, --servers N, --users N and --image-mib N"),
         }
     }
     arguments
@@ -154,17 +168,35 @@ async fn time_get_with(
     (median(took), size)
 }
 
-/// GETs per second over a few connections, each asking as soon as it is answered.
-async fn rate(authority: &str, tls: &Arc<rustls::ClientConfig>, token: Option<&str>, path: &'static str) -> f64 {
+/// A request that is made many times.
+#[derive(Clone)]
+struct Ask {
+    method: Method,
+    path: &'static str,
+    headers: Vec<(&'static str, String)>,
+    body: String,
+}
+
+impl Ask {
+    fn get(path: &'static str) -> Self {
+        Self { method: Method::GET, path, headers: Vec::new(), body: String::new() }
+    }
+}
+
+/// Requests per second over a few connections, each asking as soon as it is answered.
+async fn rate(authority: &str, tls: &Arc<rustls::ClientConfig>, token: Option<&str>, ask: &Ask) -> f64 {
     let mut all = tokio::task::JoinSet::new();
     for _ in 0..CONNECTIONS {
         let mut connection = Connection::open(authority.parse().unwrap(), Arc::clone(tls)).await.unwrap();
         connection.token = token.map(str::to_owned);
+        let ask = ask.clone();
         all.spawn(async move {
+            let headers: Vec<(&str, &str)> = ask.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            let body = Bytes::from(ask.body);
             let (began, mut answered) = (Instant::now(), 0_u32);
             while began.elapsed() < ROUND {
-                let reply = connection.get(path).await.unwrap();
-                assert_eq!(reply.status, 200);
+                let reply = connection.send(ask.method.clone(), ask.path, &headers, body.clone()).await.unwrap();
+                assert!(reply.status.is_success(), "{reply:?}");
                 answered += 1;
             }
             f64::from(answered) / began.elapsed().as_secs_f64()
@@ -258,8 +290,9 @@ async fn requests(table: &mut Table, place: &Place, program: &Program, connectio
     let tls = trusting(&place.ca());
     let (mut ours, mut bares, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..3 {
-        bares.push(rate(&bare_authority, &bare_tls, None, "/bare").await);
-        ours.push(rate(&program.authority, &tls, Some(&token), "/compute/v2.1/flavors/1").await);
+        bares.push(rate(&bare_authority, &bare_tls, None, &Ask::get("/bare")).await);
+        let one = Ask::get("/compute/v2.1/flavors/1");
+        ours.push(rate(&program.authority, &tls, Some(&token), &one).await);
         ratios.push(100.0 * ours[ours.len() - 1] / bares[bares.len() - 1]);
     }
     table.row("bare axum handler, the same bytes over TLS", median(bares), "/s", Budget::None, None);
@@ -451,6 +484,12 @@ async fn main() -> ExitCode {
     let binary = std::env::var_os("SOLOSTACK_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_solostack").into());
     let place = Place { binary: binary.into(), state: state.path().to_owned(), driver: "fake", config: ROOM };
     let mut table = Table::default();
+    if arguments.only.is_some() {
+        let program = place.start().await;
+        identity::measure(&mut table, &place, &program).await;
+        program.stop().await;
+        return table.verdict();
+    }
     let program = at_rest(&mut table, &place).await;
     let mut connection = program.login(&place).await.unwrap();
     requests(&mut table, &place, &program, &mut connection).await;
@@ -462,11 +501,5 @@ async fn main() -> ExitCode {
     let what = format!("restart with {} servers to ready", arguments.servers);
     table.row(what, program.took.as_secs_f64(), "s", Budget::AtMost(0.4), Some(40.0));
     program.kill().await;
-
-    let missed: Vec<&Row> = table.rows.iter().filter(|row| row.excess() > 1.0).collect();
-    for row in &missed {
-        println!("missed: {}: {:.2} {}, {:.1} times over", row.what.trim(), row.measured, row.unit, row.excess());
-    }
-    let gross = missed.iter().any(|row| row.excess() > GROSS);
-    if gross { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    table.verdict()
 }

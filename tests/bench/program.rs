@@ -26,9 +26,10 @@ use tokio::{
     process::{Child, Command},
 };
 
-/// A configuration with room for a thousand servers that take nothing, and tokens for as long as a run takes.
+/// A configuration with room for a thousand servers that take nothing; tokens and locks last as long as a run takes.
 pub const ROOM: &str = "\
 identity.token_lifetime_s = 86400
+identity.lockout_duration_s = 86400
 quota.instances = -1
 quota.cores = -1
 quota.ram_mib = -1

@@ -7,6 +7,11 @@ pub(crate) fn not_found(noun: &str, id: &str) -> Error {
     Error::new(Kind::NotFound, format!("Could not find {noun}: {id}."))
 }
 
+/// 404 for a token that is handed in and not good (any more), as upstream: only what `X-Auth-Token` says is a 401.
+pub(crate) fn no_token() -> Error {
+    Error::new(Kind::NotFound, "Could not find token.")
+}
+
 /// 409 for a name that is taken.
 pub(crate) fn duplicate(noun: &str, name: &str) -> Error {
     Error::conflict(format!("Conflict occurred attempting to store {noun} - Duplicate entry found with name {name}."))

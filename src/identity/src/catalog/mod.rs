@@ -9,15 +9,20 @@ pub(crate) mod policy;
 pub(crate) mod regions;
 pub(crate) mod services;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use db::{Generation, Tx};
 use rest::{Credentials, Ctx, Result};
-use serde_json::{Value, json};
+use serde_json::{json, value::RawValue};
 
 use crate::{App, Options};
 
 pub(crate) const BASE_URL: &str = "$(base_url)s";
+/// Catalogs kept as text: one for each project and name of the machine in use.
+const WRITTEN_MAX: usize = 256;
 
 #[derive(Debug)]
 struct Entry {
@@ -35,10 +40,17 @@ struct Endpoint {
     url: String,
 }
 
+/// All that a catalog depends on besides the tables: the address that the client used, the project (empty for none), and the
+/// user where some URL asks for it.
+type Viewer = (String, String, String);
+
 #[derive(Debug)]
 struct Known {
     entries: Vec<Entry>,
     chosen: filters::Chosen,
+    names_user: bool,
+    /// As JSON. They go with the generation, like everything here.
+    written: RwLock<HashMap<Viewer, Arc<RawValue>>>,
 }
 
 /// The enabled services and endpoints, read again when Identity's tables have changed.
@@ -62,7 +74,10 @@ impl Cache {
             return Ok(Arc::clone(known));
         }
         let known = app.db.read_blocking(|tx| -> db::Result<Known> {
-            Ok(Known { entries: load(tx)?, chosen: filters::Chosen::load(tx)? })
+            let entries = load(tx)?;
+            let names_user =
+                entries.iter().flat_map(|entry| &entry.endpoints).any(|endpoint| endpoint.url.contains("(user_id)s"));
+            Ok(Known { entries, chosen: filters::Chosen::load(tx)?, names_user, written: RwLock::default() })
         })?;
         let known = Arc::new(known);
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some((now, Arc::clone(&known)));
@@ -92,10 +107,25 @@ fn load(tx: &Tx<'_>) -> db::Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// The catalog as this caller sees it. Endpoints that need a project are left out for scopes without one.
-pub(crate) fn for_token(app: &App, ctx: &Ctx, creds: &Credentials) -> Result<Value> {
+/// The catalog as this caller sees it, as JSON. Endpoints that need a project are left out for scopes without one.
+pub(crate) fn for_token(app: &App, ctx: &Ctx, creds: &Credentials) -> Result<Arc<RawValue>> {
     let base = base_url(ctx, &app.options);
     let known = app.catalog.get(app)?;
+    let user = if known.names_user { creds.user.id.clone() } else { String::new() };
+    let viewer = (base, creds.project_id().unwrap_or_default().to_owned(), user);
+    if let Some(written) = known.written.read().unwrap_or_else(PoisonError::into_inner).get(&viewer) {
+        return Ok(Arc::clone(written));
+    }
+    let written = Arc::from(write(&known, &viewer.0, creds)?);
+    let mut all = known.written.write().unwrap_or_else(PoisonError::into_inner);
+    if all.len() >= WRITTEN_MAX {
+        all.clear();
+    }
+    all.insert(viewer, Arc::clone(&written));
+    Ok(written)
+}
+
+fn write(known: &Known, base: &str, creds: &Credentials) -> Result<Box<RawValue>> {
     let mut catalog = Vec::with_capacity(known.entries.len());
     for entry in &known.entries {
         let mut endpoints = Vec::with_capacity(entry.endpoints.len());
@@ -108,7 +138,7 @@ pub(crate) fn for_token(app: &App, ctx: &Ctx, creds: &Credentials) -> Result<Val
             if !known.chosen.shows(creds.project_id(), &endpoint.id, seen) {
                 continue;
             }
-            let Some(url) = fill(&endpoint.url, &base, creds) else { continue };
+            let Some(url) = fill(&endpoint.url, base, creds) else { continue };
             endpoints.push(json!({
                 "id": endpoint.id,
                 "interface": endpoint.interface,
@@ -121,7 +151,7 @@ pub(crate) fn for_token(app: &App, ctx: &Ctx, creds: &Credentials) -> Result<Val
             catalog.push(json!({"id": entry.id, "type": entry.kind, "name": entry.name, "endpoints": endpoints}));
         }
     }
-    Ok(Value::Array(catalog))
+    serde_json::value::to_raw_value(&catalog).map_err(rest::Error::internal)
 }
 
 /// Scheme, host and port of the shared listener as this client reaches it.

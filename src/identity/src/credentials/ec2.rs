@@ -50,9 +50,18 @@ pub(crate) async fn index(
         .await
 }
 
-/// The credential behind an access key, if it is this user's.
-fn find(tx: &db::Tx<'_>, user_id: &str, access: &str) -> Result<Option<Credential>> {
-    Ok(store::find(tx, &ec2_id(access))?.filter(|found| found.kind == "ec2" && found.user_id == user_id))
+/// The credential behind an access key, if the caller may do `rule` to it. As upstream, the key alone says which one, and
+/// the rule is asked about who owns it, whichever user the path names; keys are random, so that one is absent tells nothing.
+fn find(tx: &db::Tx<'_>, ctx: &Ctx, rule: rest::Rule, user_id: &str, access: &str) -> Result<Credential> {
+    let found = store::find(tx, &ec2_id(access))?.filter(|found| found.kind == "ec2");
+    let Some(found) = found else {
+        ctx.decide();
+        return Err(not_found("credential", access));
+    };
+    ctx.allow(rule, &owner(&found.user_id))?;
+    not_delegated(ctx)?;
+    users::store::find(tx, user_id)?.ok_or_else(|| not_found("user", user_id))?;
+    Ok(found)
 }
 
 pub(crate) async fn show(
@@ -60,11 +69,7 @@ pub(crate) async fn show(
     ctx: Ctx,
     Path((user_id, access)): Path<(String, String)>,
 ) -> Result<Reply> {
-    let found = app.db.read_blocking(|tx| find(tx, &user_id, &access))?;
-    // What is not there is asked about as if it were the path's user's: the owner learns that it is gone.
-    ctx.allow(rules::EC2_GET, &owner(&user_id))?;
-    not_delegated(&ctx)?;
-    let credential = found.ok_or_else(|| not_found("credential", &access))?;
+    let credential = app.db.read_blocking(|tx| find(tx, &ctx, rules::EC2_GET, &user_id, &access))?;
     Ok(Reply::ok(&json!({"credential": view(&app, &ctx, &credential)?})))
 }
 
@@ -110,10 +115,7 @@ pub(crate) async fn delete(
 ) -> Result<Reply> {
     app.db
         .write(move |tx| {
-            let found = find(tx, &user_id, &access)?;
-            ctx.allow(rules::EC2_DELETE, &owner(&user_id))?;
-            not_delegated(&ctx)?;
-            let credential = found.ok_or_else(|| not_found("credential", &access))?;
+            let credential = find(tx, &ctx, rules::EC2_DELETE, &user_id, &access)?;
             store::delete(tx, &credential.id)?;
             Ok(Reply::no_content())
         })

@@ -19,7 +19,9 @@ pub(crate) fn check(rules: &Value) -> Result<()> {
     for rule in rules {
         let rule = object(rule, "a rule")?;
         only(rule, &["local", "remote"], "a rule")?;
-        let (local, remote) = (list(rule, "local")?, list(rule, "remote")?);
+        // A rule that lets nobody in is a rule: upstream takes an empty `local`, not an empty `remote`.
+        let local = rule.get("local").and_then(Value::as_array).ok_or_else(|| wrong("`local` must be an array"))?;
+        let remote = list(rule, "remote")?;
         let mut direct = 0;
         for part in remote {
             direct += usize::from(check_remote(object(part, "a part of `remote`")?)?);

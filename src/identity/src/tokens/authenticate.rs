@@ -1,6 +1,6 @@
 //! From proof of identity to a token.
 //!
-//! Every failure after the body was understood is the same 401. Whether the user exists is decided only after the
+//! Every failure after the body was understood is the same 401, but for a token that is no longer good (404). Whether the user exists is decided only after the
 //! password was hashed. The user's epoch is read together with the hash and must still hold when the token is made.
 
 use rest::{ClientCertificate, Error, Result};
@@ -290,14 +290,14 @@ impl App {
 
     async fn by_token(&self, token: &str) -> Result<Proof> {
         let known = self.known(token).await?.filter(|known| !known.expired(self.now_s()));
-        let known = known.ok_or_else(Error::unauthenticated)?;
+        let known = known.ok_or_else(crate::errors::no_token)?;
         if known.payload.application_credential_id.is_some() || known.payload.trust_id.is_some() {
             return Err(crate::errors::refused("rescope a delegated token"));
         }
         let account = self.find_user(Ref::Id(known.payload.user_id.clone())).await?;
         let account = account
             .filter(|account| account.enabled && account.epoch == known.payload.user_epoch)
-            .ok_or_else(Error::unauthenticated)?;
+            .ok_or_else(crate::errors::no_token)?;
         Ok(Proof {
             account,
             methods: known.payload.methods | TOKEN,

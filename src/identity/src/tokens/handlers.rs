@@ -3,7 +3,8 @@
 use axum::extract::{Extension, State};
 use http::{HeaderMap, HeaderName};
 use rest::{ClientCertificate, Ctx, Error, Params, RawJson, Reply, Result, Scope, target};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::{Value, json, value::RawValue};
 
 use super::{
     authenticate::{Issued, Outcome},
@@ -98,20 +99,26 @@ async fn subject(
     let known = app.known(&subject).await?.filter(|known| !known.expired(at));
     let Some(known) = known else {
         ctx.decide();
-        return Err(Error::new(rest::Kind::NotFound, "Could not find token."));
+        return Err(crate::errors::no_token());
     };
     ctx.allow(rule, &target(&[("target.token.user_id", &known.payload.user_id)]))?;
     Ok((subject, known))
 }
 
-pub(crate) fn document(app: &App, ctx: &Ctx, params: &Params, known: &Known) -> Result<Value> {
+pub(crate) fn document(app: &App, ctx: &Ctx, params: &Params, known: &Known) -> Result<views::Document> {
     let scoped = known.creds.scope != Scope::Unscoped;
     let catalog =
         if scoped && !flag(params, "nocatalog") { Some(catalog::for_token(app, ctx, &known.creds)?) } else { None };
     Ok(views::token(known, catalog))
 }
 
-pub(crate) async fn own_catalog(State(app): State<App>, ctx: Ctx, params: Params) -> Result<Reply> {
+#[derive(Serialize)]
+struct OwnCatalog {
+    catalog: std::sync::Arc<RawValue>,
+    links: Value,
+}
+
+pub(crate) async fn own_catalog(State(app): State<App>, ctx: Ctx, _: Params) -> Result<Reply> {
     ctx.allow(policy::AUTH_CATALOG, &target(&[]))?;
     let creds = ctx.creds()?;
     if creds.scope == Scope::Unscoped {
@@ -119,8 +126,7 @@ pub(crate) async fn own_catalog(State(app): State<App>, ctx: Ctx, params: Params
     }
     let catalog = catalog::for_token(&app, &ctx, creds)?;
     let links = json!({"next": null, "previous": null, "self": ctx.url(ctx.path())});
-    let _ = params;
-    Ok(Reply::ok(&json!({"catalog": catalog, "links": links})))
+    Ok(Reply::ok(&OwnCatalog { catalog, links }))
 }
 
 /// Who asks, and its groups beyond lasting memberships.

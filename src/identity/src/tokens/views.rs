@@ -1,7 +1,10 @@
 //! The token document.
 
+use std::sync::Arc;
+
 use rest::{Credentials, NamedRef, Scope};
-use serde_json::{Value, json};
+use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde_json::{Value, json, value::RawValue};
 
 use super::model::Known;
 
@@ -9,8 +12,32 @@ fn named(thing: &NamedRef) -> Value {
     json!({"id": thing.id, "name": thing.name})
 }
 
+/// `{"token": {...}}`; the catalog inside it is written already.
+#[derive(Serialize)]
+pub(crate) struct Document {
+    token: Body,
+}
+
+struct Body {
+    fields: Value,
+    catalog: Option<Arc<RawValue>>,
+}
+
+impl Serialize for Body {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (name, value) in self.fields.as_object().into_iter().flatten() {
+            map.serialize_entry(name, value)?;
+        }
+        if let Some(catalog) = &self.catalog {
+            map.serialize_entry("catalog", catalog)?;
+        }
+        map.end()
+    }
+}
+
 /// `catalog`: left out of unscoped tokens and with `?nocatalog`.
-pub(crate) fn token(known: &Known, catalog: Option<Value>) -> Value {
+pub(crate) fn token(known: &Known, catalog: Option<Arc<RawValue>>) -> Document {
     let creds: &Credentials = &known.creds;
     let mut token = json!({
         "methods": creds.methods,
@@ -47,9 +74,6 @@ pub(crate) fn token(known: &Known, catalog: Option<Value>) -> Value {
     if creds.scope != Scope::Unscoped {
         token["roles"] = creds.roles.iter().map(named).collect();
     }
-    if let Some(catalog) = catalog {
-        token["catalog"] = catalog;
-    }
     if let Some(credential) = &known.credential {
         token["application_credential"] =
             json!({"id": credential.id, "name": credential.name, "restricted": credential.restricted});
@@ -68,5 +92,5 @@ pub(crate) fn token(known: &Known, catalog: Option<Value>) -> Value {
             "impersonation": trust.impersonation,
         });
     }
-    json!({ "token": token })
+    Document { token: Body { fields: token, catalog } }
 }

@@ -164,7 +164,8 @@ async fn credentials_are_kept_encrypted_and_belong_to_one_user() {
     assert_eq!(made["credential"]["tenant_id"], p.as_str());
     cloud.get(&format!("{pairs}/{access}"), &own).await.expect(200);
     cloud.get(&format!("{pairs}/{access}"), &other).await.expect(403);
-    cloud.get(&format!("/v3/users/{v}/credentials/OS-EC2/{access}"), &other).await.expect(404);
+    // The key says whose it is, not the path.
+    cloud.get(&format!("/v3/users/{v}/credentials/OS-EC2/{access}"), &other).await.expect(403);
     cloud.send("POST", &pairs, &own, json!({"tenant_id": "nothing"})).await.expect(404);
     let listed = cloud.get(&pairs, &own).await.expect(200);
     assert_eq!(listed["credentials"].as_array().unwrap().len(), 1);

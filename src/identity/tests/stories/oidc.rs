@@ -357,7 +357,7 @@ async fn what_a_token_came_from_ends_it() {
     let dead = async |tokens: &[String; 2]| {
         for token in tokens {
             assert!(!fed.cloud.good(token).await);
-            fed.cloud.rescope(token, json!("unscoped")).await.expect(401);
+            fed.cloud.rescope(token, json!("unscoped")).await.expect(404);
         }
     };
 
