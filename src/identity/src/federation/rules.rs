@@ -171,6 +171,8 @@ mod tests {
             json!([{"local": [{"user": {"name": "{0}", "type": "local", "domain": {"name": "Default"}}},
                               {"projects": [{"name": "p", "roles": [{"name": "member"}]}]}],
                     "remote": [{"type": "HTTP_OIDC_SUB"}]}]),
+            // It lets nobody in.
+            json!([{"local": [], "remote": [{"type": "a"}]}]),
         ] {
             assert!(check(&rules).is_ok(), "{rules}");
         }
@@ -184,7 +186,8 @@ mod tests {
             json!(null),
             json!([]),
             json!([{}]),
-            json!([{"local": [], "remote": [{"type": "a"}]}]),
+            json!([{"local": [user], "remote": []}]),
+            json!([{"remote": [{"type": "a"}]}]),
             json!([{"local": [user], "remote": [{"type": "a"}], "more": 1}]),
             with(user.clone(), json!({})),
             with(user.clone(), json!({"type": 1})),
