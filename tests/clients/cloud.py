@@ -5,6 +5,7 @@ host's own network, `/run/netns` and the process list hold nothing but what this
 leftovers exact), and when the run ends in any way the kernel ends every process that it started.
 """
 
+import argparse
 import base64
 import contextlib
 import json
@@ -12,6 +13,7 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import signal
 import socket
 import ssl
@@ -377,3 +379,44 @@ def guest_image(name="tiny"):
 
 def encode(text):
     return base64.b64encode(text.encode()).decode()
+
+
+# -- the scripts -------------------------------------------------------------------------------------------------------
+def entered(parser):
+    """The words of the command line; from here on in namespaces of its own, and no authority of the host's is believed."""
+    args = parser.parse_args()
+    inside()
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        os.environ.pop(name, None)
+    return args
+
+
+def script(doc, name, tell, prepare=lambda folder, ending: ([], ())):
+    """All of a script that takes a program and `--keep`, and tells its story of a cloud with the `fake` driver.
+
+    `prepare(folder, ending)` gives more words for `serve`, and what `tell(cloud, folder, ...)` is called with besides; what it
+    leaves with `ending` (a contextlib.ExitStack) is undone at the end.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("program", type=pathlib.Path)
+    parser.add_argument("--keep", action="store_true")
+    args = entered(parser)
+    folder = pathlib.Path(tempfile.mkdtemp(prefix=f"solostack-{name}-"))
+    cloud, status = None, 1
+    with contextlib.ExitStack() as ending:
+        try:
+            words, things = prepare(folder, ending)
+            cloud = Cloud(args.program.resolve(), folder, ["--driver", "fake", *words])
+            tell(cloud, folder, *things)
+            say("all of it held")
+            status = 0
+        except Failure as failure:
+            say(f"FAILED: {failure}")
+        finally:
+            if status and cloud:
+                print(f"\n--- end of {cloud.log}\n{cloud.log_end()}\nkept: {folder}", file=sys.stderr)
+            if cloud and cloud.process and cloud.process.poll() is None:
+                os.kill(cloud.process.pid, signal.SIGKILL)
+    if not args.keep and not status:
+        shutil.rmtree(folder, ignore_errors=True)
+    sys.exit(status)

@@ -6,27 +6,23 @@
 Runs the program with the `fake` driver. Everything listens on 127.0.0.1 of a network namespace of its own.
 """
 
-import argparse
 import base64
 import hashlib
 import hmac
-import os
+import json
 import pathlib
-import shutil
-import signal
 import ssl
 import struct
 import sys
-import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-import cloud as host  # noqa: E402
-from cloud import Cloud, ClientError, Failure, OpenStack, expect, say, wait_for  # noqa: E402
+from cloud import ClientError, Failure, OpenStack, expect, say, script, wait_for  # noqa: E402
 from directory import MANAGER, MANAGER_PASSWORD, SUFFIX, Directory, authority, certificate  # noqa: E402
 
 CROWD = 150
@@ -156,7 +152,7 @@ def looking(corp):
     expect("shown by id", admin.json(f"user show {alice['id']}")["name"] == "alice")
     expect("bob is disabled there", admin.json("user show bob --domain corp")["enabled"] is False)
     for name in ["nobody", "*", "al*", "alice)(uid=*", "alice\\", "(", "'; --"]:
-        found = corp.api.call("GET", f"{corp.identity}/users?domain_id={corp.domain}&name=" + host.urllib.parse.quote(name))[2]["users"]
+        found = corp.api.call("GET", f"{corp.identity}/users?domain_id={corp.domain}&name=" + urllib.parse.quote(name))[2]["users"]
         expect(f"nobody is called {name}", found == [], found)
     found = corp.api.get("identity", f"/v3/users?domain_id={corp.domain}&name__startswith=al")["users"]
     expect("filters hold", [user["name"] for user in found] == ["alice"], found)
@@ -376,15 +372,15 @@ class Holder:
             self.context.load_cert_chain(f"{name}.pem", f"{name}.key")
 
     def call(self, method, path, body=None, **headers):
-        request = urllib.request.Request(self.url + path, method=method, data=None if body is None else host.json.dumps(body).encode())
+        request = urllib.request.Request(self.url + path, method=method, data=None if body is None else json.dumps(body).encode())
         request.add_header("Content-Type", "application/json")
         for key, value in headers.items():
             request.add_header(key.replace("_", "-"), value)
         try:
             with urllib.request.urlopen(request, context=self.context, timeout=60) as reply:
-                return reply.status, host.json.loads(reply.read() or "null")
+                return reply.status, json.loads(reply.read() or "null")
         except urllib.error.HTTPError as error:
-            return error.code, host.json.loads(error.read() or "null")
+            return error.code, json.loads(error.read() or "null")
 
     def login(self):
         scope = {"project": {"name": "work", "domain": {"name": "Default"}}}
@@ -404,7 +400,7 @@ def certificates(corp, folder):
         certificate(folder, ca, name, subject, f"extendedKeyUsage={use}")
     rules = [{"local": [{"user": {"name": "{0}"}, "group": {"name": "engineers", "domain": {"id": "default"}}}],
               "remote": [{"type": "SSL_CLIENT_S_DN_CN"}, {"type": "SSL_CLIENT_S_DN_O", "any_one_of": ["Engineering"]}]}]  # fmt: skip
-    (folder / "rules.json").write_text(host.json.dumps(rules))
+    (folder / "rules.json").write_text(json.dumps(rules))
     admin("group create engineers")
     admin("role add --group engineers --project work admin")
     dana = Holder(corp, folder / "dana")
@@ -458,12 +454,12 @@ def profile(corp, folder):
     user = {name: corp.environment[f"OS_{name.upper()}"] for name in ("username", "password", "project_name")}
     known = {"clouds": {"far": {"profile": corp.cloud.url, "cacert": corp.environment["OS_CACERT"],
                                 "auth": user | {"user_domain_name": "Default", "project_domain_name": "Default"}}}}  # fmt: skip
-    (folder / "clouds.yaml").write_text(host.json.dumps(known))
+    (folder / "clouds.yaml").write_text(json.dumps(known))
     environment = {"OS_CLIENT_CONFIG_FILE": str(folder / "clouds.yaml"), "REQUESTS_CA_BUNDLE": corp.environment["OS_CACERT"]}
     expect("it finds the rest", OpenStack(environment)("--os-cloud far token issue -f value -c id") != "")
 
 
-def tell(cloud, directory, folder):
+def tell(cloud, folder, directory):
     directory.start()
     say(f"ready after {cloud.start():.2f} s")
     corp = Corp(cloud, directory)
@@ -487,37 +483,13 @@ def tell(cloud, directory, folder):
     cloud.down()
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("program", type=pathlib.Path)
-    parser.add_argument("--keep", action="store_true")
-    args = parser.parse_args()
-    host.inside()
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-        os.environ.pop(name, None)
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="solostack-identity-"))
+def prepare(folder, ending):
     authority(folder, "people")
     (folder / "solostack.toml").write_text(SETTINGS.format(folder=folder))
-    cloud = Cloud(args.program.resolve(), folder, ["--driver", "fake", "--config", folder / "solostack.toml"])
-    directory, status = None, 1
-    try:
-        directory = Directory(folder / "directory", ENTRIES)
-        tell(cloud, directory, folder)
-        say("all of it held")
-        status = 0
-    except Failure as failure:
-        say(f"FAILED: {failure}")
-    finally:
-        if status:
-            print(f"\n--- end of {cloud.log}\n{cloud.log_end()}\nkept: {folder}", file=sys.stderr)
-        if directory:
-            directory.stop()
-        if cloud.process and cloud.process.poll() is None:
-            os.kill(cloud.process.pid, signal.SIGKILL)
-        if not args.keep and not status:
-            shutil.rmtree(folder, ignore_errors=True)
-    sys.exit(status)
+    directory = Directory(folder / "directory", ENTRIES)
+    ending.callback(directory.stop)
+    return ["--config", folder / "solostack.toml"], (directory,)
 
 
 if __name__ == "__main__":
-    main()
+    script(__doc__, "identity", tell, prepare)

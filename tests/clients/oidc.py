@@ -7,20 +7,16 @@ The provider is npm's `oidc-provider` (tests/clients/oidc/provider.mjs), over TL
 with the `fake` driver, both on 127.0.0.1 of a network namespace of their own.
 """
 
-import argparse
 import base64
 import html
 import http.cookiejar
 import json
-import os
 import pathlib
 import re
 import shutil
-import signal
 import ssl
 import subprocess
 import sys
-import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -29,7 +25,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 import cloud as host  # noqa: E402
-from cloud import ClientError, Cloud, Failure, OpenStack, expect, say, wait_for  # noqa: E402
+from cloud import ClientError, Failure, OpenStack, expect, say, script, wait_for  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
 SECRET = "secret: of the cloud & more"
@@ -240,7 +236,7 @@ def browsers(environment, provider, folder, openstack):
     expect("a token goes to no other site", elsewhere[0] == 401, elsewhere)
 
 
-def tell(cloud, provider, folder):
+def tell(cloud, folder, provider):
     cloud.start()
     environment = cloud.sourced()
     openstack = OpenStack(environment)
@@ -261,36 +257,12 @@ def tell(cloud, provider, folder):
     say("and the audit trail knows of them all")
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("program", type=pathlib.Path)
-    parser.add_argument("--keep", action="store_true")
-    args = parser.parse_args()
-    host.inside()
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-        os.environ.pop(name, None)
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="solostack-oidc-"))
-    provider, cloud, status = None, None, 1
-    try:
-        provider = Provider(folder)
-        say(f"the provider is {provider.issuer}")
-        cloud = Cloud(args.program.resolve(), folder, ["--driver", "fake", "--config", configuration(provider, folder)])
-        tell(cloud, provider, folder)
-        say("all of it held")
-        status = 0
-    except Failure as failure:
-        say(f"FAILED: {failure}")
-    finally:
-        if status and cloud:
-            print(f"\n--- end of {cloud.log}\n{cloud.log_end()}\nkept: {folder}", file=sys.stderr)
-        if cloud and cloud.process and cloud.process.poll() is None:
-            os.kill(cloud.process.pid, signal.SIGKILL)
-        if provider and provider.process.poll() is None:
-            provider.stop()
-        if not args.keep and not status:
-            shutil.rmtree(folder, ignore_errors=True)
-    sys.exit(status)
+def prepare(folder, ending):
+    provider = Provider(folder)
+    ending.callback(provider.stop)
+    say(f"the provider is {provider.issuer}")
+    return ["--config", configuration(provider, folder)], (provider,)
 
 
 if __name__ == "__main__":
-    main()
+    script(__doc__, "oidc", tell, prepare)

@@ -6,19 +6,14 @@
 Runs the program with the `fake` driver: what is judged here is the APIs as the SDK sees them, not guests (see story.py).
 """
 
-import argparse
 import os
 import pathlib
-import shutil
-import signal
 import sys
-import tempfile
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-import cloud as host  # noqa: E402
-from cloud import Cloud, Failure, expect, say  # noqa: E402
+from cloud import Failure, expect, say, script  # noqa: E402
 
 
 def connect(environment, **changes):
@@ -194,32 +189,5 @@ def tell(cloud, folder):
     cloud.down()
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("program", type=pathlib.Path)
-    parser.add_argument("--keep", action="store_true")
-    args = parser.parse_args()
-    host.inside()
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-        os.environ.pop(name, None)
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="solostack-sdk-"))
-    cloud = Cloud(args.program.resolve(), folder, ["--driver", "fake"])
-    status = 1
-    try:
-        tell(cloud, folder)
-        say("all of it held")
-        status = 0
-    except Failure as failure:
-        say(f"FAILED: {failure}")
-    finally:
-        if status:
-            print(f"\n--- end of {cloud.log}\n{cloud.log_end()}\nkept: {folder}", file=sys.stderr)
-        if cloud.process and cloud.process.poll() is None:
-            os.kill(cloud.process.pid, signal.SIGKILL)
-        if not args.keep and not status:
-            shutil.rmtree(folder, ignore_errors=True)
-    sys.exit(status)
-
-
 if __name__ == "__main__":
-    main()
+    script(__doc__, "sdk", tell)

@@ -345,10 +345,7 @@ def main():
     parser.add_argument("--keep", action="store_true", help="keep the folder of the run (state, logs)")
     parser.add_argument("--driver", default="auto")
     parser.add_argument("--guest", choices=GUESTS, default="tiny")
-    args = parser.parse_args()
-    host.inside()
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-        os.environ.pop(name, None)
+    args = host.entered(parser)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="solostack-story-"))
     cloud = Cloud(args.program.resolve(), folder, ["--driver", args.driver])
     story = Story(cloud, folder, args.guest)

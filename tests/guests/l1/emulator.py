@@ -5,7 +5,6 @@ release, unpacked beside the L1's disk: what is installed stays as it is."""
 import fcntl
 import re
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
@@ -52,4 +51,4 @@ def fetch(cache, root):
         for name in ("doc", "man", "locale", "info"):
             shutil.rmtree(work / "root/usr/share" / name, ignore_errors=True)
         # Only what is whole gets its name.
-        subprocess.run(["mv", work / "root", root], check=True)
+        (work / "root").rename(root)
