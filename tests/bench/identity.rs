@@ -153,7 +153,7 @@ fn slower_of_pairs(a: &[f64], b: &[f64]) -> f64 {
             };
         }
     }
-    #[allow(clippy::cast_precision_loss, reason = "a few hundred")]
+    #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
     let pairs = (a.len() * b.len()) as f64;
     wins / pairs
 }

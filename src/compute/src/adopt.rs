@@ -6,6 +6,7 @@ use crate::{
     App,
     servers::{
         Server,
+        create::unasked,
         model::{PowerState, VmState},
         power::Power,
         store,
@@ -73,14 +74,7 @@ fn restart(tx: &db::Tx<'_>, server: &Server, now: &str) -> Result<()> {
     tracing::info!(server.id = server.id, "the host was restarted, the server is started again");
     store::set_task_state(tx, &server.id, Some("powering-on"), now)?;
     let request_id = format!("req-{}", rest::new_uuid());
-    let task = tasks::NewTask {
-        resource: &server.id,
-        action: "start",
-        request_id: &request_id,
-        user_id: None,
-        project_id: Some(&server.project_id),
-        now,
-    };
+    let task = unasked(server, "start", &request_id, now);
     tasks::start(tx, &task, &Power::Start).map_err(Error::internal)?;
     Ok(())
 }

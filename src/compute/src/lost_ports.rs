@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     App,
-    servers::{attach::Interfaces, model::VmState, store},
+    servers::{attach::Interfaces, create::unasked, model::VmState, store},
 };
 
 /// Deleted ports are seen at once, by the change of Network's tables; this is when a server is asked again that was busy.
@@ -45,13 +45,9 @@ fn lost(tx: &db::Tx<'_>) -> db::Result<Vec<Lost>> {
         [],
         |row| Ok((row.get(0)?, row.get(1)?)),
     )?;
-    let mut gone = Vec::new();
-    for one in placed.drain(..) {
-        if !peer::exists(tx, &one.1)? {
-            gone.push(one);
-        }
-    }
-    Ok(gone)
+    let missing = peer::missing(tx, placed.iter().map(|(_, port_id)| port_id.as_str()))?;
+    placed.retain(|(_, port_id)| missing.contains(port_id));
+    Ok(placed)
 }
 
 /// Whether the server was told; one that is busy is not.
@@ -63,19 +59,12 @@ async fn let_go(app: &App, (server_id, port_id): Lost) -> Result<bool, Box<dyn s
             // Looked at without the transaction: an operation may have come between.
             let server = store::find(tx, &server_id)?;
             let Some(server) = server.filter(|server| server.vm_state == VmState::Active) else { return Ok(false) };
-            if server.task_state.is_some() || peer::exists(tx, &port_id)? {
+            if server.task_state.is_some() || peer::missing(tx, [port_id.as_str()])?.is_empty() {
                 return Ok(false);
             }
             tracing::info!(server.id = server_id, port.id = port_id, "a port of a running server was deleted");
             let request_id = format!("req-{}", rest::new_uuid());
-            let task = tasks::NewTask {
-                resource: &server_id,
-                action: "detach_interface",
-                request_id: &request_id,
-                user_id: None,
-                project_id: Some(&server.project_id),
-                now: &now,
-            };
+            let task = unasked(&server, "detach_interface", &request_id, &now);
             match tasks::start(tx, &task, &Interfaces::Detach { port_id }) {
                 Ok(_) => Ok(true),
                 Err(tasks::Busy::Busy(_)) => Ok(false),

@@ -222,6 +222,10 @@ impl Values {
         if let Some(Value::Text(value)) = self.get(name) { Some(value) } else { None }
     }
 
+    pub(crate) fn list(&self, name: &str) -> Vec<String> {
+        if let Some(Value::List(values)) = self.get(name) { values } else { Vec::new() }
+    }
+
     pub(crate) fn parsed<T: std::str::FromStr>(&self, name: &str, fallback: T) -> T {
         self.text(name).and_then(|text| text.parse().ok()).unwrap_or(fallback)
     }

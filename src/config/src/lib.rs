@@ -341,10 +341,7 @@ impl From<&Values> for Config {
                 unique_last_password_count: values.small("identity.unique_last_password_count"),
                 change_password_upon_first_use: values.bool("identity.change_password_upon_first_use"),
                 disable_user_account_days_inactive: values.small("identity.disable_user_account_days_inactive"),
-                trusted_dashboards: match values.get("identity.trusted_dashboards") {
-                    Some(Value::List(urls)) => urls,
-                    _ => Vec::new(),
-                },
+                trusted_dashboards: values.list("identity.trusted_dashboards"),
                 oidc: values
                     .1
                     .iter()
@@ -355,10 +352,7 @@ impl From<&Values> for Config {
             network: Network {
                 external_subnet: values.parsed("network.external_subnet", Ipv4Net::default()),
                 private_subnet: values.parsed("network.private_subnet", Ipv4Net::default()),
-                dns_servers: match values.get("network.dns_servers") {
-                    Some(Value::List(servers)) => servers.iter().filter_map(|text| text.parse().ok()).collect(),
-                    _ => Vec::new(),
-                },
+                dns_servers: values.list("network.dns_servers").iter().filter_map(|text| text.parse().ok()).collect(),
             },
             scheduling: Scheduling {
                 cpu_allocation_ratio: values.float("scheduling.cpu_allocation_ratio"),

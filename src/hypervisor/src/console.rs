@@ -13,6 +13,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use vmspec::console::BoundedLog;
 
+use crate::sockets::accepted;
+
 const MOST_READERS: usize = 8;
 const CHUNK_BYTES: usize = 16 * 1024;
 /// Chunks a reader may be behind.
@@ -66,12 +68,9 @@ async fn serve_readers(listener: UnixListener, output: broadcast::Sender<Vec<u8>
     let mut readers = JoinSet::new();
     loop {
         while readers.try_join_next().is_some() {}
-        match listener.accept().await {
-            Ok((stream, _)) if readers.len() < MOST_READERS => {
-                readers.spawn(serve_reader(stream, output.subscribe(), input.clone()));
-            }
-            Ok(_) => {}
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        let stream = accepted(&listener).await;
+        if readers.len() < MOST_READERS {
+            readers.spawn(serve_reader(stream, output.subscribe(), input.clone()));
         }
     }
 }

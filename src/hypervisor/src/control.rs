@@ -21,6 +21,7 @@ use vmspec::protocol::{
 };
 
 use crate::machine::{Command, Machine, Outcome, refusal};
+use crate::sockets::accepted;
 
 const MOST_CONNECTIONS: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -33,19 +34,14 @@ pub async fn serve(listener: UnixListener, machine: Arc<Machine>) {
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                // One too many is closed at once.
-                if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
-                    let machine = Arc::clone(&machine);
-                    connections.spawn(async move {
-                        serve_one(stream, machine).await;
-                        drop(place);
-                    });
-                }
-            }
-            // Out of descriptors, most likely: those that are open will close.
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        let stream = accepted(&listener).await;
+        // One too many is closed at once.
+        if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+            let machine = Arc::clone(&machine);
+            connections.spawn(async move {
+                serve_one(stream, machine).await;
+                drop(place);
+            });
         }
     }
 }

@@ -30,6 +30,7 @@ mod pools;
 pub mod probe;
 mod qemu;
 pub mod rfb;
+mod sockets;
 mod sys;
 pub mod threads;
 pub mod virtio;

@@ -130,19 +130,10 @@ pub(crate) async fn create(
 
 /// The group, if the caller may do this with it: 404 for another project's, whether or not it exists.
 fn visible(ctx: &Ctx, tx: &db::Tx<'_>, id: &str, rule: Rule) -> Result<Group> {
-    let own = ctx.creds()?.project_id().unwrap_or_default();
-    let Some(group) = store::find(tx, id)? else {
-        // Whoever may do nothing at all is told so before being told what exists.
-        ctx.allow(rule, &target(&[("project_id", own)]))?;
-        return Err(store::no_such_group(id));
-    };
-    let owner = target(&[("project_id", &group.project_id)]);
-    if group.project_id == own {
-        ctx.allow(rule, &owner)?;
-    } else {
-        ctx.allow_or(rule, &owner, || store::no_such_group(id))?;
-    }
-    Ok(group)
+    let group = store::find(tx, id)?;
+    let owner = group.as_ref().map(|group| (group.project_id.as_str(), group.user_id.as_str()));
+    crate::policy::see(ctx, rule, owner, || store::no_such_group(id))?;
+    group.ok_or_else(|| store::no_such_group(id))
 }
 
 pub(crate) async fn show(State(app): State<App>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {

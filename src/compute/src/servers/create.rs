@@ -50,6 +50,11 @@ impl Asker {
     }
 }
 
+/// An operation that nobody asked for: the cloud's own.
+pub(crate) fn unasked<'a>(server: &'a Server, action: &'a str, request_id: &'a str, now: &'a str) -> NewTask<'a> {
+    NewTask { resource: &server.id, action, request_id, user_id: None, project_id: Some(&server.project_id), now }
+}
+
 /// What the request named, looked up.
 #[derive(Debug)]
 pub(crate) struct Plan {

@@ -29,18 +29,9 @@ use crate::{
 pub(crate) async fn visible(app: &App, ctx: &Ctx, id: &str, rule: Rule) -> Result<Server> {
     let wanted = id.to_owned();
     let server = app.db.read(move |tx| store::find(tx, &wanted)).await?;
-    let Some(server) = server else {
-        // Whoever may do nothing at all is told so before being told what exists.
-        ctx.allow(rule, &target(&[("project_id", ctx.creds()?.project_id().unwrap_or_default())]))?;
-        return Err(store::no_such_server(id));
-    };
-    let owner = target(&[("project_id", &server.project_id), ("user_id", &server.user_id)]);
-    if ctx.creds()?.project_id() != Some(&server.project_id) {
-        ctx.allow_or(rule, &owner, || store::no_such_server(id))?;
-    } else {
-        ctx.allow(rule, &owner)?;
-    }
-    Ok(server)
+    let owner = server.as_ref().map(|server| (server.project_id.as_str(), server.user_id.as_str()));
+    crate::policy::see(ctx, rule, owner, || store::no_such_server(id))?;
+    server.ok_or_else(|| store::no_such_server(id))
 }
 
 /// A locked server is changed by nobody below its locker.

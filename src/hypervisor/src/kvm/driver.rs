@@ -35,6 +35,7 @@ use crate::pinning;
 use crate::platform::Wish;
 use crate::platform::serial::{Output, SerialPort};
 use crate::pools;
+use crate::sockets::accepted;
 use crate::threads::ThreadKind;
 use crate::virtio::console::ConsoleControl;
 use crate::virtio::vhost;
@@ -51,7 +52,6 @@ const CONSOLE_DELAY: Duration = Duration::from_millis(3);
 /// How often a full input of COM1 is tried again.
 const TYPING_DELAY: Duration = Duration::from_millis(2);
 /// A listener that fails is tried again after this.
-const LISTENER_DELAY: Duration = Duration::from_millis(100);
 /// The console's last bytes are carried away within this, or not.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -195,14 +195,8 @@ fn make(
 /// Whoever connects gets the guest agent's port, in place of whoever had it: a supervisor that comes back finds it free.
 async fn plug_in_agents(listener: UnixListener, port: ConsoleControl) {
     loop {
-        let plugged = match listener.accept().await {
-            Ok((stream, _)) => stream.into_std().and_then(|stream| port.connect(stream)),
-            Err(error) => {
-                sleep(LISTENER_DELAY).await;
-                Err(error)
-            }
-        };
-        if let Err(error) = plugged {
+        let stream = accepted(&listener).await;
+        if let Err(error) = stream.into_std().and_then(|stream| port.connect(stream)) {
             tracing::warn!(%error, "a client of agent.sock was lost");
         }
     }

@@ -3,14 +3,13 @@
 //! What must stay true: a guest that floods its port fills nothing here, and one that does not read it holds up nobody but
 //! its client; a client that is gone, or slow, is replaced by the next.
 
-use std::time::Duration;
-
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::sockets::accepted;
+
 const CHUNK_BYTES: usize = 4096;
-const LISTENER_DELAY: Duration = Duration::from_millis(100);
 
 /// What has come to its end.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,13 +25,7 @@ pub async fn carry(port: UnixStream, listener: UnixListener) {
     loop {
         tokio::select! {
             biased;
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => client = Some(stream),
-                Err(error) => {
-                    tracing::warn!(%error, "a client of agent.sock was lost");
-                    tokio::time::sleep(LISTENER_DELAY).await;
-                }
-            },
+            stream = accepted(&listener) => client = Some(stream),
             end = talk(&mut from_guest, &mut to_guest, client.as_mut()) => match end {
                 End::Port => return,
                 End::Client => client = None,

@@ -171,15 +171,29 @@ pub fn handed_descriptors(spec: &VmSpec) -> usize {
     spec.descriptor_count() - if spec.restore.is_some() { 2 } else { 0 }
 }
 
+/// A command line that grows.
+#[derive(Default)]
+struct Line(Vec<String>);
+
+impl Line {
+    fn push(&mut self, words: &[&str]) {
+        self.0.extend(words.iter().map(|word| (*word).to_owned()));
+    }
+
+    /// A device on the root bus; `rest` starts with a comma, or is empty.
+    fn on_root(&mut self, device: &str, address: u8, rest: &str) {
+        self.push(&["-device", &format!("{device},bus={ROOT_BUS},addr={address:#x}{rest}")]);
+    }
+}
+
 /// QEMU's command line for this machine, without the program.
 pub fn line(spec: &VmSpec, means: &Means) -> Vec<OsString> {
-    let mut line: Vec<String> = Vec::new();
-    let mut push = |words: &[&str]| line.extend(words.iter().map(|word| (*word).to_owned()));
+    let mut line = Line::default();
     let windows = spec.guest_os == GuestOs::Windows;
-    push(&["-nodefaults", "-no-user-config", "-display", "none", "-S"]);
-    push(&["-name", &format!("guest={},debug-threads=on", spec.server_id)]);
-    push(&["-uuid", &spec.server_id.to_string()]);
-    push(&["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]);
+    line.push(&["-nodefaults", "-no-user-config", "-display", "none", "-S"]);
+    line.push(&["-name", &format!("guest={},debug-threads=on", spec.server_id)]);
+    line.push(&["-uuid", &spec.server_id.to_string()]);
+    line.push(&["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]);
 
     // Without graphics SeaBIOS shows its screen on the serial line, where boot loaders that only know a screen are seen
     // too. The controllers left out cost a guest's kernel time to probe.
@@ -195,36 +209,36 @@ pub fn line(spec: &VmSpec, means: &Means) -> Vec<OsString> {
         machine.push_str(&format!(",memory-backend={RAM}"));
         // Taken now, or no start: a page that is not there later would be the guest's end.
         let size = spec.memory_mib;
-        push(&[
+        line.push(&[
             "-object",
             &format!("memory-backend-memfd,id={RAM},size={size}M,hugetlb=on,hugetlbsize={mib}M,share=on,prealloc=on"),
         ]);
     }
-    push(&["-machine", &machine]);
+    line.push(&["-machine", &machine]);
     if secure {
         // The variables may only be changed from system management mode; S3 would be a way around.
-        push(&["-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1"]);
+        line.push(&["-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1"]);
     }
-    push(&[
+    line.push(&[
         "-accel",
         match means.accelerator {
             Accelerator::Tcg => "tcg,thread=multi,tb-size=256",
             Accelerator::Kvm { .. } => "kvm",
         },
     ]);
-    push(&["-cpu", &processor(spec, means.accelerator)]);
+    line.push(&["-cpu", &processor(spec, means.accelerator)]);
     // A display that nobody sees unless this process hands it a client.
-    push(&["-vnc", "none"]);
+    line.push(&["-vnc", "none"]);
     let (sockets, cores, threads) =
         spec.cpu.topology.map_or((spec.vcpus, 1, 1), |shape| (shape.sockets, shape.cores, shape.threads));
-    push(&["-smp", &format!("cpus={},sockets={sockets},cores={cores},threads={threads}", spec.vcpus)]);
-    push(&["-m", &format!("size={}M", spec.memory_mib)]);
-    push(&["-rtc", if windows { "base=localtime,driftfix=slew" } else { "base=utc" }]);
-    push(&["-boot", "strict=on,menu=off"]);
-    push(&["-action", "reboot=reset,shutdown=pause,panic=pause"]);
+    line.push(&["-smp", &format!("cpus={},sockets={sockets},cores={cores},threads={threads}", spec.vcpus)]);
+    line.push(&["-m", &format!("size={}M", spec.memory_mib)]);
+    line.push(&["-rtc", if windows { "base=localtime,driftfix=slew" } else { "base=utc" }]);
+    line.push(&["-boot", "strict=on,menu=off"]);
+    line.push(&["-action", "reboot=reset,shutdown=pause,panic=pause"]);
 
     let smbios = &spec.smbios;
-    push(&[
+    line.push(&[
         "-smbios",
         &format!(
             "type=1,manufacturer={},product={},version={},serial={},uuid={}",
@@ -236,73 +250,69 @@ pub fn line(spec: &VmSpec, means: &Means) -> Vec<OsString> {
         ),
     ]);
 
-    push(&["-chardev", &format!("socket,id=qmp,fd={QMP_FD},server=off"), "-mon", "chardev=qmp,mode=control"]);
-    push(&["-chardev", &format!("socket,id=serial0,fd={SERIAL_FD},server=off"), "-serial", "chardev:serial0"]);
+    line.push(&["-chardev", &format!("socket,id=qmp,fd={QMP_FD},server=off"), "-mon", "chardev=qmp,mode=control"]);
+    line.push(&["-chardev", &format!("socket,id=serial0,fd={SERIAL_FD},server=off"), "-serial", "chardev:serial0"]);
     if let Boot::Firmware(places) = &means.boot {
-        push(&["-chardev", &format!("socket,id=firmware,fd={FIRMWARE_FD},server=off")]);
-        push(&["-device", "isa-debugcon,iobase=0xb08,chardev=firmware"]);
-        push(&["-device", &format!("loader,file={}", escaped(&places.image.to_string_lossy()))]);
-        push(&["-option-rom", &format!("{},bootindex=0", escaped(&places.rom.to_string_lossy()))]);
+        line.push(&["-chardev", &format!("socket,id=firmware,fd={FIRMWARE_FD},server=off")]);
+        line.push(&["-device", "isa-debugcon,iobase=0xb08,chardev=firmware"]);
+        line.push(&["-device", &format!("loader,file={}", escaped(&places.image.to_string_lossy()))]);
+        line.push(&["-option-rom", &format!("{},bootindex=0", escaped(&places.rom.to_string_lossy()))]);
     }
 
-    push(&["-device", &format!("pci-bridge,id={PLUG_BUS},bus={ROOT_BUS},addr={BRIDGE_DEVICE:#x},chassis_nr=1")]);
+    line.push(&["-device", &format!("pci-bridge,id={PLUG_BUS},bus={ROOT_BUS},addr={BRIDGE_DEVICE:#x},chassis_nr=1")]);
     let mut disks: Vec<_> = spec.disks.iter().collect();
     disks.sort_unstable_by_key(|disk| disk.slot);
     let boots = boot_slot(spec);
     for disk in disks {
         let set = disk.descriptor;
-        push(&["-add-fd", &format!("fd={},set={set}", DEVICES_FD + set.cast_signed())]);
-        push(&["-blockdev", &disk_backend(disk, set.into()).to_string()]);
-        push(&["-device", &disk_device(disk, boots == Some(disk.slot)).to_string()]);
+        line.push(&["-add-fd", &format!("fd={},set={set}", DEVICES_FD + set.cast_signed())]);
+        line.push(&["-blockdev", &disk_backend(disk, set.into()).to_string()]);
+        line.push(&["-device", &disk_device(disk, boots == Some(disk.slot)).to_string()]);
     }
     for nic in &spec.nics {
         let first = DEVICES_FD + nic.descriptor.cast_signed();
         let fds: Vec<String> = (first..).take(nic.queues as usize).map(|fd| fd.to_string()).collect();
         let which = if let [fd] = fds.as_slice() { format!("fd={fd}") } else { format!("fds={}", fds.join(":")) };
-        push(&["-netdev", &format!("tap,id={},{which},vhost=off", nic_backend(nic.slot))]);
-        push(&["-device", &nic_device(nic).to_string()]);
+        line.push(&["-netdev", &format!("tap,id={},{which},vhost=off", nic_backend(nic.slot))]);
+        line.push(&["-device", &nic_device(nic).to_string()]);
     }
-    let mut on_root = |device: &str, address: u8, rest: &str| {
-        line.extend(["-device".to_owned(), format!("{device},bus={ROOT_BUS},addr={address:#x}{rest}")]);
-    };
-    on_root("virtio-rng-pci", RNG_DEVICE, ",disable-legacy=on");
-    on_root("virtio-balloon-pci", BALLOON_DEVICE, ",disable-legacy=on,free-page-reporting=on");
-    on_root("virtio-serial-pci", SERIAL_DEVICE, ",disable-legacy=on,id=serial,max_ports=2");
+    line.on_root("virtio-rng-pci", RNG_DEVICE, ",disable-legacy=on");
+    line.on_root("virtio-balloon-pci", BALLOON_DEVICE, ",disable-legacy=on,free-page-reporting=on");
+    line.on_root("virtio-serial-pci", SERIAL_DEVICE, ",disable-legacy=on,id=serial,max_ports=2");
     // Windows has no driver for the other at its start.
     match (windows, spec.display) {
-        (true, _) => on_root("VGA", SCREEN_DEVICE, ""),
+        (true, _) => line.on_root("VGA", SCREEN_DEVICE, ""),
         // Without a ROM, as in the built-in machine: boot loaders stay on the serial line, where the console log has them.
-        (false, true) => on_root("bochs-display", SCREEN_DEVICE, ",vgamem=16M,romfile="),
+        (false, true) => line.on_root("bochs-display", SCREEN_DEVICE, ",vgamem=16M,romfile="),
         (false, false) => {}
     }
     if spec.display {
-        on_root("virtio-keyboard-pci", KEYBOARD_DEVICE, ",disable-legacy=on");
-        on_root("virtio-tablet-pci", TABLET_DEVICE, "");
+        line.on_root("virtio-keyboard-pci", KEYBOARD_DEVICE, ",disable-legacy=on");
+        line.on_root("virtio-tablet-pci", TABLET_DEVICE, "");
     }
     let uefi = matches!(means.boot, Boot::Uefi { .. });
     if let Some(cid) = means.vsock_cid {
         let index = i32::try_from(handed_descriptors(spec)).unwrap_or(i32::MAX) + if uefi { 2 } else { 0 };
         let rest = format!(",disable-legacy=on,guest-cid={cid},vhostfd={}", DEVICES_FD + index);
-        on_root("vhost-vsock-pci", VSOCK_DEVICE, &rest);
+        line.on_root("vhost-vsock-pci", VSOCK_DEVICE, &rest);
     }
-    let mut push = |words: &[&str]| line.extend(words.iter().map(|word| (*word).to_owned()));
-    push(&["-chardev", &format!("socket,id=agent,fd={AGENT_FD},server=off")]);
-    push(&["-device", &format!("virtserialport,bus=serial.0,nr=1,chardev=agent,name={AGENT}")]);
-    push(&["-device", "pvpanic"]);
-    push(&["-device", "vmgenid,guid=auto"]);
+    line.push(&["-chardev", &format!("socket,id=agent,fd={AGENT_FD},server=off")]);
+    line.push(&["-device", &format!("virtserialport,bus=serial.0,nr=1,chardev=agent,name={AGENT}")]);
+    line.push(&["-device", "pvpanic"]);
+    line.push(&["-device", "vmgenid,guid=auto"]);
     if spec.restore.is_some() {
-        push(&["-incoming", "defer"]);
+        line.push(&["-incoming", "defer"]);
     }
     if uefi {
         let first = u32::try_from(handed_descriptors(spec)).unwrap_or(u32::MAX);
         for (set, name, read_only) in [(first, "uefi-code", true), (first.saturating_add(1), "uefi-variables", false)] {
-            push(&["-add-fd", &format!("fd={},set={set}", DEVICES_FD + set.cast_signed())]);
+            line.push(&["-add-fd", &format!("fd={},set={set}", DEVICES_FD + set.cast_signed())]);
             let file = json!({ "driver": "file", "filename": format!("/dev/fdset/{set}") });
             let node = json!({ "driver": "raw", "node-name": name, "read-only": read_only, "file": file });
-            push(&["-blockdev", &node.to_string()]);
+            line.push(&["-blockdev", &node.to_string()]);
         }
     }
-    line.into_iter().map(OsString::from).collect()
+    line.0.into_iter().map(OsString::from).collect()
 }
 
 fn processor(spec: &VmSpec, accelerator: Accelerator) -> String {

@@ -24,7 +24,7 @@ use serde_json::json;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use vmspec::protocol::{Device, EventKind, Refusal, RefusalCode, Statistics, VmState};
 use vmspec::{ExitCause, VmSpec};
 
@@ -35,10 +35,10 @@ pub use self::process::{Resources, find_program};
 use self::qmp::{QemuEvent, QmpError};
 use self::suspend::Suspended;
 use crate::machine::{Command, Ended, Machine, Order, Outcome, refusal};
+use crate::sockets::accepted;
 
 /// SeaBIOS resets the machine once more when it finds that it has run before: not news.
 const FIRMWARE_RESET: Duration = Duration::from_secs(1);
-const LISTENER_DELAY: Duration = Duration::from_millis(100);
 
 /// Whether this kernel has all that QEMU would tell Windows of; those that only run tests may not.
 pub fn has_hyperv(kvm: OwnedFd) -> bool {
@@ -337,12 +337,9 @@ impl Qemu {
 
 /// The next to connect; never, where nobody can.
 async fn next(listener: Option<&UnixListener>) -> UnixStream {
-    let Some(listener) = listener else { return std::future::pending().await };
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return stream,
-            Err(_) => sleep(LISTENER_DELAY).await,
-        }
+    match listener {
+        Some(listener) => accepted(listener).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -302,7 +302,7 @@ pub fn alive(pid: u32) -> bool {
 }
 
 /// A tap of this name with a header for offloads, as the network hands one over.
-#[allow(unsafe_code, reason = "TUNSETIFF has no safe wrapper")]
+#[expect(unsafe_code, reason = "TUNSETIFF has no safe wrapper")]
 pub fn tap(name: &str) -> OwnedFd {
     let tun = File::options().read(true).write(true).open("/dev/net/tun").expect("this test needs /dev/net/tun");
     // struct ifreq: 16 bytes of name, then flags (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR), 40 bytes in all.

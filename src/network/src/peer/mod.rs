@@ -25,7 +25,7 @@ pub use self::{
         check_security_groups, create_port, host_name,
     },
     plug::{Plug, PlugError, plug, unplug},
-    read::{FixedIp, PortInfo, SubnetInfo, exists, port, ports_of, ports_of_many, servers_with_address},
+    read::{FixedIp, PortInfo, SubnetInfo, missing, port, ports_of, ports_of_many, servers_with_address},
 };
 use crate::errors;
 

@@ -1,6 +1,9 @@
 //! What is known of the ports of servers, for any number of them in a handful of statements.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
 
 use db::{Tx, params};
 use ipnet::IpNet;
@@ -99,12 +102,13 @@ pub fn port(tx: &Tx<'_>, port_id: &str) -> Result<PortInfo> {
     infos(tx, vec![port])?.into_iter().next().ok_or_else(|| errors::port_not_found(port_id))
 }
 
-/// Whether there is such a port.
+/// Those of these ports that there are not.
 ///
 /// # Errors
 /// The database's own.
-pub fn exists(tx: &Tx<'_>, port_id: &str) -> db::Result<bool> {
-    tx.exists("SELECT 1 FROM network_port WHERE id = ?1", params![port_id])
+pub fn missing<'a>(tx: &Tx<'_>, port_ids: impl IntoIterator<Item = &'a str>) -> db::Result<HashSet<String>> {
+    let sql = "SELECT value FROM json_each(?1) WHERE NOT EXISTS (SELECT 1 FROM network_port p WHERE p.id = value)";
+    Ok(tx.list(sql, [id_list(port_ids)], |row| row.get(0))?.into_iter().collect())
 }
 
 /// Servers that have an address that contains `part` (`ip` and `ip6` filters, whose value is a prefix or regular
