@@ -72,18 +72,27 @@ N=${VCPUS:-1}
 O="${BOOT_OPTIONS:-}"
 RUN
 cat >> "$files/run.sh" <<'RUN'
-one() { # name, command...: its serial line is on its standard output
-  n=$1; shift; mkfifo /tmp/f; "$@" > /tmp/f 2>&1 < /dev/null & p=$!; read s i < /proc/uptime
-  while IFS= read -r l; do case "$l" in
-    *GUEST-UP*) read e i < /proc/uptime; echo "RES $n $(echo "$s $e" | awk '{printf "%.2f", $2-$1}')";;
-    *kB\ beyond*) echo "$n: $l"; break;;
-    *GUEST-INFO*) echo "$n $l"; [ "$n" = jailed ] || break;;
-    *BOOT\ executed*) echo "START $n $l";;
-    *BOOT*|*panic*) echo "$n: $l";; esac; done < /tmp/f
-  kill -9 $p 2>/dev/null; wait $p 2>/dev/null; rm -f /tmp/f; }
+# dash has no `read -t`.
+[ -n "${ASH:-}" ] || ASH=1 exec busybox ash "$0"
+# A guest in a guest stands still in this emulator now and then, QEMU's as well as ours (l1/README.md): it is started again.
+LIMIT=15
+one() { # name, command...
+  for attempt in 1 2 3 4; do if boot "$@"; then return; fi; echo "$1: silent for $LIMIT s, once more"; done; }
+boot() { # name, command...: its serial line is on its standard output
+  n=$1; shift; mkfifo /tmp/f; "$@" > /tmp/f 2>&1 < /dev/null & p=$!; read s i < /proc/uptime; ended= start=
+  exec 3< /tmp/f
+  while IFS= read -r -t $LIMIT l <&3; do case "$l" in
+    *GUEST-UP*) read e i < /proc/uptime; up="RES $n $(echo "$s $e" | awk '{printf "%.2f", $2-$1}')";;
+    *kB\ beyond*) echo "$n: $l"; ended=1; break;;
+    *GUEST-INFO*) echo "$n $l"; [ "$n" = jailed ] || { ended=1; break; };;
+    *BOOT\ executed*) start="START $n $l";;
+    *BOOT*|*panic*) echo "$n: $l";; esac; done
+  exec 3<&-; kill -9 $p 2>/dev/null; wait $p 2>/dev/null; rm -f /tmp/f
+  [ "$ended" ] || return 1
+  echo "$up"; [ -z "$start" ] || echo "$start"; }
 Q="/mnt/qemu-system-x86_64/run -L /mnt/firmware -accel kvm -cpu host -smp $N -m 256 -nodefaults -no-user-config -display none -no-reboot -serial stdio"
-one microvm $Q -M microvm -kernel /mnt/vmlinuz -initrd /mnt/initrd.gz -append "$A"
-for round in 1 2; do
+for round in 1 2 3; do
+  one microvm $Q -M microvm -kernel /mnt/vmlinuz -initrd /mnt/initrd.gz -append "$A"
   one direct /mnt/boot --exec --kernel /mnt/vmlinuz --initrd /mnt/initrd.gz --append "$A" --memory 256 --vcpus $N $O
   one disk /mnt/boot --exec --disk /mnt/disk --memory 256 --vcpus $N $O
   one jailed /mnt/boot --exec --jail --disk /mnt/disk --memory 256 --vcpus $N $O --mark GUEST-INFO
@@ -98,7 +107,8 @@ for try in 1 2 3; do
   [ "$try" != 3 ] || exit 1
 done
 awk '
-  $1 == "RES" { sum[$2] += $3; count[$2]++ }
+  # Where nothing stood still the rounds agree within one in a hundred: the least is what a boot takes.
+  $1 == "RES" { if (!($2 in least) || $3 < least[$2]) least[$2] = $3 }
   # A firmware of 260 KB is what servers start with.
   $1 == "START" { first[$2] += $NF - $5; starts[$2]++ }
   / kB beyond the guest/ { for (i = 1; i < NF; i++) if ($(i + 1) == "kB" && $(i + 2) == "beyond") beyond = $i }
@@ -107,14 +117,14 @@ awk '
     if (value > bar) bad = 1
   }
   END {
-    if (!count["microvm"] || !count["direct"] || !count["disk"]) { print "boot.sh: a boot did not come up"; exit 1 }
-    unit = sum["microvm"] / count["microvm"] / 5.28
+    if (!least["microvm"] || !least["direct"] || !least["disk"]) { print "boot.sh: a boot did not come up"; exit 1 }
+    unit = least["microvm"] / 5.28
     printf "%-34s %8.2f\n", "QEMU microvm, direct", unit * 5.28
-    row("built in, direct", sum["direct"] / count["direct"], 1.05 * 3.49 * unit)
-    row("built in, disk", sum["disk"] / count["disk"], 1.05 * 4.73 * unit)
+    row("built in, direct", least["direct"], 1.05 * 3.49 * unit)
+    row("built in, disk", least["disk"], 1.05 * 4.73 * unit)
     row("exec to first instruction", first["disk"] / starts["disk"], 0.03 * unit)
     row("the same, in the jail", first["jailed"] / starts["jailed"], 0.03 * unit)
     row("MiB beyond the guest, in the jail", beyond / 1024, 5)
-    printf "%-34s %8.2f\n", "QEMU q35, disk (SeaBIOS, GRUB)", sum["q35-disk"]
+    printf "%-34s %8.2f\n", "QEMU q35, disk (SeaBIOS, GRUB)", least["q35-disk"]
     exit bad
   }' "$work/out"

@@ -15,21 +15,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{Router, body::Body, routing::get};
-use http::{Method, header};
+use http::Method;
 use http_body_util::BodyExt;
 use hyper::body::Bytes;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
-    server::conn::auto,
-    service::TowerToHyperService,
-};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 
+mod bare;
 mod identity;
 mod program;
 
+use bare::Bare;
 use program::{Connection, Place, Program, ROOM, password_request, trusting, wait_for};
 
 /// A budget missed by this factor is a defect, whatever else the machine is doing.
@@ -205,49 +200,6 @@ async fn rate(authority: &str, tls: &Arc<rustls::ClientConfig>, token: Option<&s
     all.join_all().await.into_iter().sum()
 }
 
-/// A bare axum handler that answers these bytes over TLS, on threads of its own. Answers its address and its authority.
-fn bare(bytes: Bytes) -> (String, Arc<rustls::ClientConfig>) {
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
-    let mut server = rustls::ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
-    server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let router = Router::new().route(
-        "/bare",
-        get(move || {
-            let bytes = bytes.clone();
-            async move { ([(header::CONTENT_TYPE, "application/json")], Body::from(bytes)) }
-        }),
-    );
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        runtime.block_on(async move {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
-            loop {
-                let (tcp, _) = listener.accept().await.unwrap();
-                tcp.set_nodelay(true).unwrap();
-                let (acceptor, router) = (acceptor.clone(), router.clone());
-                tokio::spawn(async move {
-                    let stream = acceptor.accept(tcp).await.unwrap();
-                    let service = TowerToHyperService::new(router);
-                    // A client that hangs up is the end of every connection here.
-                    let _ =
-                        auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
-                });
-            }
-        });
-    });
-    let ca = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(ca.path(), made.cert.pem()).unwrap();
-    (address, trusting(ca.path()))
-}
-
 async fn at_rest(table: &mut Table, place: &Place) -> Program {
     let program = place.start().await;
     table.row("first start to ready", program.took.as_secs_f64(), "s", Budget::None, None);
@@ -286,11 +238,11 @@ async fn requests(table: &mut Table, place: &Place, program: &Program, connectio
     table.row("token validation", validated, "ms", Budget::None, Some(24.0));
 
     let bytes = connection.get("/compute/v2.1/flavors/1").await.unwrap().bytes;
-    let (bare_authority, bare_tls) = bare(bytes);
+    let bare = Bare::start(&bytes);
     let tls = trusting(&place.ca());
     let (mut ours, mut bares, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..3 {
-        bares.push(rate(&bare_authority, &bare_tls, None, &Ask::get("/bare")).await);
+        bares.push(bare.rate().await);
         let one = Ask::get("/compute/v2.1/flavors/1");
         ours.push(rate(&program.authority, &tls, Some(&token), &one).await);
         ratios.push(100.0 * ours[ours.len() - 1] / bares[bares.len() - 1]);
@@ -477,8 +429,15 @@ async fn servers(table: &mut Table, program: &Program, connection: &mut Connecti
     table.row(what, program.resident_mib(), "MiB", Budget::AtMost(64.0), None);
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some(bare::ARGUMENT) {
+        bare::serve();
+        return ExitCode::SUCCESS;
+    }
+    tokio::runtime::Runtime::new().unwrap().block_on(measure())
+}
+
+async fn measure() -> ExitCode {
     let arguments = arguments();
     let state = tempfile::Builder::new().prefix("solostack-bench-").tempdir().unwrap();
     let binary = std::env::var_os("SOLOSTACK_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_solostack").into());

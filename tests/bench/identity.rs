@@ -47,10 +47,10 @@ async fn tokens(table: &mut Table, place: &Place, program: &Program, connection:
         let headers: Vec<(&str, &str)> = ask.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let once = connection.send(ask.method.clone(), ask.path, &headers, ask.body.clone()).await.unwrap();
         let size = once.bytes.len();
-        let (bare_authority, bare_tls) = bare(once.bytes);
+        let bare = Bare::start(&once.bytes);
         let (mut ours, mut bares, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..3 {
-            bares.push(rate(&bare_authority, &bare_tls, None, &Ask::get("/bare")).await);
+            bares.push(bare.rate().await);
             ours.push(rate(&program.authority, &tls, Some(&token), &ask).await);
             ratios.push(100.0 * ours[ours.len() - 1] / bares[bares.len() - 1]);
         }

@@ -48,16 +48,20 @@ impl Reply {
     #[must_use]
     pub fn json(status: StatusCode, body: &impl Serialize) -> Self {
         match serde_json::to_vec(body) {
-            Ok(bytes) => {
-                let mut headers = HeaderMap::new();
-                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                Self { status, headers, body: Some(bytes) }
-            }
+            Ok(bytes) => Self::written(status, bytes),
             Err(error) => {
                 tracing::error!(%error, "a reply cannot be written as JSON");
                 Self::empty(StatusCode::INTERNAL_SERVER_ERROR)
             }
         }
+    }
+
+    /// `body` is JSON already.
+    #[must_use]
+    pub fn written(status: StatusCode, body: Vec<u8>) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Self { status, headers, body: Some(body) }
     }
 
     /// Adds a header; a value that is no header text is left out and logged.

@@ -55,7 +55,7 @@ pub(crate) async fn auth(
     };
     ctx.asked_by(&issued.known.payload.user_id);
     let document = document(&app, &ctx, &params, &issued.known)?;
-    Ok(Reply::created(&document).with_header(SUBJECT, &issued.id))
+    Ok(Reply::written(http::StatusCode::CREATED, document).with_header(SUBJECT, &issued.id))
 }
 
 pub(crate) fn logged(ctx: &Ctx, provider_id: &str, protocol_id: &str, error: Error) -> Error {

@@ -55,13 +55,13 @@ pub(crate) async fn create(
         }
     };
     let document = document(&app, &ctx, &params, &known)?;
-    Ok(Reply::created(&document).with_header(SUBJECT, &id))
+    Ok(Reply::written(http::StatusCode::CREATED, document).with_header(SUBJECT, &id))
 }
 
 pub(crate) async fn show(State(app): State<App>, ctx: Ctx, params: Params, headers: HeaderMap) -> Result<Reply> {
     let (subject, known) = subject(&app, &ctx, &headers, flag(&params, "allow_expired"), policy::VALIDATE).await?;
     let document = document(&app, &ctx, &params, &known)?;
-    Ok(Reply::ok(&document).with_header(SUBJECT, &subject))
+    Ok(Reply::written(http::StatusCode::OK, document).with_header(SUBJECT, &subject))
 }
 
 pub(crate) async fn check(State(app): State<App>, ctx: Ctx, params: Params, headers: HeaderMap) -> Result<Reply> {
@@ -105,11 +105,11 @@ async fn subject(
     Ok((subject, known))
 }
 
-pub(crate) fn document(app: &App, ctx: &Ctx, params: &Params, known: &Known) -> Result<views::Document> {
+pub(crate) fn document(app: &App, ctx: &Ctx, params: &Params, known: &Known) -> Result<Vec<u8>> {
     let scoped = known.creds.scope != Scope::Unscoped;
     let catalog =
         if scoped && !flag(params, "nocatalog") { Some(catalog::for_token(app, ctx, &known.creds)?) } else { None };
-    Ok(views::token(known, catalog))
+    Ok(views::document(known, catalog.as_deref()))
 }
 
 #[derive(Serialize)]

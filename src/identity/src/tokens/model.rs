@@ -3,7 +3,7 @@
 //! The payload names ids only; everything else is looked up when the token is used. It carries the epoch of its user and
 //! of its project or domain: moving an epoch voids all tokens at once and depends on no clock.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rest::Credentials;
@@ -271,6 +271,8 @@ pub(crate) struct Known {
     pub until_s: Option<i64>,
     /// Enabled service providers as the token shows them; empty where there are none.
     pub service_providers: Vec<serde_json::Value>,
+    /// Its document without the catalog, from when it was first asked for.
+    pub written: OnceLock<String>,
 }
 
 impl Known {

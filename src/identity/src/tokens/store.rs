@@ -1,6 +1,6 @@
 //! What a token stands for right now, and what has been revoked.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use db::{Tx, clock, params};
 use rest::{Credentials, Delegation, NamedRef, Result, Scope};
@@ -213,6 +213,7 @@ pub(crate) fn resolve(tx: &Tx<'_>, payload: Payload, now: OffsetDateTime) -> Res
         from_directory,
         until_s,
         service_providers: service_providers::enabled(tx)?,
+        written: OnceLock::new(),
     }))
 }
 

@@ -1,9 +1,6 @@
 //! The token document.
 
-use std::sync::Arc;
-
 use rest::{Credentials, NamedRef, Scope};
-use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Value, json, value::RawValue};
 
 use super::model::Known;
@@ -12,32 +9,20 @@ fn named(thing: &NamedRef) -> Value {
     json!({"id": thing.id, "name": thing.name})
 }
 
-/// `{"token": {...}}`; the catalog inside it is written already.
-#[derive(Serialize)]
-pub(crate) struct Document {
-    token: Body,
+/// `{"token": {...}}` in JSON. `catalog`: left out of unscoped tokens and with `?nocatalog`.
+pub(crate) fn document(known: &Known, catalog: Option<&RawValue>) -> Vec<u8> {
+    let fields = known.written.get_or_init(|| fields(known).to_string());
+    // Before the brace that closes the fields.
+    let open = &fields[..fields.len() - 1];
+    let parts = match catalog {
+        Some(catalog) => ["{\"token\":", open, ",\"catalog\":", catalog.get(), "}}"],
+        None => ["{\"token\":", open, "", "", "}}"],
+    };
+    parts.concat().into_bytes()
 }
 
-struct Body {
-    fields: Value,
-    catalog: Option<Arc<RawValue>>,
-}
-
-impl Serialize for Body {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        for (name, value) in self.fields.as_object().into_iter().flatten() {
-            map.serialize_entry(name, value)?;
-        }
-        if let Some(catalog) = &self.catalog {
-            map.serialize_entry("catalog", catalog)?;
-        }
-        map.end()
-    }
-}
-
-/// `catalog`: left out of unscoped tokens and with `?nocatalog`.
-pub(crate) fn token(known: &Known, catalog: Option<Arc<RawValue>>) -> Document {
+/// What is the same in every document of a token.
+fn fields(known: &Known) -> Value {
     let creds: &Credentials = &known.creds;
     let mut token = json!({
         "methods": creds.methods,
@@ -92,5 +77,5 @@ pub(crate) fn token(known: &Known, catalog: Option<Arc<RawValue>>) -> Document {
             "impersonation": trust.impersonation,
         });
     }
-    Document { token: Body { fields: token, catalog } }
+    token
 }
