@@ -410,6 +410,10 @@ fn compute_options(config: &Config, chosen: &Chosen, root: bool) -> compute::Opt
         console_log_bytes: CONSOLE_LOG_BYTES,
         shutdown_timeout: SHUTDOWN_TIMEOUT,
         resume_after_host_boot: config.resume_guests_on_host_boot,
+        keep_deleted: compute::KeepDeleted {
+            days: config.deleted_servers.keep_days,
+            count: config.deleted_servers.keep_count,
+        },
         vendor_data: BTreeMap::new(),
     }
 }

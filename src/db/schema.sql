@@ -18,6 +18,22 @@ CREATE INDEX audit_event_at ON audit_event (at);
 
 CREATE INDEX audit_event_user ON audit_event (user_id);
 
+CREATE TABLE compute_aggregate (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    uuid       TEXT NOT NULL UNIQUE,
+    name       TEXT NOT NULL UNIQUE,
+    has_host   INTEGER NOT NULL,
+    created_at TEXT NOT NULL,
+    updated_at TEXT
+);
+
+CREATE TABLE compute_aggregate_metadata (
+    aggregate_id INTEGER NOT NULL REFERENCES compute_aggregate (id) ON DELETE CASCADE,
+    key          TEXT NOT NULL,
+    value        TEXT NOT NULL,
+    PRIMARY KEY (aggregate_id, key)
+);
+
 CREATE TABLE compute_flavor (
     id            TEXT PRIMARY KEY,
     name          TEXT NOT NULL UNIQUE,
@@ -62,6 +78,21 @@ CREATE TABLE compute_quota (
     resource   TEXT NOT NULL,
     hard_limit INTEGER NOT NULL,
     PRIMARY KEY (project_id, resource)
+);
+
+CREATE TABLE compute_quota_class (
+    class      TEXT NOT NULL,
+    resource   TEXT NOT NULL,
+    hard_limit INTEGER NOT NULL,
+    PRIMARY KEY (class, resource)
+);
+
+CREATE TABLE compute_quota_user (
+    project_id TEXT NOT NULL,
+    user_id    TEXT NOT NULL,
+    resource   TEXT NOT NULL,
+    hard_limit INTEGER NOT NULL,
+    PRIMARY KEY (project_id, user_id, resource)
 );
 
 CREATE TABLE compute_server (
@@ -111,6 +142,23 @@ CREATE TABLE compute_server_cpu (
     vcpu      INTEGER NOT NULL,
     UNIQUE (server_id, vcpu)
 );
+
+CREATE TABLE compute_server_gone (
+    id            TEXT PRIMARY KEY,
+    project_id    TEXT NOT NULL,
+    created_at    TEXT NOT NULL,
+    updated_at    TEXT NOT NULL,
+    launched_at   TEXT,
+    terminated_at TEXT NOT NULL,
+    tags          TEXT NOT NULL,       -- JSON list
+    document      TEXT NOT NULL        -- JSON: the server as it was last
+);
+
+CREATE INDEX compute_server_gone_project ON compute_server_gone (project_id, terminated_at);
+
+CREATE INDEX compute_server_gone_terminated ON compute_server_gone (terminated_at, id);
+
+CREATE INDEX compute_server_gone_updated ON compute_server_gone (updated_at, id);
 
 CREATE TABLE compute_server_group (
     id                  TEXT PRIMARY KEY,
@@ -908,6 +956,8 @@ CREATE TABLE placement_trait (
     name       TEXT NOT NULL UNIQUE,
     updated_at TEXT NOT NULL
 );
+
+CREATE TABLE sqlite_sequence(name,seq);
 
 CREATE TABLE tasks_event (
     id          INTEGER PRIMARY KEY,

@@ -79,3 +79,70 @@ async fn the_hypervisor_counts_what_servers_take() {
     assert_eq!(total["hypervisor_statistics"]["count"], 1);
     cloud.as_(Member).get("/compute/v2.1/os-hypervisors").await.refused(403);
 }
+
+#[tokio::test]
+async fn hosts_are_shown_until_2_42_and_their_power_is_not_the_apis() {
+    let cloud = TestCloud::start().await;
+    let admin = cloud.as_(Admin);
+    cloud.boot(Member, json!({})).await;
+    let hosts = admin.get("/compute/v2.1/os-hosts").await.expect(200);
+    let host = text(&hosts["hosts"][0]["host_name"]).to_owned();
+    let computes = admin.get("/compute/v2.1/os-hosts?zone=nova").await.expect(200);
+    assert_eq!(computes["hosts"], json!([{"host_name": host, "service": "compute", "zone": "nova"}]));
+    let one = format!("/compute/v2.1/os-hosts/{host}");
+    let shown = admin.get(&one).await.expect(200);
+    let projects: Vec<&str> =
+        shown["host"].as_array().unwrap().iter().map(|one| text(&one["resource"]["project"])).collect();
+    assert_eq!(projects, ["(total)", "(used_now)", "(used_max)", &cloud.project(Member).await]);
+    let off = admin.put(&one, json!({"status": "disable"})).await.expect(200);
+    assert_eq!(off, json!({"host": host, "status": "disabled"}));
+    admin.put(&one, json!({"status": "enable"})).await.expect(200);
+    admin.put(&one, json!({"maintenance_mode": "enable"})).await.refused(501);
+    for wrong in [json!({}), json!({"status": "tired"}), json!({"surprise": 1})] {
+        admin.put(&one, wrong).await.refused(400);
+    }
+    admin.put("/compute/v2.1/os-hosts/elsewhere", json!({"status": "enable"})).await.refused(404);
+    admin.get(&format!("{one}/reboot")).await.refused(501);
+    admin.get("/compute/v2.1/os-hosts/elsewhere/reboot").await.refused(404);
+    admin.at("2.43").get(&one).await.refused(404);
+    cloud.as_(Member).get(&one).await.refused(403);
+}
+
+#[tokio::test]
+async fn hypervisors_are_found_by_name_as_each_microversion_has_it() {
+    let cloud = TestCloud::start().await;
+    let admin = cloud.as_(Admin);
+    let list = admin.get("/compute/v2.1/os-hypervisors").await.expect(200);
+    let name = text(&list["hypervisors"][0]["hypervisor_hostname"]).to_owned();
+    let found = admin.get(&format!("/compute/v2.1/os-hypervisors/{name}/search")).await.expect(200);
+    assert_eq!(found["hypervisors"][0]["hypervisor_hostname"], name);
+    admin.get("/compute/v2.1/os-hypervisors/elsewhere/search").await.refused(404);
+    admin.at("2.53").get(&format!("/compute/v2.1/os-hypervisors/{name}/search")).await.refused(404);
+    let servers = format!("/compute/v2.1/os-hypervisors/{name}/servers");
+    assert!(admin.get(&servers).await.expect(200)["hypervisors"][0].get("servers").is_none());
+    let id = cloud.boot(Member, json!({"name": "taker"})).await;
+    let taken = admin.get(&servers).await.expect(200);
+    assert_eq!(taken["hypervisors"][0]["servers"], json!([{"uuid": id, "name": "taker"}]));
+    let list = "/compute/v2.1/os-hypervisors?hypervisor_hostname_pattern=";
+    admin.at("2.53").get(&format!("{list}{name}")).await.expect(200);
+    admin.at("2.53").get(&format!("{list}elsewhere")).await.refused(404);
+    admin.at("2.53").get(&format!("{list}{name}&limit=1")).await.refused(400);
+}
+
+#[tokio::test]
+async fn what_was_removed_says_so() {
+    let cloud = TestCloud::start().await;
+    for path in ["os-agents", "os-cells", "os-cloudpipe", "os-fping", "os-certificates/root", "os-floating-ips-bulk"] {
+        cloud.as_(Member).get(&format!("/compute/v2.1/{path}")).await.refused(410);
+    }
+}
+
+#[tokio::test]
+async fn extensions_are_listed_under_the_names_that_clients_know() {
+    let cloud = TestCloud::start().await;
+    let list = cloud.as_(Member).get("/compute/v2.1/extensions").await.expect(200);
+    assert!(list["extensions"].as_array().unwrap().iter().any(|one| one["name"] == "Hosts"));
+    let one = cloud.as_(Member).get("/compute/v2.1/extensions/os-consoles").await.expect(200);
+    assert_eq!(one["extension"]["alias"], "os-consoles");
+    cloud.as_(Member).get("/compute/v2.1/extensions/os-surprise").await.refused(404);
+}

@@ -79,3 +79,45 @@ async fn quotas_of_items_and_keys_are_those_of_the_project() {
     cloud.as_(Member).post("/compute/v2.1/os-keypairs", json!({"keypair": {"name": "k"}})).await.refused(403);
     cloud.as_(Other).post("/compute/v2.1/os-keypairs", json!({"keypair": {"name": "k"}})).await.expect(200);
 }
+
+#[tokio::test]
+async fn the_default_class_is_what_projects_start_from() {
+    let cloud = TestCloud::start().await;
+    let admin = cloud.as_(Admin);
+    let class = "/compute/v2.1/os-quota-class-sets/default";
+    let before = admin.get(class).await.expect(200);
+    assert_eq!(
+        (&before["quota_class_set"]["id"], &before["quota_class_set"]["instances"]),
+        (&json!("default"), &json!(10))
+    );
+    assert!(before["quota_class_set"].get("server_groups").is_none(), "only since 2.50");
+    let changed = json!({"quota_class_set": {"instances": 1, "floating_ips": 7}});
+    admin.put(class, changed).await.expect(200);
+    let shown = cloud.as_(Member).get("/compute/v2.1/limits").await.expect(200);
+    assert_eq!(shown["limits"]["absolute"]["maxTotalInstances"], 1);
+    let defaults = format!("/compute/v2.1/os-quota-sets/{}/defaults", cloud.project(Member).await);
+    assert_eq!(admin.get(&defaults).await.expect(200)["quota_set"]["instances"], 1);
+    let later = admin.at("2.57").get(class).await.expect(200);
+    assert!(later["quota_class_set"].get("floating_ips").is_none() && later["quota_class_set"]["server_groups"] == 10);
+    cloud.boot(Member, json!({})).await;
+    cloud.ask_for_server(Member, json!({})).await.refused(403);
+    admin.at("2.57").put(class, json!({"quota_class_set": {"injected_files": 1}})).await.refused(400);
+    admin.put(class, json!({"quota_class_set": {"surprise": 1}})).await.refused(400);
+    cloud.as_(Member).get(class).await.refused(403);
+}
+
+#[tokio::test]
+async fn a_user_can_have_less_than_the_project() {
+    let cloud = TestCloud::start().await;
+    let (admin, project, user) = (cloud.as_(Admin), cloud.project(Member).await, cloud.user(Member).await);
+    let path = format!("/compute/v2.1/os-quota-sets/{project}?user_id={user}");
+    admin.put(&path, json!({"quota_set": {"instances": 11}})).await.refused(400);
+    admin.put(&path, json!({"quota_set": {"instances": 1}})).await.expect(200);
+    assert_eq!(admin.get(&path).await.expect(200)["quota_set"]["instances"], 1);
+    let whole = admin.get(&format!("/compute/v2.1/os-quota-sets/{project}")).await.expect(200);
+    assert_eq!(whole["quota_set"]["instances"], 10);
+    cloud.boot(Member, json!({})).await;
+    cloud.ask_for_server(Member, json!({})).await.refused(403);
+    admin.delete(&path).await.expect(202);
+    cloud.boot(Member, json!({})).await;
+}

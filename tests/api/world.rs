@@ -17,6 +17,19 @@ use crate::servers::text;
 pub const MARK: &str = "secret-of-one";
 /// In names of what everybody may read.
 const SHARED: &str = "of-the-cloud";
+/// What Compute answers 410 for.
+const RETIRED: &[&str] = &[
+    "/os-agents",
+    "/os-cells",
+    "/os-certificates",
+    "/os-cloudpipe",
+    "/os-fixed-ips",
+    "/os-floating-ip-dns",
+    "/os-floating-ips-bulk",
+    "/os-fping",
+    "/os-security-group-default-rules",
+    "/consoles",
+];
 /// Names that nothing has.
 const ABSENT_UUID: &str = "0abcdef0-0000-4000-8000-000000000000";
 const ABSENT_HEX: &str = "0abcdef0000040008000000000000000";
@@ -145,7 +158,31 @@ impl World {
         self.put("compute", "metadata", MARK);
         self.put("compute", "tags", MARK);
         self.put("compute", "ips", MARK);
+        self.put("compute", "os-simple-tenant-usage", project.clone());
+        self.put("compute", "os-instance_usage_audit_log", "2026-01-02T03:04:05");
         self.put("compute", "os-quota-sets", project);
+        self.put("compute", "os-quota-class-sets", "default");
+        self.put("compute", "extensions", "os-keypairs");
+        let aggregate = json!({"aggregate": {"name": SHARED}});
+        let aggregate = self.cloud.as_(Admin).post("/compute/v2.1/os-aggregates", aggregate).await.expect(200);
+        self.put("compute", "os-aggregates", aggregate["aggregate"]["id"].to_string());
+        let host = text(&service["services"][0]["host"]).to_owned();
+        self.put("compute", "os-hosts", host);
+        for gone in [
+            "os-agents",
+            "os-cells",
+            "os-certificates",
+            "os-cloudpipe",
+            "os-fixed-ips",
+            "os-floating-ip-dns",
+            "os-floating-ips-bulk",
+            "os-fping",
+            "os-security-group-default-rules",
+            "entries",
+            "consoles",
+        ] {
+            self.put("compute", gone, "gone");
+        }
     }
 
     async fn identity(&mut self) {
@@ -387,6 +424,22 @@ impl World {
                 "instances": 50, "cores": -1, "ram": -1, "key_pairs": 5, "metadata_items": 7, "server_groups": 1,
                 "server_group_members": 1, "force": true,
             }}),
+            ("compute", "PUT", "/v2.1/os-quota-class-sets/{class}") => {
+                json!({"quota_class_set": {"instances": 50, "cores": 100}})
+            }
+            ("compute", "POST", "/v2.1/os-aggregates") => {
+                json!({"aggregate": {"name": "sample", "availability_zone": "sample"}})
+            }
+            ("compute", "PUT", "/v2.1/os-aggregates/{id}") => json!({"aggregate": {"name": SHARED}}),
+            ("compute", "POST", "/v2.1/os-aggregates/{id}/action") => {
+                json!({"set_metadata": {"metadata": {"a": "b"}}})
+            }
+            ("compute", "POST", "/v2.1/os-aggregates/{id}/images") => json!({"cache": [{"id": ABSENT_UUID}]}),
+            ("compute", "PUT", "/v2.1/os-hosts/{host_name}") => json!({"status": "enable"}),
+            ("compute", "POST", "/v2.1/os-server-external-events") => json!({"events": [{
+                "name": "network-changed", "server_uuid": ABSENT_UUID, "status": "completed", "tag": "a",
+            }]}),
+            ("compute", _, path) if RETIRED.iter().any(|gone| path.contains(gone)) => return None,
             ("compute", "PUT", "/v2.1/os-services/{id}") => {
                 json!({"status": "enabled", "forced_down": false})
             }

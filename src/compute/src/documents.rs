@@ -39,6 +39,8 @@ pub(crate) const EC2_VERSIONS: &[&str] = &[
 pub(crate) struct Subject {
     pub server: Server,
     pub interfaces: Vec<Interface>,
+    /// The zone that the host is in.
+    pub zone: String,
     /// Only on the config drive, and only while the server is being made.
     pub admin_pass: Option<String>,
 }
@@ -47,7 +49,7 @@ impl Subject {
     /// The files of one version of the OpenStack tree.
     pub fn openstack(&self, options: &Options) -> BTreeMap<&'static str, Vec<u8>> {
         let mut files = BTreeMap::new();
-        files.insert("meta_data.json", bytes(&self.meta_data(options)));
+        files.insert("meta_data.json", bytes(&self.meta_data()));
         files.insert("network_data.json", bytes(&self.network_data()));
         files.insert("vendor_data.json", bytes(&json!(options.vendor_data)));
         files.insert("vendor_data2.json", bytes(&json!({})));
@@ -61,14 +63,14 @@ impl Subject {
         base64::engine::general_purpose::STANDARD.decode(self.server.user_data.as_deref()?).ok()
     }
 
-    fn meta_data(&self, options: &Options) -> Value {
+    fn meta_data(&self) -> Value {
         let server = &self.server;
         let mut view = json!({
             "uuid": server.id,
             "name": server.name,
             "hostname": server.hostname,
             "launch_index": server.launch_index,
-            "availability_zone": server.availability_zone.as_deref().unwrap_or(&options.availability_zone),
+            "availability_zone": self.zone,
             "project_id": server.project_id,
             "random_seed": random_seed(),
             "devices": self.devices(),
@@ -142,7 +144,7 @@ impl Subject {
     }
 
     /// The EC2 tree below a version, by path. A path that ends in `/` is a folder.
-    pub fn ec2(&self, options: &Options) -> BTreeMap<String, Vec<u8>> {
+    pub fn ec2(&self) -> BTreeMap<String, Vec<u8>> {
         let server = &self.server;
         let fixed =
             self.interfaces.iter().flat_map(|interface| &interface.fixed_ips).find(|ip| !ip.address.contains(':'));
@@ -168,7 +170,7 @@ impl Subject {
         put("instance-type", &server.flavor.name);
         put("local-hostname", &server.hostname);
         put("local-ipv4", fixed.map_or("", |ip| &ip.address));
-        put("placement/availability-zone", server.availability_zone.as_deref().unwrap_or(&options.availability_zone));
+        put("placement/availability-zone", &self.zone);
         put("public-hostname", &server.hostname);
         put("public-ipv4", floating.map_or("", String::as_str));
         put("reservation-id", &server.reservation_id);
@@ -193,7 +195,7 @@ impl Subject {
             }
         }
         let mut ec2 = Map::new();
-        for (path, content) in self.ec2(options) {
+        for (path, content) in self.ec2() {
             if let Some(name) = path.strip_prefix("meta-data/").filter(|name| !name.contains('/')) {
                 ec2.insert(name.to_owned(), json!(String::from_utf8_lossy(&content)));
             }

@@ -1,9 +1,14 @@
 //! Compute (Nova v2.1): servers, flavors, key pairs, and this machine as the one hypervisor.
 
 mod adopt;
+mod aggregates;
 mod allocation;
+mod diagnostics;
 mod documents;
+mod extensions;
+mod external_events;
 mod flavors;
+mod gone;
 mod host;
 mod image_info;
 mod instance_actions;
@@ -15,9 +20,11 @@ mod metadata;
 mod network_info;
 mod policy;
 mod power_state;
+mod retired;
 mod routes;
 mod server_groups;
 mod servers;
+mod tenant_usage;
 mod versions;
 pub mod vms;
 
@@ -56,6 +63,13 @@ impl Default for Quotas {
     }
 }
 
+/// How long, and how many at most, deleted servers are remembered.
+#[derive(Clone, Copy, Debug)]
+pub struct KeepDeleted {
+    pub days: u32,
+    pub count: u32,
+}
+
 /// Facts that the wiring knows and Compute needs.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -75,6 +89,7 @@ pub struct Options {
     pub shutdown_timeout: Duration,
     /// Start servers again that ran when the host went down.
     pub resume_after_host_boot: bool,
+    pub keep_deleted: KeepDeleted,
     /// `vendor_data.json` of every server.
     pub vendor_data: BTreeMap<String, String>,
 }
@@ -133,7 +148,12 @@ impl App {
     }
 
     fn reconcilers(&self) -> Vec<Reconciler> {
-        vec![power_state::reconciler(self), leftovers::reconciler(self), lost_ports::reconciler(self)]
+        vec![
+            power_state::reconciler(self),
+            leftovers::reconciler(self),
+            lost_ports::reconciler(self),
+            gone::reconciler(self),
+        ]
     }
 }
 

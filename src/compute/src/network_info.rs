@@ -10,7 +10,7 @@ use tasks::Failure;
 use uuid::Uuid;
 
 use crate::{
-    App,
+    App, aggregates,
     servers::{Server, request::NetworkRequest, store},
 };
 
@@ -244,11 +244,12 @@ pub(crate) fn take_port(
         }
         (None, None) => return Err(Error::bad_request("Bad network format: missing 'uuid' or 'port'")),
     };
+    let zone = aggregates::store::zone(tx, &app.options)?;
     let request = peer::PortRequest {
         requester: peer::Requester { project_id: &server.project_id, is_admin },
         server_id: &server.id,
         server_name: &server.name,
-        zone: &app.options.availability_zone,
+        zone: &zone,
         wanted: &wanted,
         security_groups,
     };

@@ -4,17 +4,22 @@ use rest::{Route, delete, get, post, put};
 
 use crate::{
     App,
+    aggregates::{handlers as aggregates, policy as aggregate},
+    diagnostics::{handlers as diagnostics, policy as diagnostic},
+    extensions,
+    external_events::{handlers as external_events, policy as external_event},
     flavors::{handlers as flavors, policy as flavor},
-    host::{handlers as host, policy as host_rule},
+    host::{hosts, hypervisors, policy as host_rule, services, zones},
     instance_actions::{handlers as instance_actions, policy as instance_action},
     keypairs::{handlers as keypairs, policy as keypair},
     limits::{handlers as limits, policy as limit},
     server_groups::{handlers as server_groups, policy as server_group},
     servers::{actions, handlers as servers, interfaces, metadata, policy as server, tags},
+    tenant_usage::{audit_log, handlers as tenant_usage, policy as usage},
 };
 
 pub(crate) fn table() -> Vec<Route<App>> {
-    vec![
+    let mut table = vec![
         get("/v2.1/servers", servers::index).rules(&[server::INDEX, server::INDEX_ALL, server::ALLOW_ALL_FILTERS]),
         post("/v2.1/servers", servers::create).rule(server::CREATE),
         get("/v2.1/servers/detail", servers::detail).rules(&[
@@ -77,16 +82,49 @@ pub(crate) fn table() -> Vec<Route<App>> {
         delete("/v2.1/os-quota-sets/{project_id}", limits::quota_delete).rule(limit::QUOTA_DELETE),
         get("/v2.1/os-quota-sets/{project_id}/defaults", limits::quota_defaults).rule(limit::QUOTA_DEFAULTS),
         get("/v2.1/os-quota-sets/{project_id}/detail", limits::quota_detail).rule(limit::QUOTA_DETAIL),
-        get("/v2.1/os-availability-zone", host::zones).rule(host_rule::ZONES),
-        get("/v2.1/os-availability-zone/detail", host::zones_detail).rule(host_rule::ZONES_DETAIL),
-        get("/v2.1/os-aggregates", host::aggregates).rule(host_rule::AGGREGATES),
-        get("/v2.1/os-services", host::services).rule(host_rule::SERVICES),
-        put("/v2.1/os-services/{id}", host::service_update).rule(host_rule::SERVICES_UPDATE),
-        get("/v2.1/os-hypervisors", host::hypervisors).rule(host_rule::HYPERVISORS),
-        get("/v2.1/os-hypervisors/detail", host::hypervisors_detail).rule(host_rule::HYPERVISORS_DETAIL),
-        get("/v2.1/os-hypervisors/statistics", host::statistics).rule(host_rule::HYPERVISORS_STATISTICS),
-        get("/v2.1/os-hypervisors/{id}", host::hypervisor).rule(host_rule::HYPERVISORS_SHOW),
-        get("/v2.1/os-hypervisors/{id}/uptime", host::uptime).rule(host_rule::HYPERVISORS_UPTIME),
-        get("/v2.1/extensions", host::extensions).rule(host_rule::EXTENSIONS),
-    ]
+        get("/v2.1/os-quota-class-sets/{class}", limits::class_show).rule(limit::CLASS_SHOW),
+        put("/v2.1/os-quota-class-sets/{class}", limits::class_update).rule(limit::CLASS_UPDATE),
+        get("/v2.1/os-availability-zone", zones::zones).rule(host_rule::ZONES),
+        get("/v2.1/os-availability-zone/detail", zones::zones_detail).rule(host_rule::ZONES_DETAIL),
+        get("/v2.1/os-aggregates", aggregates::index).rule(aggregate::INDEX),
+        post("/v2.1/os-aggregates", aggregates::create).rule(aggregate::CREATE),
+        get("/v2.1/os-aggregates/{id}", aggregates::show).rule(aggregate::SHOW),
+        put("/v2.1/os-aggregates/{id}", aggregates::update).rule(aggregate::UPDATE),
+        delete("/v2.1/os-aggregates/{id}", aggregates::delete).rule(aggregate::DELETE),
+        post("/v2.1/os-aggregates/{id}/action", aggregates::action).rules(&[
+            aggregate::ADD_HOST,
+            aggregate::REMOVE_HOST,
+            aggregate::SET_METADATA,
+            aggregate::SHOW,
+        ]),
+        post("/v2.1/os-aggregates/{id}/images", aggregates::images).rule(aggregate::IMAGES),
+        get("/v2.1/os-services", services::index).rule(host_rule::SERVICES),
+        put("/v2.1/os-services/{id}", services::update).rule(host_rule::SERVICES_UPDATE),
+        delete("/v2.1/os-services/{id}", services::delete).rule(host_rule::SERVICES_DELETE),
+        get("/v2.1/os-hypervisors", hypervisors::index).rule(host_rule::HYPERVISORS),
+        get("/v2.1/os-hypervisors/detail", hypervisors::detail).rule(host_rule::HYPERVISORS_DETAIL),
+        get("/v2.1/os-hypervisors/statistics", hypervisors::statistics).rule(host_rule::HYPERVISORS_STATISTICS),
+        get("/v2.1/os-hypervisors/{id}", hypervisors::show).rule(host_rule::HYPERVISORS_SHOW),
+        get("/v2.1/os-hypervisors/{id}/uptime", hypervisors::uptime).rule(host_rule::HYPERVISORS_UPTIME),
+        get("/v2.1/os-hypervisors/{id}/search", hypervisors::search).rule(host_rule::HYPERVISORS_SEARCH).until(2, 52),
+        get("/v2.1/os-hypervisors/{id}/servers", hypervisors::servers)
+            .rule(host_rule::HYPERVISORS_SERVERS)
+            .until(2, 52),
+        get("/v2.1/os-hosts", hosts::index).rule(host_rule::HOSTS).until(2, 42),
+        get("/v2.1/os-hosts/{host_name}", hosts::show).rule(host_rule::HOSTS_SHOW).until(2, 42),
+        put("/v2.1/os-hosts/{host_name}", hosts::update).rule(host_rule::HOSTS_UPDATE).until(2, 42),
+        get("/v2.1/os-hosts/{host_name}/startup", hosts::startup).rule(host_rule::HOSTS_START).until(2, 42),
+        get("/v2.1/os-hosts/{host_name}/shutdown", hosts::shutdown).rule(host_rule::HOSTS_SHUTDOWN).until(2, 42),
+        get("/v2.1/os-hosts/{host_name}/reboot", hosts::reboot).rule(host_rule::HOSTS_REBOOT).until(2, 42),
+        get("/v2.1/extensions", extensions::index).rule(extensions::LIST),
+        get("/v2.1/extensions/{alias}", extensions::show).rule(extensions::LIST),
+        get("/v2.1/servers/{id}/diagnostics", diagnostics::show).rule(diagnostic::SHOW),
+        post("/v2.1/os-server-external-events", external_events::create).rule(external_event::CREATE),
+        get("/v2.1/os-simple-tenant-usage", tenant_usage::index).rule(usage::LIST),
+        get("/v2.1/os-simple-tenant-usage/{project_id}", tenant_usage::show).rule(usage::SHOW),
+        get("/v2.1/os-instance_usage_audit_log", audit_log::index).rule(usage::AUDIT_LIST),
+        get("/v2.1/os-instance_usage_audit_log/{before}", audit_log::show).rule(usage::AUDIT_SHOW),
+    ];
+    table.extend(crate::retired::table());
+    table
 }

@@ -219,6 +219,17 @@ pub const KEYS: &[Key] = &[
         doc: "For how long it remembers them.",
     },
     Key {
+        name: "deleted_servers.keep_days",
+        kind: Kind::Int { default: 90, min: 0, max: 36500 },
+        doc: "For how long what a deleted server was is known: to lists of deleted servers, to usage reports, and as the \
+              log of what was done to it. 0 forgets it within minutes.",
+    },
+    Key {
+        name: "deleted_servers.keep_count",
+        kind: Kind::Int { default: 100_000, min: 0, max: 10_000_000 },
+        doc: "How many of them are known at most; the oldest go first. A hundred thousand take about 250 MB.",
+    },
+    Key {
         name: "limits.image_bytes",
         kind: Kind::Int { default: 1 << 40, min: 1 << 20, max: 1 << 50 },
         doc: "The largest image that may be uploaded, in bytes.",

@@ -56,6 +56,7 @@ pub struct Config {
     pub network: Network,
     pub scheduling: Scheduling,
     pub audit: Audit,
+    pub deleted_servers: DeletedServers,
     pub limits: Limits,
     pub quota: Quota,
 }
@@ -171,6 +172,13 @@ pub struct Scheduling {
 pub struct Audit {
     pub keep_events: u64,
     pub keep_days: u32,
+}
+
+/// What is remembered of servers that are gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeletedServers {
+    pub keep_days: u32,
+    pub keep_count: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -364,6 +372,10 @@ impl From<&Values> for Config {
             audit: Audit {
                 keep_events: values.unsigned("audit.keep_events"),
                 keep_days: values.small("audit.keep_days"),
+            },
+            deleted_servers: DeletedServers {
+                keep_days: values.small("deleted_servers.keep_days"),
+                keep_count: values.small("deleted_servers.keep_count"),
             },
             limits: Limits { image_bytes: values.unsigned("limits.image_bytes") },
             quota: Quota {

@@ -6,6 +6,7 @@ use db::Tx;
 use rest::{Error, Result};
 
 use crate::{
+    aggregates,
     allocations::{
         model::{Expected, Request, Share},
         store as allocations,
@@ -303,6 +304,24 @@ pub fn consumers(tx: &Tx<'_>, provider_uuid: &str) -> Result<Vec<String>> {
         allocations::of_provider(tx, provider.id)?.into_iter().map(|given| given.consumer_uuid).collect();
     consumers.dedup();
     Ok(consumers)
+}
+
+/// Has the provider in an aggregate or not; its other aggregates stay. Nothing happens when there is no such provider.
+///
+/// # Errors
+/// The database's own.
+pub fn set_aggregate(tx: &Tx<'_>, provider_uuid: &str, aggregate_uuid: &str, member: bool, now: &str) -> Result<()> {
+    let Some(provider) = providers::find(tx, provider_uuid)? else { return Ok(()) };
+    let before = aggregates::store::list(tx, provider.id)?;
+    let mut after: Vec<String> = before.iter().filter(|one| *one != aggregate_uuid).cloned().collect();
+    if member {
+        after.push(aggregate_uuid.to_owned());
+    }
+    if after.len() != before.len() {
+        aggregates::store::replace(tx, provider.id, &after)?;
+        providers::touch(tx, provider.id, now)?;
+    }
+    Ok(())
 }
 
 /// Removes a provider that is this machine's no more (`--no-self-provider`), unless something is allocated of it.

@@ -79,6 +79,15 @@ pub fn find_log(tx: &Tx<'_>, resource: &str, request_id: &str) -> db::Result<Opt
     )
 }
 
+/// Forgets what ran on resources that are no more. Does nothing to one that an operation runs on.
+///
+/// # Errors
+/// The database's.
+pub fn forget_log(tx: &Tx<'_>, resource: &str) -> db::Result<()> {
+    tx.execute("DELETE FROM tasks_log WHERE resource = ?1 AND result IS NOT NULL", [resource])?;
+    Ok(())
+}
+
 /// The steps of an operation, newest first.
 ///
 /// # Errors

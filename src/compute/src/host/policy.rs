@@ -50,7 +50,28 @@ pub(crate) const HYPERVISORS_STATISTICS: Rule = rule(
     "Sums over all hypervisors",
     &[("GET", "/os-hypervisors/statistics")],
 );
-pub(crate) const AGGREGATES: Rule =
-    rule("os_compute_api:os-aggregates:index", ADMIN, "List aggregates", &[("GET", "/os-aggregates")]);
-pub(crate) const EXTENSIONS: Rule =
-    rule("os_compute_api:extensions", "@", "List extensions", &[("GET", "/extensions")]);
+pub(crate) const HYPERVISORS_SEARCH: Rule = rule(
+    "os_compute_api:os-hypervisors:search",
+    ADMIN,
+    "Find hypervisors by name",
+    &[("GET", "/os-hypervisors/{hypervisor_hostname_pattern}/search")],
+);
+pub(crate) const HYPERVISORS_SERVERS: Rule = rule(
+    "os_compute_api:os-hypervisors:servers",
+    ADMIN,
+    "List the servers of hypervisors",
+    &[("GET", "/os-hypervisors/{hypervisor_hostname_pattern}/servers")],
+);
+pub(crate) const SERVICES_DELETE: Rule =
+    rule("os_compute_api:os-services:delete", ADMIN, "Delete a service", &[("DELETE", "/os-services/{service_id}")]);
+pub(crate) const HOSTS: Rule = rule("os_compute_api:os-hosts:list", ADMIN, "List hosts", &[("GET", "/os-hosts")]);
+pub(crate) const HOSTS_SHOW: Rule =
+    rule("os_compute_api:os-hosts:show", ADMIN, "Show a host", &[("GET", "/os-hosts/{host_name}")]);
+pub(crate) const HOSTS_UPDATE: Rule =
+    rule("os_compute_api:os-hosts:update", ADMIN, "Enable or disable a host", &[("PUT", "/os-hosts/{host_name}")]);
+pub(crate) const HOSTS_START: Rule =
+    rule("os_compute_api:os-hosts:start", ADMIN, "Start a host", &[("GET", "/os-hosts/{host_name}/startup")]);
+pub(crate) const HOSTS_SHUTDOWN: Rule =
+    rule("os_compute_api:os-hosts:shutdown", ADMIN, "Shut down a host", &[("GET", "/os-hosts/{host_name}/shutdown")]);
+pub(crate) const HOSTS_REBOOT: Rule =
+    rule("os_compute_api:os-hosts:reboot", ADMIN, "Reboot a host", &[("GET", "/os-hosts/{host_name}/reboot")]);

@@ -34,3 +34,15 @@ pub(crate) const QUOTA_DELETE: Rule = rule(
     "Go back to the default quotas",
     &[("DELETE", "/os-quota-sets/{tenant_id}")],
 );
+pub(crate) const CLASS_SHOW: Rule = rule(
+    "os_compute_api:os-quota-class-sets:show",
+    ADMIN,
+    "Show the limits of a quota class",
+    &[("GET", "/os-quota-class-sets/{quota_class}")],
+);
+pub(crate) const CLASS_UPDATE: Rule = rule(
+    "os_compute_api:os-quota-class-sets:update",
+    ADMIN,
+    "Change the limits of a quota class",
+    &[("PUT", "/os-quota-class-sets/{quota_class}")],
+);

@@ -8,7 +8,7 @@ use http::{Method, Response, StatusCode, header};
 use network::Caller;
 
 use crate::{
-    App,
+    App, aggregates,
     documents::{EC2_VERSIONS, Subject, VERSIONS},
     network_info,
     servers::store,
@@ -27,13 +27,14 @@ async fn answer(app: &App, caller: &Caller, method: &Method, path: &str) -> Resp
     if !matches!(*method, Method::GET | Method::HEAD) {
         return plain(StatusCode::METHOD_NOT_ALLOWED, "text/plain", b"Only GET is answered here.\n".to_vec());
     }
-    let id = caller.device_id.clone();
+    let (id, options) = (caller.device_id.clone(), app.options.clone());
     let subject = app
         .db
         .read(move |tx| {
             let Some(server) = store::find(tx, &id)? else { return Ok(None) };
             let interfaces = network_info::of_servers(tx, &[&id])?.of(&id).to_vec();
-            Ok::<_, rest::Error>(Some(Subject { server, interfaces, admin_pass: None }))
+            let zone = aggregates::store::zone(tx, &options)?;
+            Ok::<_, rest::Error>(Some(Subject { server, interfaces, zone, admin_pass: None }))
         })
         .await;
     match subject {
@@ -79,7 +80,7 @@ fn page(app: &App, subject: &Subject, path: &str) -> Option<(&'static str, Vec<u
             }
         }
         [version, rest @ ..] if EC2_VERSIONS.contains(version) || *version == "latest" => {
-            let tree = subject.ec2(&app.options);
+            let tree = subject.ec2();
             let below = rest.join("/");
             if let Some(content) = tree.get(&below) {
                 return Some((TEXT, content.clone()));

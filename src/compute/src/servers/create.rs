@@ -98,7 +98,13 @@ impl Command {
             )));
         }
         let used = store::usage(tx, &self.project_id)?;
-        limits::room(&quotas, used, (flavor.vcpus, flavor.ram_mib), self.wanted.min_count, self.wanted.max_count)
+        let (each, min) = ((flavor.vcpus, flavor.ram_mib), self.wanted.min_count);
+        let count = limits::room(&quotas, used, each, min, self.wanted.max_count)?;
+        let user_id = &self.creds.user_id;
+        match limits::store::of_user(tx, &self.project_id, user_id, &app.options.quotas)? {
+            Some(own) => limits::room(&own, store::usage_of_user(tx, &self.project_id, user_id)?, each, min, count),
+            None => Ok(count),
+        }
     }
 
     /// The group, if it is the project's and has room for so many more by its quota.
@@ -165,6 +171,7 @@ impl Command {
             created_at: self.now.clone(),
             updated_at: self.now.clone(),
             launched_at: None,
+            terminated_at: None,
             id,
         };
         // What does not fit is accepted and in error at once, with the shortage as its fault: clients wait for a status.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tasks::{Failure, Operation, Record, Step, TaskContext};
 
 use super::{model::PowerState, run, store};
-use crate::{App, allocation, network_info};
+use crate::{App, allocation, gone, network_info};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Delete {
@@ -32,10 +32,11 @@ impl Operation for Delete {
                 Ok(Step::next(Self::Forget, |_| Ok(())))
             }
             Self::Forget => {
-                let app = app.clone();
+                let (app, now) = (app.clone(), app.clock.now_text());
                 Ok(Step::done(move |tx| {
                     allocation::release(tx, &id)?;
                     network_info::release(tx, &app, &id)?;
+                    gone::store::keep(tx, &id, &now)?;
                     store::delete(tx, &id)
                 }))
             }

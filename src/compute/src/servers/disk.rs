@@ -10,7 +10,7 @@ use tasks::Failure;
 use vmspec::DiskKind;
 
 use super::Server;
-use crate::{App, documents::Subject, network_info};
+use crate::{App, aggregates, documents::Subject, network_info};
 
 const GIB: u64 = 1 << 30;
 /// Holds the documents many times over, and is what FAT can format.
@@ -77,13 +77,17 @@ pub(crate) async fn ensure(app: &App, server: &Server, admin_pass: Option<&str>)
         blank(directory.join("disk.swap"), server.flavor.swap_mib.unsigned_abs() << 20, Blank::Swap).await?;
     }
     if server.config_drive {
-        let id = server.id.clone();
-        let interfaces = app
+        let (id, options) = (server.id.clone(), app.options.clone());
+        let (interfaces, zone) = app
             .db
-            .read(move |tx| network_info::of_servers(tx, &[&id]).map(|all| all.of(&id).to_vec()))
+            .read(move |tx| {
+                let interfaces = network_info::of_servers(tx, &[&id])?.of(&id).to_vec();
+                Ok::<_, rest::Error>((interfaces, aggregates::store::zone(tx, &options)?))
+            })
             .await
             .map_err(|error| Failure::retry("The server's interfaces cannot be read.").caused_by(error.causes()))?;
-        let subject = Subject { server: server.clone(), interfaces, admin_pass: admin_pass.map(str::to_owned) };
+        let admin_pass = admin_pass.map(str::to_owned);
+        let subject = Subject { server: server.clone(), interfaces, zone, admin_pass };
         let files = subject.config_drive(&app.options);
         let (part, path) = (directory.join("disk.config.part"), directory.join("disk.config"));
         blocking("The config drive could not be made.", move || {

@@ -19,9 +19,9 @@ use super::{
     views::{self, Sight},
 };
 use crate::{
-    App, flavors,
+    App, aggregates, flavors,
     flavors::handlers::{check_description, unexpected},
-    keypairs,
+    gone, keypairs,
     network_info::{self, Interface},
 };
 
@@ -75,7 +75,12 @@ async fn list(app: App, ctx: Ctx, params: Params, detail: bool) -> Result<Reply>
     let own = target(&[("project_id", &project_id)]);
     ctx.allow(rule, &own)?;
     let mut rest = params.clone();
-    let mut page = store::LIST.page(&mut rest)?;
+    let whole = ctx.may(policy::ALLOW_ALL_FILTERS, &own)?;
+    let which = Which::asked(&ctx, &mut rest, whole)?;
+    let mut page = which.spec().page(&mut rest)?;
+    if let Some(before) = rest.take("changes-before").filter(|_| ctx.since(2, 66)) {
+        changes_before(&mut page, &params, before)?;
+    }
     let all = match rest.take("all_tenants").as_deref() {
         None => false,
         // Upstream's: the parameter without a value asks for all.
@@ -89,7 +94,7 @@ async fn list(app: App, ctx: Ctx, params: Params, detail: bool) -> Result<Reply>
     } else {
         page.and("s.project_id = ?", [Sql::Text(project_id)]);
     }
-    if ctx.may(policy::ALLOW_ALL_FILTERS, &own)? {
+    if whole {
         for filter in store::ADMIN_FILTERS {
             let values = rest.take_all(filter.name);
             if !values.is_empty() && (all || !matches!(filter.name, "project_id" | "tenant_id")) {
@@ -111,10 +116,6 @@ async fn list(app: App, ctx: Ctx, params: Params, detail: bool) -> Result<Reply>
         nothing |= states.is_empty();
         page.and_in("s.vm_state", states);
     }
-    if rest.take_bool("deleted").unwrap_or(None) == Some(true) {
-        // The rows of deleted servers are not kept.
-        nothing = true;
-    }
     if let Some(host) = rest.take("host") {
         nothing |= host != app.options.host_name;
     }
@@ -134,20 +135,22 @@ async fn list(app: App, ctx: Ctx, params: Params, detail: bool) -> Result<Reply>
     if nothing {
         return Ok(Reply::ok(&json!({"servers": []})));
     }
-    let (listing, interfaces, tags) = app
+    let options = app.options.clone();
+    let (listing, interfaces, tags, zone) = app
         .db
         .read(move |tx| {
             if !addresses.is_empty() {
                 page.and_in("s.id", network_info::servers_with_address(tx, &addresses)?);
             }
-            let listing = page.fetch(tx, store::read)?;
+            let (listing, gone_tags) = which.fetch(tx, &page)?;
             if !detail {
-                return Ok::<_, Error>((listing, network_info::ByServer::default(), Default::default()));
+                return Ok::<_, Error>((listing, network_info::ByServer::default(), Default::default(), String::new()));
             }
             let ids: Vec<&str> = listing.rows.iter().map(|server| server.id.as_str()).collect();
             let interfaces = network_info::of_servers(tx, &ids)?;
-            let tags = store::tags_of(tx, &listing.rows)?;
-            Ok((listing, interfaces, tags))
+            let mut tags = store::tags_of(tx, &listing.rows)?;
+            tags.extend(gone_tags);
+            Ok((listing, interfaces, tags, aggregates::store::zone(tx, &options)?))
         })
         .await?;
     #[derive(Serialize)]
@@ -167,10 +170,75 @@ async fn list(app: App, ctx: Ctx, params: Params, detail: bool) -> Result<Reply>
         .iter()
         .map(|server| {
             let (interfaces, tags) = (interfaces.of(&server.id), tags.get(&server.id).map_or(&[][..], Vec::as_slice));
-            views::Show { ctx: &ctx, options: &app.options, server, interfaces, tags, sight }
+            views::Show { ctx: &ctx, options: &app.options, zone: &zone, server, interfaces, tags, sight }
         })
         .collect();
     Ok(Reply::ok(&Answer { servers, servers_links }))
+}
+
+/// Which servers a list is of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    Live,
+    Deleted,
+    Both,
+}
+
+impl Which {
+    /// As upstream: what changed since a time lists what was deleted since, too; only those with `whole` sight may ask for
+    /// deleted servers as such.
+    fn asked(ctx: &Ctx, params: &mut Params, whole: bool) -> Result<Self> {
+        let statuses: Vec<&str> =
+            params.pairs().iter().filter(|(name, _)| name == "status").map(|(_, status)| status.as_str()).collect();
+        let only_deleted = !statuses.is_empty() && statuses.iter().all(|one| one.eq_ignore_ascii_case("deleted"));
+        let deleted = params.take_bool("deleted").unwrap_or(None).filter(|_| whole);
+        let by_change = params.has("changes-since") || (params.has("changes-before") && ctx.since(2, 66));
+        Ok(match deleted {
+            _ if only_deleted && !whole => {
+                return Err(Error::forbidden("Only administrators may list deleted instances"));
+            }
+            _ if only_deleted => Self::Deleted,
+            Some(true) => Self::Deleted,
+            Some(false) => Self::Live,
+            None if by_change => Self::Both,
+            None => Self::Live,
+        })
+    }
+
+    fn spec(self) -> &'static ::rest::ListSpec {
+        match self {
+            Self::Live => &store::LIST,
+            Self::Deleted => &gone::store::LIST,
+            Self::Both => &gone::store::LIST_WITH_LIVE,
+        }
+    }
+
+    /// The servers, and the tags of those that were deleted.
+    fn fetch(self, tx: &db::Tx<'_>, page: &::rest::Page) -> Result<(::rest::Listing<Server>, Tags)> {
+        if self == Self::Live {
+            return Ok((page.fetch(tx, store::read)?, Tags::new()));
+        }
+        let listing = gone::store::fetch(tx, page)?;
+        let (mut rows, mut tags) = (Vec::with_capacity(listing.rows.len()), Tags::new());
+        for (server, had) in listing.rows {
+            tags.extend(had.map(|had| (server.id.clone(), had)));
+            rows.push(server);
+        }
+        Ok((::rest::Listing { rows, more: listing.more, reverse: listing.reverse }, tags))
+    }
+}
+
+/// Tags by server.
+type Tags = std::collections::HashMap<String, Vec<String>>;
+
+/// 2.66: what changed until a time, which is none before `changes-since`.
+fn changes_before(page: &mut ::rest::Page, params: &Params, before: String) -> Result<()> {
+    const FILTER: ::rest::Filter = ::rest::Filter::new("changes-before", "s.updated_at", ::rest::FilterKind::Before);
+    let since = params.get("changes-since").and_then(db::clock::parse);
+    if since.zip(db::clock::parse(&before)).is_some_and(|(since, before)| since > before) {
+        return Err(Error::bad_request("The value of changes-since must be less than or equal to changes-before."));
+    }
+    page.filter(&FILTER, &[before])
 }
 
 /// `tags`: all of them; `tags-any`: one of them; `not-tags`: not all of them; `not-tags-any`: none of them.
@@ -206,13 +274,19 @@ pub(crate) async fn show(State(app): State<App>, ctx: Ctx, Path(id): Path<String
 }
 
 async fn one(app: &App, ctx: &Ctx, server: Server, own_fields: bool) -> Result<Reply> {
-    let id = server.id.clone();
-    let (interfaces, tags) =
-        app.db.read(move |tx| Ok::<_, Error>((network_info::of_servers(tx, &[&id])?, store::tags(tx, &id)?))).await?;
+    let (id, options) = (server.id.clone(), app.options.clone());
+    let (interfaces, tags, zone) = app
+        .db
+        .read(move |tx| {
+            let zone = aggregates::store::zone(tx, &options)?;
+            Ok::<_, Error>((network_info::of_servers(tx, &[&id])?, store::tags(tx, &id)?, zone))
+        })
+        .await?;
     let owner = target(&[("project_id", &server.project_id), ("user_id", &server.user_id)]);
     let sight = Sight { own_fields, ..sight(ctx, &owner)? };
     let interfaces = interfaces.of(&server.id);
-    let server = views::Show { ctx, options: &app.options, server: &server, interfaces, tags: &tags, sight };
+    let server =
+        views::Show { ctx, options: &app.options, zone: &zone, server: &server, interfaces, tags: &tags, sight };
     Ok(Reply::ok(&BTreeMap::from([("server", server)])))
 }
 
@@ -225,8 +299,9 @@ pub(crate) async fn create(State(app): State<App>, ctx: Ctx, Body(body): Body<Cr
         Some(_) => return Err(Error::bad_request("Invalid input for field/attribute group: it is no UUID.")),
     };
     let wanted = body.server.checked(&ctx)?;
-    let zone = &app.options.availability_zone;
-    if wanted.availability_zone.as_ref().is_some_and(|asked| asked.split(':').next() != Some(zone)) {
+    let options = app.options.clone();
+    let zone = app.db.read(move |tx| aggregates::store::zone(tx, &options)).await.map_err(Error::from)?;
+    if wanted.availability_zone.as_ref().is_some_and(|asked| asked.split(':').next() != Some(&zone)) {
         return Err(Error::bad_request("The requested availability zone is not available"));
     }
     let plan = plan(&app, &ctx, &wanted).await?;

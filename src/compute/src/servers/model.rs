@@ -8,7 +8,7 @@
 //!              v                  v  │
 //!            error    paused, suspended: by pause and suspend, and back by unpause and resume (or a hard reboot)
 //!
-//!  DELETE from any state: task_state deleting, then the row is gone
+//!  DELETE from any state: task_state deleting, then the row is gone, and what it was is kept for a while (`gone/`)
 //! ```
 //! A paused or suspended server whose process (or memory) is lost is stopped.
 //! `vm_state` is what the server is, `task_state` what is being done to it, `power_state` what the hypervisor last saw.
@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 
 use crate::flavors::Flavor;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum VmState {
     Building,
     Active,
@@ -68,7 +68,8 @@ pub(crate) struct Fault {
     pub created: String,
 }
 
-#[derive(Clone, Debug)]
+/// A field that comes to be added needs `#[serde(default)]`: what deleted servers were is kept in this form.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Server {
     pub id: String,
     pub project_id: String,
@@ -101,11 +102,17 @@ pub(crate) struct Server {
     pub created_at: String,
     pub updated_at: String,
     pub launched_at: Option<String>,
+    /// When it was deleted; none of those that are there.
+    #[serde(default)]
+    pub terminated_at: Option<String>,
 }
 
 impl Server {
     /// The word clients wait for.
     pub fn status(&self) -> &'static str {
+        if self.terminated_at.is_some() {
+            return "DELETED";
+        }
         match (self.vm_state, self.task_state.as_deref()) {
             (VmState::Active | VmState::Stopped, Some("rebooting")) => "REBOOT",
             (VmState::Active | VmState::Stopped | VmState::Error, Some("rebooting_hard")) => "HARD_REBOOT",
@@ -116,6 +123,11 @@ impl Server {
             (VmState::Stopped, _) => "SHUTOFF",
             (VmState::Error, _) => "ERROR",
         }
+    }
+
+    /// `OS-EXT-STS:vm_state`.
+    pub fn vm_word(&self) -> &'static str {
+        if self.terminated_at.is_some() { "deleted" } else { self.vm_state.as_str() }
     }
 
     /// What it takes of each resource class.
@@ -150,8 +162,9 @@ pub(crate) fn states_of_status(status: &str) -> Option<&'static [&'static str]> 
         "PAUSED" => &["paused"],
         "SUSPENDED" => &["suspended"],
         "ERROR" => &["error"],
+        "DELETED" => &["deleted"],
         // States that no server here can be in.
-        "DELETED" | "SOFT_DELETED" | "MIGRATING" | "REBUILD" | "RESCUE" | "RESIZE" | "REVERT_RESIZE" | "SHELVED"
+        "SOFT_DELETED" | "MIGRATING" | "REBUILD" | "RESCUE" | "RESIZE" | "REVERT_RESIZE" | "SHELVED"
         | "SHELVED_OFFLOADED" | "UNKNOWN" | "VERIFY_RESIZE" => &[],
         _ => return None,
     })

@@ -339,6 +339,17 @@ pub(crate) fn usage(tx: &Tx<'_>, project_id: &str) -> db::Result<(i64, i64, i64)
     )
 }
 
+/// The same of one user's servers in the project.
+pub(crate) fn usage_of_user(tx: &Tx<'_>, project_id: &str, user_id: &str) -> db::Result<(i64, i64, i64)> {
+    tx.get(
+        "an aggregate",
+        "SELECT count(*), ifnull(sum(vcpus), 0), ifnull(sum(ram_mib), 0) FROM compute_server
+         WHERE project_id = ?1 AND user_id = ?2",
+        [project_id, user_id],
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+    )
+}
+
 pub(crate) fn json(value: &impl serde::Serialize) -> db::Result<String> {
     serde_json::to_string(value).map_err(|error| db::Error::Corrupt(format!("a column cannot be written: {error}")))
 }
@@ -384,6 +395,7 @@ pub(crate) fn read(row: &Row<'_>) -> rusqlite::Result<Server> {
         created_at: row.get(28)?,
         updated_at: row.get(29)?,
         launched_at: row.get(30)?,
+        terminated_at: None,
     })
 }
 

@@ -70,6 +70,8 @@ pub(crate) fn brief<'a>(ctx: &'a Ctx, server: &'a Server) -> Brief<'a> {
 pub(crate) struct Show<'a> {
     pub ctx: &'a Ctx,
     pub options: &'a Options,
+    /// The zone that the host is in.
+    pub zone: &'a str,
     pub server: &'a Server,
     pub interfaces: &'a [Interface],
     pub tags: &'a [String],
@@ -78,7 +80,7 @@ pub(crate) struct Show<'a> {
 
 impl Serialize for Show<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { ctx, options, server, interfaces, tags, sight } = *self;
+        let Self { ctx, options, server, interfaces, tags, sight, .. } = *self;
         let mut view = serializer.serialize_map(None)?;
         let status = server.status();
         view.serialize_entry("id", &server.id)?;
@@ -138,18 +140,18 @@ impl Show<'_> {
     /// What an answer to PUT has not before 2.75.
     fn host_fields<M: SerializeMap>(&self, view: &mut M) -> Result<(), M::Error> {
         let Self { ctx, options, server, interfaces, sight, .. } = *self;
-        let zone = if on_host(server) { options.availability_zone.as_str() } else { "" };
-        view.serialize_entry("OS-EXT-AZ:availability_zone", server.availability_zone.as_deref().unwrap_or(zone))?;
+        let asked = server.availability_zone.as_deref().unwrap_or_default();
+        view.serialize_entry("OS-EXT-AZ:availability_zone", if on_host(server) { self.zone } else { asked })?;
         view.serialize_entry("config_drive", if server.config_drive { "True" } else { "" })?;
         view.serialize_entry("key_name", &server.key_name)?;
         view.serialize_entry("OS-SRV-USG:launched_at", &server.launched_at.as_deref().map(db::clock::naive))?;
-        view.serialize_entry("OS-SRV-USG:terminated_at", &())?;
+        view.serialize_entry("OS-SRV-USG:terminated_at", &server.terminated_at.as_deref().map(db::clock::naive))?;
         let groups = security_groups(interfaces);
         if !groups.is_empty() {
             view.serialize_entry("security_groups", &groups.iter().map(|name| Named { name }).collect::<Vec<_>>())?;
         }
         view.serialize_entry("OS-EXT-STS:task_state", &server.task_state)?;
-        view.serialize_entry("OS-EXT-STS:vm_state", server.vm_state.as_str())?;
+        view.serialize_entry("OS-EXT-STS:vm_state", server.vm_word())?;
         view.serialize_entry("OS-EXT-STS:power_state", &server.power_state)?;
         view.serialize_entry("os-extended-volumes:volumes_attached", &[(); 0])?;
         if !sight.extended {
@@ -179,7 +181,7 @@ struct Named<'a> {
 
 /// Whether a host was ever chosen: a server that fitted nowhere has none.
 fn on_host(server: &Server) -> bool {
-    server.launched_at.is_some() || server.vm_state != super::model::VmState::Error
+    server.terminated_at.is_none() && (server.launched_at.is_some() || server.vm_state != super::model::VmState::Error)
 }
 
 /// Upstream's: a hash that tells servers on the same host from others without naming the host.
