@@ -47,7 +47,7 @@ async fn an_aggregate_is_made_shown_changed_and_deleted() {
     cloud.as_(Member).get(PATH).await.refused(403);
     cloud.as_(Member).delete(&path).await.refused(403);
     admin.get(&format!("{PATH}/-1")).await.refused(404);
-    admin.get(&format!("{PATH}/x")).await.refused(400);
+    admin.get(&format!("{PATH}/x")).await.refused(404);
     admin.delete(&path).await.expect(200);
     admin.get(&path).await.refused(404);
 }

@@ -17,7 +17,7 @@ use super::{
 use crate::{App, Options, flavors::model::check_name};
 
 fn number(id: &str) -> Result<i64> {
-    id.parse().map_err(|_| Error::bad_request(format!("Invalid id: value must be an integer, not {id:?}.")))
+    id.parse().map_err(|_| Error::new(Kind::NotFound, format!("Aggregate {id} could not be found.")))
 }
 
 fn answer(ctx: &Ctx, app: &App, aggregate: &Aggregate) -> Reply {
