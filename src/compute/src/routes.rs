@@ -118,7 +118,7 @@ pub(crate) fn table() -> Vec<Route<App>> {
         get("/v2.1/os-hosts/{host_name}/reboot", hosts::reboot).rule(host_rule::HOSTS_REBOOT).until(2, 42),
         get("/v2.1/extensions", extensions::index).rule(extensions::LIST),
         get("/v2.1/extensions/{alias}", extensions::show).rule(extensions::LIST),
-        get("/v2.1/servers/{id}/diagnostics", diagnostics::show).rule(diagnostic::SHOW),
+        get("/v2.1/servers/{id}/diagnostics", diagnostics::show).rules(&[diagnostic::SHOW, server::SHOW]),
         post("/v2.1/os-server-external-events", external_events::create).rule(external_event::CREATE),
         get("/v2.1/os-simple-tenant-usage", tenant_usage::index).rule(usage::LIST),
         get("/v2.1/os-simple-tenant-usage/{project_id}", tenant_usage::show).rule(usage::SHOW),
