@@ -102,6 +102,11 @@ test-tempest *SUITES="identity":
     cargo build --locked --bin solostack
     "$(tests/setup/tools tempest)" tests/conformance/run.py {{ target }}/debug/solostack {{ SUITES }}
 
+# Placement's own functional tests against the built program without its provider; the figures go into docs/CONFORMANCE.md
+test-placement *ARGS:
+    cargo build --locked --bin solostack
+    "$(tests/setup/tools placement)" tests/conformance/run_placement.py {{ target }}/debug/solostack {{ ARGS }}
+
 # Servers on the built-in hypervisor, in an emulated machine with a true KVM (tests/guests/l1), driven by the real client
 test-kvm: (guests "tiny")
     cargo nextest run --locked --profile slow --workspace --test clients -E 'package(solostack) and test(kvm_)' --success-output immediate

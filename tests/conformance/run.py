@@ -32,7 +32,10 @@ from cloud import Cloud, Failure, expect, say  # noqa: E402
 
 REPORT = ROOT / "docs/CONFORMANCE.md"
 # Suites that are not a list: their tests are all that a package has of a kind.
-SELECTED = {"identity-rbac": r"^keystone_tempest_plugin\.tests\.rbac\."}
+SELECTED = {
+    "identity-rbac": r"^keystone_tempest_plugin\.tests\.rbac\.",
+    "image-rbac": r"^glance_tempest_plugin\.tests\.rbac\.",
+}
 # Room for many servers that take nothing, and the rules for passwords that the tests of `security_compliance` need.
 CONFIGURATION = """\
 identity.lockout_failure_attempts = 3
@@ -133,7 +136,7 @@ def configure(path, work, environment, materials):
             "api_v3": yes, "trust": yes, "application_credentials": yes, "access_rules": yes, "project_tags": yes,
             "security_compliance": yes, "immutable_user_source": no, "federation": no, "external_idp": no, "api_extensions": "all",
         },
-        "enforce_scope": {"keystone": yes},
+        "enforce_scope": {"keystone": yes, "glance": yes},
         "service_available": {**{name: str(there).lower() for name, there in has.items()}, "swift": no, "horizon": no},
         "image-feature-enabled": {"api_v2": yes, "import_image": yes},
         "compute": {
@@ -259,9 +262,9 @@ def account(ids, seen):
 HEAD = """\
 # What judges from outside say
 
-Written by `just test-tempest SUITE...`, not by hand: each suite's section is that suite's last run, on the built program with
-the fake driver over TLS with the cloud's own authority. A test that was skipped has not passed; its reason is Tempest's own.
-The lists of tests are `tests/conformance/tempest/`; suites with `rbac` are all tests of a plugin's package.
+Written by `just test-tempest SUITE...` and `just test-placement`, not by hand: each suite's section is that suite's last run,
+on the built program with the fake driver over TLS with the cloud's own authority. A test that was skipped has not passed;
+its reason is the suite's own. The lists are in `tests/conformance`; suites with `rbac` are all tests of a plugin's package.
 
 """
 
@@ -330,7 +333,7 @@ def main():
         tempest = Tempest(work, environment["OS_CACERT"])
         configure(tempest.workspace / "etc/tempest.conf", work, environment, Materials(cloud.api(environment)))
         frozen = subprocess.run([sys.executable, "-m", "pip", "list", "--format=freeze", "--disable-pip-version-check"], check=True, capture_output=True, text=True)
-        versions = ", ".join(line.replace("==", " ") for line in frozen.stdout.replace("-", "_").split() if re.match(r"(keystone_)?tempest(_plugin)?==", line))
+        versions = ", ".join(line.replace("==", " ") for line in frozen.stdout.replace("-", "_").split() if re.match(r"((keystone|glance)_)?tempest(_plugin)?==", line))
         available = tempest.available()
         for suite in asked.suites:
             ids = choose(suite, available, asked.every, asked.only)

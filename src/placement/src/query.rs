@@ -21,19 +21,25 @@ pub fn all<'p>(params: &'p Params, name: &str) -> Vec<&'p str> {
 /// `VCPU:2,MEMORY_MB:1024`.
 pub fn amounts(text: &str) -> Result<Vec<(String, i64)>> {
     let mut found: Vec<(String, i64)> = Vec::new();
+    let malformed = |got: &str| {
+        Error::bad_request(format!(
+            "Badly formed resources parameter. Expected resources query string parameter in form: \
+             ?resources=VCPU:2,MEMORY_MB:1024. Got: {got}."
+        ))
+    };
+    if text.trim().is_empty() {
+        return Err(malformed("empty string"));
+    }
     for piece in text.split(',') {
         let Some((class, amount)) = piece.split_once(':').filter(|(class, _)| !class.trim().is_empty()) else {
-            return Err(Error::bad_request(format!(
-                "Badly formed resources parameter. Expected resources query string parameter in form: \
-                 ?resources=VCPU:2,MEMORY_MB:1024. Got: {text}."
-            )));
+            return Err(malformed(piece));
         };
         let (class, amount) = (class.trim(), amount.trim());
         let amount: i64 = amount.parse().map_err(|_| {
             Error::bad_request(format!("Requested resource {class} expected positive integer amount. Got: {amount}."))
         })?;
         if !(1..=schema::MAX_INT).contains(&amount) {
-            return Err(Error::bad_request(format!("Requested resource {class} requires amount > 0. Got: {amount}.")));
+            return Err(Error::bad_request(format!("Requested resource {class} requires amount >= 1. Got: {amount}.")));
         }
         match found.iter_mut().find(|(known, _)| known == class) {
             Some(known) => known.1 = amount,

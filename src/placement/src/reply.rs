@@ -1,4 +1,4 @@
-//! The headers that answers carry since 1.15, and links.
+//! The headers that answers carry since 1.15.
 
 use db::{Clock, clock};
 use http::header;
@@ -43,10 +43,3 @@ impl Fresh for Reply {
     }
 }
 
-/// A link as Placement writes them: without scheme and host, with the prefix that the client used.
-pub fn href(ctx: &Ctx, path: &str) -> String {
-    let base = ctx.base_url();
-    let root = base.split_once("://").map_or(base, |(_, rest)| rest);
-    let prefix = root.find('/').map_or("", |slash| &root[slash..]);
-    format!("{prefix}{path}")
-}

@@ -338,6 +338,9 @@ impl Ctx {
     pub fn may(&self, rule: Rule, target: &Target) -> Result<bool> {
         let creds = self.creds()?;
         self.decide();
+        if self.inner.style.is_of_projects() && matches!(creds.scope, Scope::System | Scope::Domain(_)) {
+            return Ok(false);
+        }
         Ok(self.inner.policy.allows(rule.name, &creds.view, target))
     }
 

@@ -72,7 +72,11 @@ impl ServiceInfo {
     }
 
     fn one(&self, version: &ApiVersion, base_url: &str) -> Value {
-        let href = format!("{base_url}{}", version.path);
+        let href = match self.discovery {
+            // Relative, as its real service has it: the endpoint itself.
+            DiscoveryStyle::Placement => String::new(),
+            _ => format!("{base_url}{}", version.path),
+        };
         let mut document = json!({
             "id": version.id,
             "status": version.status,

@@ -26,6 +26,13 @@ impl Style {
         }
     }
 
+    /// Whether the service's rules are about projects (`scope_types: project`): a token of the system or of a domain is
+    /// refused whatever roles it has, as upstream enforces it.
+    #[must_use]
+    pub fn is_of_projects(self) -> bool {
+        matches!(self, Self::Placement | Self::Images)
+    }
+
     /// What a refused rule says to the user.
     #[must_use]
     pub fn refusal(self, rule: &str) -> Error {

@@ -21,7 +21,7 @@ use tower::ServiceExt;
 
 use crate::{
     Arrival, AuditEvent, AuditTrail, ClientCertificate, Ctx, Error, Kind, Microversion, Reply, Result, RouteInfo,
-    Service, ServiceInfo, Style, TokenCheck, context::Inner, home,
+    Service, ServiceInfo, Style, TokenCheck, context::Inner, home, html,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
@@ -144,10 +144,20 @@ impl Gateway {
         let reading = matches!(method, Method::GET | Method::HEAD | Method::OPTIONS);
 
         let version = mounted.info.microversions.map(|range| range.negotiate(request.headers())).transpose();
+        let as_page = style == Style::Placement && html::wanted(request.headers());
+        let refuse = |error: &Error, version: Option<Microversion>, identity_url: &str| {
+            let response = render(style, error, &request_id, version, &mounted.info, &method, identity_url);
+            if as_page { html::instead_of(response, error) } else { response }
+        };
         if let Some(document) = mounted.info.document(&path, &base_url) {
             if !matches!(method, Method::GET | Method::HEAD) {
                 let error = Error::method_not_allowed(&method, &[Method::GET]);
-                return render(style, &error, &request_id, version.ok().flatten(), &mounted.info, &method, "");
+                return refuse(&error, version.ok().flatten(), "");
+            }
+            if style == Style::Placement
+                && let Err(error) = &version
+            {
+                return refuse(error, None, "");
             }
             let home = mounted.homes.iter().find(|(at, _)| *at == path && home::wanted(request.headers()));
             let mut response = match home {
@@ -175,7 +185,7 @@ impl Gateway {
         }
         let version = match version {
             Ok(version) => version,
-            Err(error) => return render(style, &error, &request_id, None, &mounted.info, &method, &identity_url),
+            Err(error) => return refuse(&error, None, &identity_url),
         };
         let token = request.headers().get("x-auth-token").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let shown = request.extensions().get::<ClientCertificate>().filter(|_| token.is_none());
@@ -199,18 +209,18 @@ impl Gateway {
             audited: AtomicBool::new(false),
         });
         if let Err(error) = rewrite(&mut request, &path) {
-            return render(style, &error, &request_id, version, &mounted.info, &method, &identity_url);
+            return refuse(&error, version, &identity_url);
         }
         request.extensions_mut().insert(ctx.clone());
         let mut response = mounted.router.clone().oneshot(request).await.into_response();
         let failed = response.extensions_mut().remove::<Arc<Error>>();
         let mut response = match failed {
-            Some(error) => render(style, &error, &request_id, version, &mounted.info, &method, &identity_url),
+            Some(error) => refuse(&error, version, &identity_url),
             None => match foreign_error(&response) {
                 // What axum itself refuses (a path that is no UTF-8) speaks the service's language too.
                 Some(kind) => {
                     let error = Error::new(kind, "The request could not be understood.");
-                    render(style, &error, &request_id, version, &mounted.info, &method, &identity_url)
+                    refuse(&error, version, &identity_url)
                 }
                 None => response,
             },
@@ -339,7 +349,9 @@ fn finish(response: &mut Response, request_id: &str, version: Option<Microversio
         headers.entry(header::VARY).or_insert(HeaderValue::from_static("X-Auth-Token"));
         return;
     };
-    let mut vary = String::from("OpenStack-API-Version");
+    // Placement spells it so, and its tests compare.
+    let name = if info.style == Style::Placement { "openstack-api-version" } else { "OpenStack-API-Version" };
+    let mut vary = String::from(name);
     if let Some(version) = version {
         if let Ok(value) = HeaderValue::from_str(&format!("{} {version}", range.service)) {
             headers.insert(API_VERSION, value);

@@ -11,6 +11,7 @@ mod error;
 mod error_body;
 mod gateway;
 mod home;
+mod html;
 mod list;
 mod microversion;
 mod params;

@@ -54,14 +54,16 @@ impl Range {
         }
         let version: Microversion = asked.parse().map_err(|()| {
             Error::bad_request(format!(
-                "API Version String {asked} is of invalid format. Must be of format MajorNum.MinorNum."
+                "API Version String {asked} is of invalid format (invalid version string: {asked}). Must be of format \
+                 MajorNum.MinorNum."
             ))
         })?;
         if version < self.min || version > self.max {
             return Err(Error::new(
                 Kind::NotAcceptable,
                 format!(
-                    "Version {version} is not supported by the API. Minimum is {} and maximum is {}.",
+                    "Unacceptable version header: {version}. Version {version} is not supported by the API. Minimum is {} \
+                     and maximum is {}.",
                     self.min, self.max
                 ),
             ));

@@ -117,9 +117,9 @@ pub fn parse(ctx: &Ctx, params: &Params) -> Result<Request> {
     schema::check_query(schema_of(ctx), &query_object(params))?;
     let mut request = Request {
         nested: ctx.since(1, 29),
-        // Of repeated policies the first counts.
+        // Of repeated policies and limits the first counts.
         isolate: query::all(params, "group_policy").first() == Some(&"isolate"),
-        limit: params.get("limit").map(|limit| limit.parse().unwrap_or(usize::MAX)),
+        limit: query::all(params, "limit").first().map(|limit| limit.parse().unwrap_or(usize::MAX)),
         ..Request::default()
     };
     match query::all(params, "root_required").as_slice() {
@@ -179,9 +179,9 @@ pub fn parse(ctx: &Ctx, params: &Params) -> Result<Request> {
             in_tree: trees.last().map(|uuid| query::uuid("in_tree", uuid)).transpose()?,
         });
     }
-    if !lost_groups.is_empty() {
+    if !lost_groups.is_empty() && request.groups.iter().any(|group| !group.amounts.is_empty()) {
         return Err(Error::bad_request(format!(
-            "All resourceless suffixed groups should be specified in `same_subtree` query parameter: bad group(s) {}.",
+            "Resourceless suffixed group request should be specified in `same_subtree` query param: bad group(s) - [{}].",
             lost_groups.join(", ")
         ))
         .with_code(error::BAD_VALUE));
@@ -193,18 +193,26 @@ pub fn parse(ctx: &Ctx, params: &Params) -> Result<Request> {
         ))
         .with_code(error::BAD_VALUE)
     };
-    for (what, keys) in [("traits", lost_traits), ("member_of", lost_aggregates), ("in_tree", lost_trees)] {
+    for (what, keys) in [("traits", lost_traits), ("member_of", lost_aggregates)] {
         if !keys.is_empty() {
             return Err(found(what, &keys));
         }
     }
-    check(params, &request)?;
+    if !lost_trees.is_empty() {
+        return Err(Error::bad_request(format!(
+            "All request groups must specify resources. Found none for {}.",
+            lost_trees.join(", ")
+        ))
+        .with_code(error::BAD_VALUE));
+    }
+    check(params, &request, !lost_groups.is_empty())?;
     Ok(request)
 }
 
-fn check(params: &Params, request: &Request) -> Result<()> {
+/// `marked`: groups without resources were named.
+fn check(params: &Params, request: &Request, marked: bool) -> Result<()> {
     if request.groups.iter().all(|group| group.amounts.is_empty()) {
-        let message = if request.groups.is_empty() {
+        let message = if request.groups.is_empty() && !marked {
             "At least one request group (`resources` or `resources{$S}`) is required."
         } else {
             "There must be at least one resources or resources[$S] parameter."

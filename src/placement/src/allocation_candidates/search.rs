@@ -354,10 +354,8 @@ impl Search<'_> {
 
     /// Whether the choice cannot stand next to those already made: isolation, and room for the sum.
     fn clashes(&self, slots: &[Slot], slot: &Slot, provider: i64) -> bool {
-        let granular = |slot: &Slot| {
-            let group = &self.sought[slot.group];
-            !group.suffix.is_empty() && !group.amounts.is_empty()
-        };
+        // A group without resources takes a provider of its own too.
+        let granular = |slot: &Slot| !self.sought[slot.group].suffix.is_empty();
         let same = || slots.iter().zip(&self.chosen).filter(|(_, chosen)| **chosen == provider).map(|(slot, _)| slot);
         if self.request.isolate && granular(slot) && same().any(granular) {
             return true;

@@ -24,13 +24,13 @@ pub async fn index(State(app): State<App>, ctx: Ctx, _: WantsJson) -> Result<Rep
     ctx.allow(policy::LIST, &rest::target(&[]))?;
     let classes = app.db.read(|tx| Ok::<_, Error>(store::list(tx)?)).await?;
     let changed = Changed::latest(&app.clock, classes.iter().map(|class| class.updated_at.as_str()));
-    Ok(Reply::ok(&views::index(&ctx, &classes)).fresh(&ctx, &changed))
+    Ok(Reply::ok(&views::index(&classes)).fresh(&ctx, &changed))
 }
 
 pub async fn show(State(app): State<App>, ctx: Ctx, _: WantsJson, Path(name): Path<String>) -> Result<Reply> {
     ctx.allow(policy::SHOW, &rest::target(&[]))?;
     let class = app.db.read_blocking(|tx| store::find(tx, &name)?.ok_or_else(|| missing(&name)))?;
-    Ok(Reply::ok(&views::show(&ctx, &class)).fresh(&ctx, &Changed::at(&class.updated_at)))
+    Ok(Reply::ok(&views::show(&class)).fresh(&ctx, &Changed::at(&class.updated_at)))
 }
 
 pub async fn create(State(app): State<App>, ctx: Ctx, body: Unread) -> Result<Reply> {
@@ -60,7 +60,7 @@ pub async fn update(State(app): State<App>, ctx: Ctx, Path(name): Path<String>, 
         schema::check_body(&NAMED, &body)?;
         let to = name_of(&body);
         let class = app.db.write(move |tx| rename(tx, &name, &to, &now)).await?;
-        return Ok(Reply::ok(&views::show(&ctx, &class)));
+        return Ok(Reply::ok(&views::show(&class)));
     }
     schema::check_body(&NAMED, &json!({"name": name}))?;
     let location = ctx.url(&format!("/resource_classes/{name}"));
@@ -75,7 +75,7 @@ pub async fn update(State(app): State<App>, ctx: Ctx, Path(name): Path<String>, 
         })
         .await?;
     let status = if created { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
-    Ok(Reply::empty(status).with_header(header::LOCATION, &location).fresh(&ctx, &Changed::now(&app.clock)))
+    Ok(Reply::empty(status).with_header(header::LOCATION, &location))
 }
 
 fn rename(tx: &db::Tx<'_>, from: &str, to: &str, now: &str) -> Result<store::ResourceClass> {

@@ -2,10 +2,10 @@ use rest::Ctx;
 use serde_json::{Value, json};
 
 use super::store::Provider;
-use crate::reply::href;
 
 pub fn show(ctx: &Ctx, provider: &Provider) -> Value {
-    let link = |rel: &str, below: &str| json!({"rel": rel, "href": href(ctx, &format!("/resource_providers/{}{below}", provider.uuid))});
+    // Relative to the endpoint, as clients join paths to it.
+    let link = |rel: &str, below: &str| json!({"rel": rel, "href": format!("/resource_providers/{}{below}", provider.uuid)});
     let mut links = vec![link("self", ""), link("inventories", "/inventories"), link("usages", "/usages")];
     if ctx.since(1, 1) {
         links.push(link("aggregates", "/aggregates"));
