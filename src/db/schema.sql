@@ -632,6 +632,39 @@ CREATE TABLE images_member (
 
 CREATE INDEX images_member_member ON images_member (member, image_id);
 
+CREATE TABLE images_metadef_item (
+    id           INTEGER PRIMARY KEY,
+    namespace_id TEXT NOT NULL REFERENCES images_metadef_namespace (id) ON DELETE CASCADE,
+    kind         TEXT NOT NULL,                -- object property tag association
+    name         TEXT NOT NULL,
+    body         TEXT NOT NULL,                -- JSON object, without the name
+    created_at   TEXT NOT NULL,
+    updated_at   TEXT NOT NULL,
+    UNIQUE (namespace_id, kind, name)
+);
+
+CREATE INDEX images_metadef_item_association ON images_metadef_item (name) WHERE kind = 'association';
+
+CREATE TABLE images_metadef_namespace (
+    id           TEXT PRIMARY KEY,
+    namespace    TEXT NOT NULL UNIQUE,
+    display_name TEXT,
+    description  TEXT,
+    visibility   TEXT NOT NULL,                -- public private
+    protected    INTEGER NOT NULL,
+    owner        TEXT,                         -- project id; none: the cloud's
+    created_at   TEXT NOT NULL,
+    updated_at   TEXT NOT NULL
+);
+
+CREATE INDEX images_metadef_namespace_created ON images_metadef_namespace (created_at, id);
+
+CREATE TABLE images_metadef_resource_type (
+    name       TEXT PRIMARY KEY,
+    created_at TEXT NOT NULL,
+    updated_at TEXT NOT NULL
+);
+
 CREATE TABLE images_property (
     image_id TEXT NOT NULL REFERENCES images_image (id) ON DELETE CASCADE,
     name     TEXT NOT NULL,

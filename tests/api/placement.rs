@@ -159,3 +159,23 @@ async fn the_version_document_names_the_range_without_a_token() {
     let version = &document["versions"][0];
     assert_eq!((&version["min_version"], &version["max_version"]), (&json!("1.0"), &json!(LATEST)));
 }
+
+#[tokio::test]
+async fn a_cloud_without_its_own_provider_starts_with_an_empty_placement_and_says_why_nothing_runs() {
+    let mut cloud = TestCloud::configured("self_provider = false").await;
+    for _ in 0..2 {
+        assert_eq!(get(&cloud, "/resource_providers").await, json!({"resource_providers": []}));
+        let hypervisors = cloud.as_(Admin).get("/compute/v2.1/os-hypervisors/detail").await.expect(200);
+        assert_eq!(hypervisors["hypervisors"][0]["vcpus"], 0, "{hypervisors}");
+        let statistics = cloud.as_(Admin).get("/compute/v2.1/os-hypervisors/statistics").await.expect(200);
+        assert_eq!(statistics["hypervisor_statistics"]["memory_mb"], 0, "{statistics}");
+        let reply = cloud.ask_for_server(Member, json!({})).await.expect(202);
+        let id = reply["server"]["id"].as_str().unwrap().to_owned();
+        let server = cloud.wait_for_status(Member, &id, "ERROR").await;
+        let fault = server["fault"]["message"].as_str().unwrap_or_default();
+        assert!(fault.contains("self provider is off"), "{fault}");
+        cloud.delete_server(Member, &id).await;
+        cloud.restart().await;
+        cloud.forget_logins().await;
+    }
+}

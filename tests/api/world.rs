@@ -120,6 +120,19 @@ impl World {
         self.put("image", "members", friend);
         self.put("image", "tags", MARK);
         self.put("image", "schemas", "image");
+        let owner = self.cloud.project(Member).await;
+        let space = json!({
+            "namespace": format!("{MARK}-space"), "owner": owner, "visibility": "private", "tags": [{"name": MARK}],
+            "objects": [{"name": format!("{MARK}-object")}],
+            "properties": {format!("{MARK}-property"): {"title": "t", "type": "string"}},
+            "resource_type_associations": [{"name": "OS::Nova::Server"}],
+        });
+        self.cloud.as_(Admin).post("/image/v2/metadefs/namespaces", space).await.expect(201);
+        for (kind, name) in [("namespaces", "space"), ("objects", "object"), ("properties", "property")] {
+            self.put("image", kind, format!("{MARK}-{name}"));
+        }
+        self.put("image", "resource_types", "OS::Nova::Server");
+        self.put("image", "metadefs", "tags");
     }
 
     async fn compute(&mut self) {
@@ -530,6 +543,21 @@ impl World {
             }
             ("image", "POST", "/v2/images/{image_id}/members") => json!({"member": there("identity", "projects")}),
             ("image", "PUT", "/v2/images/{image_id}/members/{member_id}") => json!({"status": "accepted"}),
+            ("image", "POST", "/v2/metadefs/namespaces") | ("image", "PUT", "/v2/metadefs/namespaces/{namespace}") => {
+                json!({"namespace": "sample", "visibility": "private", "description": "d", "protected": false})
+            }
+            ("image", "POST", "/v2/metadefs/namespaces/{namespace}/tags") => json!({"tags": [{"name": "sample"}]}),
+            ("image", "POST", "/v2/metadefs/namespaces/{namespace}/tags/{tag_name}") => return None,
+            ("image", "PUT", "/v2/metadefs/namespaces/{namespace}/tags/{tag_name}") => json!({"name": "sample"}),
+            ("image", _, path) if path.starts_with("/v2/metadefs/namespaces/{namespace}/objects") => {
+                json!({"name": "sample", "description": "d", "required": ["a"], "properties": {}})
+            }
+            ("image", _, path) if path.starts_with("/v2/metadefs/namespaces/{namespace}/properties") => {
+                json!({"name": "sample", "title": "t", "type": "string", "maxLength": 9})
+            }
+            ("image", "POST", "/v2/metadefs/namespaces/{namespace}/resource_types") => {
+                json!({"name": "OS::Glance::Image", "prefix": "p:", "properties_target": "t"})
+            }
             (
                 "image",
                 _,

@@ -17,6 +17,7 @@ mod imports;
 mod info;
 mod live;
 mod members;
+mod metadefs;
 pub mod peer;
 mod policy;
 mod reconcile;

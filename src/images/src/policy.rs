@@ -5,13 +5,14 @@ use rest::{Ctx, Result, Rule, rule};
 use serde_json::Value;
 
 use crate::image::model::Image;
+use crate::metadefs::policy as metadefs;
 
 pub const ADMIN: &str = "rule:context_is_admin";
 
 pub const CONTEXT_IS_ADMIN: Rule =
     rule("context_is_admin", "role:admin", "Who is an administrator of the Image service", &[]);
 
-pub const BASE: &[Rule] = &[CONTEXT_IS_ADMIN];
+pub const BASE: &[Rule] = &[CONTEXT_IS_ADMIN, metadefs::BASE[0], metadefs::BASE[1]];
 
 /// Reader, member: a role in the image's own project.
 pub const READER: &str = "rule:context_is_admin or (role:reader and project_id:%(project_id)s)";

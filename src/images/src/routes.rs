@@ -3,9 +3,16 @@
 use rest::{Route, delete, get, patch, post, put};
 
 use crate::app::Images;
+use crate::metadefs::{self, items, namespaces, policy as rules, tags as metatags, types};
 use crate::{actions, file, image, imports, info, members, schemas, tags};
 
 pub fn table() -> Vec<Route<Images>> {
+    let mut table = images();
+    table.extend(metadata_definitions());
+    table
+}
+
+fn images() -> Vec<Route<Images>> {
     vec![
         get("/v2/images", image::handlers::index).rule(image::policy::INDEX),
         post("/v2/images", image::handlers::create).rules(&[
@@ -41,5 +48,49 @@ pub fn table() -> Vec<Route<Images>> {
         get("/v2/info/stores", info::stores).any_token(),
         get("/v2/info/stores/detail", info::stores_detail).rule(info::STORES_DETAIL),
         get("/v2/info/usage", info::usage).any_token(),
+    ]
+}
+
+const SPACE: &str = "/v2/metadefs/namespaces/{namespace}";
+const OBJECTS: &str = "/v2/metadefs/namespaces/{namespace}/objects";
+const OBJECT: &str = "/v2/metadefs/namespaces/{namespace}/objects/{object_name}";
+const PROPERTIES: &str = "/v2/metadefs/namespaces/{namespace}/properties";
+const PROPERTY: &str = "/v2/metadefs/namespaces/{namespace}/properties/{property_name}";
+const TAGS: &str = "/v2/metadefs/namespaces/{namespace}/tags";
+const TAG: &str = "/v2/metadefs/namespaces/{namespace}/tags/{tag_name}";
+const TYPES: &str = "/v2/metadefs/namespaces/{namespace}/resource_types";
+
+fn metadata_definitions() -> Vec<Route<Images>> {
+    vec![
+        get("/v2/schemas/metadefs/{name}", metadefs::schemas::show).any_token(),
+        get("/v2/metadefs/resource_types", types::index).rule(rules::TYPE_INDEX),
+        get("/v2/metadefs/namespaces", namespaces::index).rule(rules::NAMESPACE_INDEX),
+        post("/v2/metadefs/namespaces", namespaces::create).rule(rules::NAMESPACE_CREATE),
+        get(SPACE, namespaces::show).rule(rules::NAMESPACE_SHOW),
+        put(SPACE, namespaces::update).rule(rules::NAMESPACE_UPDATE),
+        delete(SPACE, namespaces::delete).rule(rules::NAMESPACE_DELETE),
+        get(OBJECTS, items::objects).rule(rules::OBJECT_INDEX),
+        post(OBJECTS, items::create_object).rule(rules::OBJECT_CREATE),
+        delete(OBJECTS, namespaces::delete_objects).rule(rules::NAMESPACE_DELETE),
+        get(OBJECT, items::show_object).rule(rules::OBJECT_SHOW),
+        put(OBJECT, items::update_object).rule(rules::OBJECT_UPDATE),
+        delete(OBJECT, items::delete_object).rule(rules::OBJECT_DELETE),
+        get(PROPERTIES, items::properties).rule(rules::PROPERTY_INDEX),
+        post(PROPERTIES, items::create_property).rule(rules::PROPERTY_CREATE),
+        delete(PROPERTIES, namespaces::delete_properties).rule(rules::NAMESPACE_DELETE),
+        get(PROPERTY, items::show_property).rule(rules::PROPERTY_SHOW),
+        put(PROPERTY, items::update_property).rule(rules::PROPERTY_UPDATE),
+        delete(PROPERTY, items::delete_property).rule(rules::PROPERTY_DELETE),
+        get(TAGS, metatags::index).rule(rules::TAG_INDEX),
+        post(TAGS, metatags::create_all).rule(rules::TAGS_CREATE),
+        delete(TAGS, namespaces::delete_tags).rule(rules::TAGS_DELETE),
+        get(TAG, metatags::show).rule(rules::TAG_SHOW),
+        post(TAG, metatags::create).rule(rules::TAG_CREATE),
+        put(TAG, metatags::update).rule(rules::TAG_UPDATE),
+        delete(TAG, metatags::delete).rule(rules::TAG_DELETE),
+        get(TYPES, types::associations).rules(&[rules::TYPE_INDEX, rules::TYPE_SHOW]),
+        post(TYPES, types::create).rule(rules::TYPE_CREATE),
+        delete("/v2/metadefs/namespaces/{namespace}/resource_types/{resource_type}", types::delete)
+            .rule(rules::TYPE_DELETE),
     ]
 }

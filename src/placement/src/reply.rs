@@ -42,4 +42,3 @@ impl Fresh for Reply {
         self.with_header(header::LAST_MODIFIED, &text).with_header(header::CACHE_CONTROL, "no-cache")
     }
 }
-

@@ -5,6 +5,7 @@ mod bytes_of_images;
 mod harness;
 mod imports;
 mod lists;
+mod metadefs;
 mod raw_copies;
 mod records;
 mod sharing;

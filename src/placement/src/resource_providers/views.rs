@@ -5,7 +5,8 @@ use super::store::Provider;
 
 pub fn show(ctx: &Ctx, provider: &Provider) -> Value {
     // Relative to the endpoint, as clients join paths to it.
-    let link = |rel: &str, below: &str| json!({"rel": rel, "href": format!("/resource_providers/{}{below}", provider.uuid)});
+    let link =
+        |rel: &str, below: &str| json!({"rel": rel, "href": format!("/resource_providers/{}{below}", provider.uuid)});
     let mut links = vec![link("self", ""), link("inventories", "/inventories"), link("usages", "/usages")];
     if ctx.since(1, 1) {
         links.push(link("aggregates", "/aggregates"));
