@@ -358,6 +358,19 @@ fn image_options(config: &Config, layout: &Layout, chosen: &Chosen) -> images::O
     };
     let mut options = images::Options::new(layout.images(), converter);
     options.max_image_bytes = config.limits.image_bytes;
+    options.require_format_match = config.images.require_format_match;
+    let set = &config.images;
+    options.downloads = set.web_download.then(|| images::Downloads {
+        guard: images::Guard {
+            allowed_hosts: set.web_download_allowed_hosts.clone(),
+            denied_hosts: set.web_download_denied_hosts.clone(),
+            allowed_ports: set.web_download_ports.clone(),
+            allowed_networks: set.web_download_allowed_networks.clone(),
+            denied_networks: set.web_download_denied_networks.clone(),
+        },
+        ca_file: set.web_download_ca_file.clone(),
+        max_seconds: set.web_download_max_seconds,
+    });
     options
 }
 

@@ -133,6 +133,30 @@ impl World {
         }
         self.put("image", "resource_types", "OS::Nova::Server");
         self.put("image", "metadefs", "tags");
+        let image = self.there("image", "images").to_owned();
+        self.put("image", "cache", image);
+        self.import().await;
+    }
+
+    /// An import that has ended: a task.
+    async fn import(&mut self) {
+        let member = self.cloud.as_(Member);
+        let body = json!({"name": MARK, "disk_format": "raw", "container_format": "bare"});
+        let image = text(&member.post("/image/v2/images", body).await.expect(201)["id"]).to_owned();
+        let path = format!("/image/v2/images/{image}");
+        let kind = [("content-type", "application/octet-stream")];
+        member.raw(Method::PUT, &format!("{path}/stage"), &kind, "data").await.expect(204);
+        member.post(&format!("{path}/import"), json!({"method": {"name": "glance-direct"}})).await.expect(202);
+        let task = wait_for("the import", async || {
+            let tasks = self.cloud.as_(Member).get(&format!("{path}/tasks")).await.expect(200);
+            if tasks["tasks"][0]["status"] == "success" {
+                Ok(tasks["tasks"][0].clone())
+            } else {
+                Err(tasks.to_string())
+            }
+        })
+        .await;
+        self.put("image", "tasks", text(&task["id"]));
     }
 
     async fn compute(&mut self) {
@@ -543,6 +567,12 @@ impl World {
             }
             ("image", "POST", "/v2/images/{image_id}/members") => json!({"member": there("identity", "projects")}),
             ("image", "PUT", "/v2/images/{image_id}/members/{member_id}") => json!({"status": "accepted"}),
+            ("image", "POST", "/v2/images/{image_id}/locations") => json!({"url": "http://192.0.2.1/x"}),
+            ("image", "PUT", "/v2/cache/{image_id}") => return None,
+            ("image", "POST", "/v2/tasks") => json!({"type": "import", "input": {
+                "import_from": "http://images.invalid/x", "import_from_format": "raw",
+                "image_properties": {"name": "sample", "disk_format": "raw", "container_format": "bare"},
+            }}),
             ("image", "POST", "/v2/metadefs/namespaces") | ("image", "PUT", "/v2/metadefs/namespaces/{namespace}") => {
                 json!({"namespace": "sample", "visibility": "private", "description": "d", "protected": false})
             }

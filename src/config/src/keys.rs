@@ -191,6 +191,53 @@ pub const KEYS: &[Key] = &[
         doc: "Where DHCP servers forward DNS queries of guests. Empty takes the host's own resolvers.",
     },
     Key {
+        name: "images.require_format_match",
+        kind: Kind::Bool(true),
+        doc: "Whether image data must be what the image's disk format says. Off, other data is kept too, but no server is \
+              ever started from it.",
+    },
+    Key {
+        name: "images.web_download",
+        kind: Kind::Bool(true),
+        doc: "Whether users may have image data fetched from a URL (import method web-download).",
+    },
+    Key {
+        name: "images.web_download_allowed_hosts",
+        kind: Kind::List { default: &[], check: check_host_pattern, most: 100 },
+        doc: "The hosts that may be fetched from; \".example.org\" is that name and everything below it. Empty is every host.",
+    },
+    Key {
+        name: "images.web_download_denied_hosts",
+        kind: Kind::List { default: &[], check: check_host_pattern, most: 100 },
+        doc: "Hosts that may not be fetched from, in the same form.",
+    },
+    Key {
+        name: "images.web_download_ports",
+        kind: Kind::List { default: &["80", "443"], check: check_port, most: 100 },
+        doc: "The ports that may be fetched from. Empty is every port.",
+    },
+    Key {
+        name: "images.web_download_allowed_networks",
+        kind: Kind::List { default: &[], check: check_network, most: 100 },
+        doc: "Networks that may be fetched from though they are not part of the public Internet, as in [\"10.1.0.0/16\"]. \
+              Whatever a name or a redirect leads to, other private, local and special addresses are never connected to.",
+    },
+    Key {
+        name: "images.web_download_denied_networks",
+        kind: Kind::List { default: &[], check: check_network, most: 100 },
+        doc: "Networks that may not be fetched from, public or allowed above.",
+    },
+    Key {
+        name: "images.web_download_ca_file",
+        kind: Kind::Text { default: None, check: check_path },
+        doc: "PEM file with the authorities that vouch for https servers, instead of the system's.",
+    },
+    Key {
+        name: "images.web_download_max_seconds",
+        kind: Kind::Int { default: 3600, min: 10, max: 86_400 },
+        doc: "The longest that one try to fetch image data may take.",
+    },
+    Key {
         name: "scheduling.cpu_allocation_ratio",
         kind: Kind::Float { default: 4.0, min: 0.1, max: 100.0 },
         doc: "Virtual processors sold per real one.",
@@ -387,6 +434,19 @@ fn check_path(text: &str) -> Result<(), &'static str> {
 
 fn check_ip(text: &str) -> Result<(), &'static str> {
     text.parse::<IpAddr>().map(|_| ()).map_err(|_| "is not an IP address")
+}
+
+fn check_port(text: &str) -> Result<(), &'static str> {
+    text.parse::<u16>().ok().filter(|port| *port > 0).map(|_| ()).ok_or("is not a port from 1 to 65535")
+}
+
+fn check_network(text: &str) -> Result<(), &'static str> {
+    let network: ipnet::IpNet = text.parse().map_err(|_| "is not a network such as 192.0.2.0/24 or 2001:db8::/32")?;
+    if network.trunc() == network { Ok(()) } else { Err("has bits set beyond its prefix") }
+}
+
+fn check_host_pattern(text: &str) -> Result<(), &'static str> {
+    check_host(text.strip_prefix('.').unwrap_or(text))
 }
 
 fn check_host(text: &str) -> Result<(), &'static str> {

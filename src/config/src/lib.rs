@@ -16,7 +16,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use toml::de::DeTable;
 
 use self::file::{Member, Values, line_of, read_table};
@@ -54,6 +54,7 @@ pub struct Config {
     pub log: Log,
     pub identity: Identity,
     pub network: Network,
+    pub images: Images,
     pub scheduling: Scheduling,
     pub audit: Audit,
     pub deleted_servers: DeletedServers,
@@ -147,6 +148,28 @@ pub enum Introspection {
     /// Those that are no JWT.
     Opaque,
     All,
+}
+
+/// The Image service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Images {
+    pub require_format_match: bool,
+    pub web_download: bool,
+    /// Empty: every host.
+    pub web_download_allowed_hosts: Vec<String>,
+    pub web_download_denied_hosts: Vec<String>,
+    /// Empty: every port.
+    pub web_download_ports: Vec<u16>,
+    pub web_download_allowed_networks: Vec<IpNet>,
+    pub web_download_denied_networks: Vec<IpNet>,
+    /// Without it the system's authorities.
+    pub web_download_ca_file: Option<PathBuf>,
+    pub web_download_max_seconds: u64,
+}
+
+/// What the keys' checks have let through.
+fn parsed<T: std::str::FromStr>(texts: &[String]) -> Vec<T> {
+    texts.iter().filter_map(|text| text.parse().ok()).collect()
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -361,6 +384,17 @@ impl From<&Values> for Config {
                 external_subnet: values.parsed("network.external_subnet", Ipv4Net::default()),
                 private_subnet: values.parsed("network.private_subnet", Ipv4Net::default()),
                 dns_servers: values.list("network.dns_servers").iter().filter_map(|text| text.parse().ok()).collect(),
+            },
+            images: Images {
+                require_format_match: values.bool("images.require_format_match"),
+                web_download: values.bool("images.web_download"),
+                web_download_allowed_hosts: values.list("images.web_download_allowed_hosts"),
+                web_download_denied_hosts: values.list("images.web_download_denied_hosts"),
+                web_download_ports: parsed(&values.list("images.web_download_ports")),
+                web_download_allowed_networks: parsed(&values.list("images.web_download_allowed_networks")),
+                web_download_denied_networks: parsed(&values.list("images.web_download_denied_networks")),
+                web_download_ca_file: values.text("images.web_download_ca_file").map(PathBuf::from),
+                web_download_max_seconds: values.unsigned("images.web_download_max_seconds"),
             },
             scheduling: Scheduling {
                 cpu_allocation_ratio: values.float("scheduling.cpu_allocation_ratio"),

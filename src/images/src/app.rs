@@ -8,6 +8,8 @@ use tokio::sync::RwLock;
 
 use crate::cache::Cache;
 use crate::files::Files;
+use crate::imports::web::client::Client;
+use crate::imports::web::guard::Guard;
 use crate::live::Live;
 
 /// The counter that moves when files may have to go.
@@ -29,6 +31,26 @@ pub struct Options {
     pub reserve_bytes: u64,
     /// Bytes of raw copies that are kept; the least recently used go first.
     pub cache_max_bytes: u64,
+    /// Refuse data that is not what the image's disk format says. Without it such data is kept and never booted.
+    pub require_format_match: bool,
+    /// Whether users may have data fetched from the web, and from where. None: they may not.
+    pub downloads: Option<Downloads>,
+}
+
+/// The import method `web-download`.
+#[derive(Clone, Debug)]
+pub struct Downloads {
+    pub guard: Guard,
+    /// A PEM file of the authorities that servers must be vouched for by, instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The longest that one download may take.
+    pub max_seconds: u64,
+}
+
+impl Default for Downloads {
+    fn default() -> Self {
+        Downloads { guard: Guard::default(), ca_file: None, max_seconds: 3600 }
+    }
 }
 
 impl Options {
@@ -42,6 +64,8 @@ impl Options {
             project_quota_bytes: None,
             reserve_bytes: 256 << 20,
             cache_max_bytes: 64 << 30,
+            require_format_match: true,
+            downloads: Some(Downloads::default()),
         }
     }
 }
@@ -70,6 +94,7 @@ struct Inner {
     live: Live,
     cache: Cache,
     placing: RwLock<()>,
+    web: Option<Client>,
 }
 
 impl Images {
@@ -79,7 +104,9 @@ impl Images {
     /// When the directory cannot be made or used.
     pub fn open(db: Db, clock: Clock, options: Options) -> std::io::Result<Self> {
         let files = Files::open(&options.directory)?;
+        let web = options.downloads.as_ref().map(|set| Client::new(set.guard.clone(), set.ca_file.clone()));
         let inner = Inner {
+            web,
             db,
             clock,
             options,
@@ -126,6 +153,11 @@ impl Images {
             max_output_bytes: self.inner.options.max_virtual_bytes,
             allow_internal_snapshots: true,
         }
+    }
+
+    /// What fetches from the web, if users may have that.
+    pub(crate) fn web(&self) -> Option<&Client> {
+        self.inner.web.as_ref()
     }
 
     /// Wakes the reconciler of files.

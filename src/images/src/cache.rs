@@ -25,6 +25,24 @@ const CPU_SECONDS: u64 = 1800;
 #[derive(Debug, Default)]
 pub struct Cache {
     locks: Mutex<HashMap<PathBuf, Arc<AsyncMutex<()>>>>,
+    /// Images to be made ready before a server asks for them, in the order asked.
+    queue: Mutex<Vec<String>>,
+    turn: AsyncMutex<()>,
+    /// How often a copy was found, since the program started.
+    hits: Mutex<HashMap<PathBuf, u64>>,
+}
+
+/// A raw copy that is there.
+#[derive(Debug)]
+pub struct Copy {
+    pub path: PathBuf,
+    pub image_id: String,
+    /// What it takes of the disk.
+    pub size_bytes: u64,
+    pub hits: u64,
+    /// Seconds since 1970.
+    pub used_at: f64,
+    pub made_at: f64,
 }
 
 /// A raw disk, open for reading.
@@ -54,6 +72,54 @@ fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> RawErro
 }
 
 impl Cache {
+    fn queue(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn queued(&self) -> Vec<String> {
+        self.queue().clone()
+    }
+
+    pub fn is_queued(&self, image_id: &str) -> bool {
+        self.queue().iter().any(|id| id == image_id)
+    }
+
+    /// False when it was queued already.
+    pub fn enqueue(&self, image_id: &str) -> bool {
+        let mut queue = self.queue();
+        let new = !queue.iter().any(|id| id == image_id);
+        if new {
+            queue.push(image_id.to_owned());
+        }
+        new
+    }
+
+    /// Whether it was queued.
+    pub fn dequeue(&self, image_id: &str) -> bool {
+        let mut queue = self.queue();
+        let before = queue.len();
+        queue.retain(|id| id != image_id);
+        queue.len() < before
+    }
+
+    /// Held by the one queued image that is being made ready.
+    pub async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
+    fn found(&self, path: &Path) {
+        let mut hits = self.hits.lock().unwrap_or_else(PoisonError::into_inner);
+        // Copies that are gone are of no interest.
+        if hits.len() > 10_000 {
+            hits.retain(|path, _| path.exists());
+        }
+        *hits.entry(path.to_owned()).or_default() += 1;
+    }
+
+    fn hits_of(&self, path: &Path) -> u64 {
+        self.hits.lock().unwrap_or_else(PoisonError::into_inner).get(path).copied().unwrap_or(0)
+    }
+
     fn lock_of(&self, path: &Path) -> Arc<AsyncMutex<()>> {
         let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
         // Locks that nobody holds any more are of no use.
@@ -72,6 +138,7 @@ pub async fn raw(app: &Images, image_id: &str, format: Format, hash: &str) -> Re
     let lock = app.cache().lock_of(&path);
     let _held = lock.lock().await;
     if let Some(found) = open(path.clone()).await? {
+        app.cache().found(&path);
         return Ok(found);
     }
     // Whoever waits may give up; the work goes on and the next one finds it.
@@ -173,4 +240,34 @@ pub fn shrink(directory: &Path, max_bytes: u64) -> io::Result<()> {
         tracing::info!(path = %path.display(), bytes, "dropped the raw copy that was unused for longest");
     }
     Ok(())
+}
+
+/// Every raw copy, the most recently used first.
+pub fn list(app: &Images) -> io::Result<Vec<Copy>> {
+    let seconds =
+        |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+    let mut copies = Vec::new();
+    for entry in fs::read_dir(app.files().cache_directory())? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some((image_id, rest)) = name.to_str().and_then(|name| name.split_once('.')) else { continue };
+        if !rest.ends_with(".raw") {
+            continue;
+        }
+        let meta = match entry.metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            other => other?,
+        };
+        let used_at = seconds(meta.modified()?);
+        copies.push(Copy {
+            image_id: image_id.to_owned(),
+            size_bytes: meta.blocks() * 512,
+            hits: app.cache().hits_of(&entry.path()),
+            used_at,
+            made_at: meta.created().map_or(used_at, seconds),
+            path: entry.path(),
+        });
+    }
+    copies.sort_by(|one, other| other.used_at.total_cmp(&one.used_at));
+    Ok(copies)
 }

@@ -7,20 +7,17 @@ use serde_json::json;
 use crate::app::Images;
 use crate::image::store;
 use crate::image::views::STORE;
-use crate::imports::handlers::METHOD;
+use crate::imports::handlers::methods;
 use crate::policy::ADMIN;
-
-/// The import methods, as the header of a created image lists them.
-pub const METHODS: &str = METHOD;
 
 pub const STORES_DETAIL: Rule =
     rule("stores_info_detail", ADMIN, "Expose store specific information", &[("GET", "/v2/info/stores/detail")]);
 
-pub async fn import() -> Result<Reply> {
+pub async fn import(State(app): State<Images>) -> Result<Reply> {
     Ok(Reply::ok(&json!({"import-methods": {
         "description": "Import methods available.",
         "type": "array",
-        "value": [METHOD],
+        "value": methods(&app),
     }})))
 }
 

@@ -9,6 +9,7 @@
 mod actions;
 mod app;
 mod cache;
+mod cached;
 mod file;
 mod files;
 #[path = "images/mod.rs"]
@@ -16,6 +17,7 @@ mod image;
 mod imports;
 mod info;
 mod live;
+mod locations;
 mod members;
 mod metadefs;
 pub mod peer;
@@ -27,7 +29,8 @@ mod tags;
 
 use std::time::Duration;
 
-pub use app::{Converter, Images, Options};
+pub use app::{Converter, Downloads, Images, Options};
+pub use imports::web::guard::Guard;
 use rest::{ApiVersion, DiscoveryStyle, ServiceInfo, Style};
 use tasks::{EngineBuilder, Reconciler};
 
@@ -35,7 +38,7 @@ const fn version(id: &'static str, status: &'static str) -> ApiVersion {
     ApiVersion { id, status, path: "/v2/", updated: "", microversions: false }
 }
 
-/// The minor versions name features of one API that a client cannot choose between; 2.14 (cache) is not here.
+/// The minor versions name features of one API that a client cannot choose between.
 pub const INFO: ServiceInfo = ServiceInfo {
     kind: "image",
     name: "glance",
@@ -46,7 +49,11 @@ pub const INFO: ServiceInfo = ServiceInfo {
     microversions: None,
     discovery: DiscoveryStyle::Images,
     versions: &[
-        version("v2.13", "CURRENT"),
+        version("v2.17", "CURRENT"),
+        version("v2.16", "SUPPORTED"),
+        version("v2.15", "SUPPORTED"),
+        version("v2.14", "SUPPORTED"),
+        version("v2.13", "SUPPORTED"),
         version("v2.12", "SUPPORTED"),
         version("v2.11", "SUPPORTED"),
         version("v2.10", "SUPPORTED"),

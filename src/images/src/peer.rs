@@ -6,7 +6,7 @@ use disks::Format;
 use crate::app::Images;
 use crate::cache;
 pub use crate::cache::{RawError, RawImage};
-use crate::image::model::{Image, Status};
+use crate::image::model::{Image, OWN, Status};
 use crate::image::store::{self, Viewer};
 
 /// An image that a server may be started from.
@@ -69,7 +69,7 @@ fn boot_image(image: Image) -> Result<BootImage, NotBootable> {
     let (Some(size_bytes), Some(virtual_size_bytes), Some(hash)) =
         (image.size_bytes, image.virtual_size_bytes, image.os_hash_value.clone())
     else {
-        return Err(unacceptable("it has no data."));
+        return Err(unacceptable("it has no data, or none that is what its disk format says."));
     };
     Ok(BootImage {
         container_format: container.to_owned(),
@@ -81,7 +81,12 @@ fn boot_image(image: Image) -> Result<BootImage, NotBootable> {
         min_disk_gib: image.min_disk_gib,
         min_ram_mib: image.min_ram_mib,
         owner: image.owner.clone(),
-        properties: image.properties.clone(),
+        properties: image
+            .properties
+            .iter()
+            .filter(|(name, _)| !name.starts_with(OWN))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect(),
         id: image.id,
     })
 }

@@ -12,7 +12,13 @@ pub const ADMIN: &str = "rule:context_is_admin";
 pub const CONTEXT_IS_ADMIN: Rule =
     rule("context_is_admin", "role:admin", "Who is an administrator of the Image service", &[]);
 
-pub const BASE: &[Rule] = &[CONTEXT_IS_ADMIN, metadefs::BASE[0], metadefs::BASE[1]];
+pub const BASE: &[Rule] = &[
+    CONTEXT_IS_ADMIN,
+    rule("default", "", "What no other rule decides", &[]),
+    rule("service_api", "role:service or role:admin", "Another service", &[]),
+    metadefs::BASE[0],
+    metadefs::BASE[1],
+];
 
 /// Reader, member: a role in the image's own project.
 pub const READER: &str = "rule:context_is_admin or (role:reader and project_id:%(project_id)s)";

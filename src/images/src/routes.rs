@@ -3,8 +3,9 @@
 use rest::{Route, delete, get, patch, post, put};
 
 use crate::app::Images;
+use crate::imports::tasks_of;
 use crate::metadefs::{self, items, namespaces, policy as rules, tags as metatags, types};
-use crate::{actions, file, image, imports, info, members, schemas, tags};
+use crate::{actions, cached, file, image, imports, info, locations, members, schemas, tags};
 
 pub fn table() -> Vec<Route<Images>> {
     let mut table = images();
@@ -32,8 +33,18 @@ fn images() -> Vec<Route<Images>> {
         get("/v2/images/{image_id}/file", file::handlers::show).rule(file::policy::DOWNLOAD),
         put("/v2/images/{image_id}/file", file::handlers::update).rule(file::policy::UPLOAD),
         put("/v2/images/{image_id}/stage", imports::handlers::stage).rule(file::policy::UPLOAD),
-        post("/v2/images/{image_id}/import", imports::handlers::create).rule(file::policy::UPLOAD),
-        get("/v2/images/{image_id}/tasks", imports::handlers::tasks).rule(image::policy::SHOW),
+        post("/v2/images/{image_id}/import", imports::handlers::create)
+            .rules(&[file::policy::UPLOAD, image::policy::COPY]),
+        get("/v2/images/{image_id}/tasks", tasks_of::of_image).rule(image::policy::SHOW),
+        get("/v2/images/{image_id}/locations", locations::index).rule(image::policy::LOCATIONS_SHOW),
+        post("/v2/images/{image_id}/locations", locations::create).rule(image::policy::LOCATIONS_CREATE),
+        get("/v2/tasks", tasks_of::index).rules(&[tasks_of::ACCESS, tasks_of::INDEX]),
+        post("/v2/tasks", tasks_of::create).rules(&[tasks_of::ACCESS, tasks_of::CREATE]),
+        get("/v2/tasks/{task_id}", tasks_of::show).rules(&[tasks_of::ACCESS, tasks_of::SHOW]),
+        get("/v2/cache", cached::index).rule(cached::INDEX),
+        delete("/v2/cache", cached::clear).rule(cached::DELETE),
+        put("/v2/cache/{image_id}", cached::create).rule(cached::CREATE),
+        delete("/v2/cache/{image_id}", cached::delete).rule(cached::DELETE),
         post("/v2/images/{image_id}/actions/deactivate", actions::deactivate).rule(actions::DEACTIVATE),
         post("/v2/images/{image_id}/actions/reactivate", actions::reactivate).rule(actions::REACTIVATE),
         put("/v2/images/{image_id}/tags/{tag}", tags::update).rule(image::policy::UPDATE),

@@ -135,6 +135,12 @@ impl Gateway {
         let request_id = format!("req-{}", crate::new_uuid());
         let style = mounted.info.style;
         let (path, authority) = match self.locate(prefix, &request) {
+            // The image with the id "" is not the list of images.
+            Ok((path, authority))
+                if style == Style::Images && path == "/v2/images" && request.uri().path().ends_with('/') =>
+            {
+                (format!("{path}/"), authority)
+            }
             Ok(located) => located,
             Err(error) => return render(style, &error, &request_id, None, &mounted.info, &Method::GET, ""),
         };

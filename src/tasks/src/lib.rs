@@ -16,7 +16,7 @@ mod rows;
 
 pub use engine::{Engine, EngineBuilder};
 pub use faults::Faults;
-pub use log::{LogEntry, LogEvent, find_log, forget_log, list_events, list_log};
+pub use log::{LogEntry, LogEvent, find_log, forget_log, list_events, list_log, list_log_of_kind};
 pub use operation::{Failure, Operation, Outcome, Record, Step, TaskContext};
 pub use reconciler::Reconciler;
 pub use rows::{Busy, NewTask, TaskRow, find, start, supersede};

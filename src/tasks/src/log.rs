@@ -65,6 +65,20 @@ pub fn list_log(tx: &Tx<'_>, resource: &str) -> db::Result<Vec<LogEntry>> {
     )
 }
 
+/// The operations of a kind ([`crate::Operation::KIND`]) on whatever resource, newest first, at most `limit`.
+///
+/// # Errors
+/// The database's.
+pub fn list_log_of_kind(tx: &Tx<'_>, kind: &str, limit: u32) -> db::Result<Vec<LogEntry>> {
+    tx.list(
+        &format!(
+            "SELECT {COLUMNS} FROM tasks_log WHERE kind = ?1 ORDER BY started_at DESC, generation DESC LIMIT {limit}"
+        ),
+        [kind],
+        LogEntry::read,
+    )
+}
+
 /// The newest operation of `resource` that `request_id` asked for.
 ///
 /// # Errors

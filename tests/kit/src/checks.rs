@@ -96,7 +96,7 @@ fn versions(service: Service, version: Option<&str>, reply: &Reply) -> Problem {
         return Ok(());
     }
     let vary = reply.header("vary").unwrap_or_default();
-    must(vary.contains("OpenStack-API-Version"), "Vary does not name the version header")?;
+    must(vary.to_ascii_lowercase().contains("openstack-api-version"), "Vary does not name the version header")?;
     let refused = matches!(reply.status, StatusCode::NOT_ACCEPTABLE | StatusCode::BAD_REQUEST);
     let echoed = reply.header("openstack-api-version");
     let Some(version) = version.filter(|version| *version != "latest") else { return Ok(()) };

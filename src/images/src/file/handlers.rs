@@ -51,11 +51,7 @@ pub async fn begin(app: &Images, ctx: &Ctx, id: &str, headers: &HeaderMap, statu
                 return Err(Error::conflict(format!("Image status transition from {from} to {to} is not allowed")));
             }
             image.formats()?;
-            let mut max_bytes = options.max_image_bytes;
-            if let Some(quota) = options.project_quota_bytes {
-                let usage = store::usage(tx, &image.owner)?;
-                max_bytes = max_bytes.min(quota.saturating_sub(usage.size_bytes + usage.staged_bytes));
-            }
+            let max_bytes = store::room(tx, &options, &image.owner)?;
             if max_bytes == 0 || announced.is_some_and(|length| length > max_bytes) {
                 return Err(receive::too_large(max_bytes));
             }
@@ -121,6 +117,7 @@ async fn inspect(app: &Images, image: &Image, received: Received) -> Result<(Rec
     .map_err(Error::internal)?;
     match verdict {
         Ok(inspection) => Ok((received, Some(inspection.virtual_size_bytes))),
+        Err(disks::Error::Refused(_)) if !app.options().require_format_match => Ok((received, None)),
         Err(disks::Error::Refused(refused)) => Err(refusal(&refused)),
         Err(error) => Err(Error::internal(error)),
     }

@@ -2,7 +2,7 @@
 
 use axum::extract::{Path, Request, State};
 use rest::{Ctx, Error, Params, RawJson, Reply, Result};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::model::{self, Image, Visibility};
 use super::patch::{self, Change};
@@ -40,10 +40,27 @@ pub async fn visible(app: &Images, ctx: &Ctx, id: &str) -> Result<Image> {
 
 pub async fn create(State(app): State<Images>, ctx: Ctx, RawJson(body): RawJson) -> Result<Reply> {
     let Value::Object(body) = body else { return Err(Error::bad_request("The request body must be an object.")) };
-    let admin = is_admin(&ctx)?;
+    let image = new_image(&ctx, &app, &body)?;
+    let image = app
+        .db()
+        .write(move |tx| {
+            store::insert(tx, &image)?;
+            Ok::<_, Error>(image)
+        })
+        .await?;
+    let methods = crate::imports::handlers::methods(&app).join(",");
+    Ok(Reply::created(&views::show(&image))
+        .with_header(http::header::LOCATION, &ctx.url(&format!("/v2/images/{}", image.id)))
+        .with_header(http::HeaderName::from_static("openstack-image-import-methods"), &methods)
+        .with_header(http::HeaderName::from_static("openstack-image-store-ids"), views::STORE))
+}
+
+/// The record that the caller asks for, if the caller may have it. It is not kept yet.
+pub fn new_image(ctx: &Ctx, app: &Images, body: &Map<String, Value>) -> Result<Image> {
+    let admin = is_admin(ctx)?;
     let own = ctx.creds()?.project_id().unwrap_or_default().to_owned();
     let mut image = Image::new(rest::new_uuid(), own.clone(), app.now());
-    for (key, value) in &body {
+    for (key, value) in body {
         if key == "id" {
             let id = value.as_str().filter(|id| rest::is_uuid(id));
             image.id = id.ok_or_else(|| Error::bad_request("The id of an image is a UUID."))?.to_ascii_lowercase();
@@ -65,18 +82,8 @@ pub async fn create(State(app): State<Images>, ctx: Ctx, RawJson(body): RawJson)
     if image.owner.is_empty() {
         return Err(Error::bad_request("The token has no project, so the owner of the image must be given."));
     }
-    check_visibility(&ctx, &image)?;
-    let image = app
-        .db()
-        .write(move |tx| {
-            store::insert(tx, &image)?;
-            Ok::<_, Error>(image)
-        })
-        .await?;
-    Ok(Reply::created(&views::show(&image))
-        .with_header(http::header::LOCATION, &ctx.url(&format!("/v2/images/{}", image.id)))
-        .with_header(http::HeaderName::from_static("openstack-image-import-methods"), crate::info::METHODS)
-        .with_header(http::HeaderName::from_static("openstack-image-store-ids"), views::STORE))
+    check_visibility(ctx, &image)?;
+    Ok(image)
 }
 
 /// Everybody's images are the administrator's to give.

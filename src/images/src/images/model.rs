@@ -103,6 +103,8 @@ const READ_ONLY: [&str; 15] = [
     "stores",
     "locations",
 ];
+/// Properties that only the service writes.
+pub const OWN: &str = "os_glance";
 const RESERVED: [&str; 3] = ["location", "deleted", "deleted_at"];
 /// What every image has, so that it can be replaced but not removed.
 const BASE: [&str; 10] = [
@@ -131,7 +133,7 @@ pub fn check_writable(key: &str) -> Result<()> {
     if READ_ONLY.contains(&key) {
         return Err(Error::forbidden(format!("Attribute '{key}' is read-only.")));
     }
-    if RESERVED.contains(&key) || key.starts_with("os_glance") {
+    if RESERVED.contains(&key) || key.starts_with(OWN) {
         return Err(Error::forbidden(format!("Attribute '{key}' is reserved.")));
     }
     Ok(())
@@ -209,9 +211,9 @@ impl Image {
 
     /// The bounds on how much may be said of one image.
     pub fn check_quotas(&self) -> Result<()> {
-        for (noun, count, max) in
-            [("properties", self.properties.len(), PROPERTIES_MAX), ("tags", self.tags.len(), TAGS_MAX)]
-        {
+        // What the service itself says of an image is not the user's.
+        let properties = self.properties.keys().filter(|name| !name.starts_with(OWN)).count();
+        for (noun, count, max) in [("properties", properties, PROPERTIES_MAX), ("tags", self.tags.len(), TAGS_MAX)] {
             if count > max {
                 return Err(Error::too_large(format!(
                     "The limit has been exceeded on the number of allowed image {noun}. Attempted: {count}, Maximum: {max}"

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use db::{Constraint, Row, Tx, params, rusqlite};
 use rest::{Error, Result};
 
+use crate::app::Options;
+
 use super::model::{Image, Staged, Status, Visibility};
 
 /// The select list that [`read`] reads; the table is `i`.
@@ -234,6 +236,22 @@ pub fn activate(
     Ok(tx.execute(statement, values)? == 1)
 }
 
+/// Says what an import is doing, in the properties that clients look at: where to, and where it failed.
+pub fn mark_import(tx: &Tx<'_>, id: &str, importing: &str, failed: &str) -> db::Result<()> {
+    for (name, value) in [(IMPORTING, importing), (FAILED, failed)] {
+        tx.execute(
+            "INSERT INTO images_property (image_id, name, value) SELECT id, ?2, ?3 FROM images_image WHERE id = ?1
+             ON CONFLICT (image_id, name) DO UPDATE SET value = excluded.value",
+            [id, name, value],
+        )?;
+    }
+    Ok(())
+}
+
+/// Upstream's names for the stores that an import goes to, and for those where it failed.
+const IMPORTING: &str = "os_glance_importing_to_stores";
+const FAILED: &str = "os_glance_failed_import";
+
 /// Images of a project: how many, bytes kept, bytes staged, transfers under way.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
@@ -259,6 +277,13 @@ pub fn usage(tx: &Tx<'_>, project_id: &str) -> db::Result<Usage> {
             })
         },
     )
+}
+
+/// Bytes that the next file of a project may have.
+pub fn room(tx: &Tx<'_>, options: &Options, owner: &str) -> db::Result<u64> {
+    let Some(quota) = options.project_quota_bytes else { return Ok(options.max_image_bytes) };
+    let usage = usage(tx, owner)?;
+    Ok(options.max_image_bytes.min(quota.saturating_sub(usage.size_bytes + usage.staged_bytes)))
 }
 
 /// Transfers that some process began and did not end: (image, upload, whether a staged file is complete).

@@ -367,3 +367,41 @@ async fn a_disk_that_fills_up_during_an_upload_refuses_it_and_is_empty_again() {
     assert!(matches!(copy, Err(images::peer::RawError::NoSpace)), "{copy:?}");
     assert!(cloud.files("cache").is_empty());
 }
+
+#[tokio::test]
+async fn data_that_is_not_its_format_is_kept_only_where_the_operator_says_so_and_is_never_booted() {
+    let cloud = Cloud::start_with(|options| options.require_format_match = false).await;
+    let id = cloud.create("member", json!({"disk_format": "qcow2", "container_format": "bare"})).await;
+    cloud.upload("member", &format!("/v2/images/{id}/file"), "no qcow2 at all").await.expect(204);
+    let image = cloud.show("member", &id).await;
+    assert_eq!((&image["status"], &image["virtual_size"]), (&json!("active"), &serde_json::Value::Null));
+    let refused = images::peer::raw_cached(&cloud.app, &id).await.unwrap_err().to_string();
+    assert!(refused.contains("none that is what its disk format says"), "{refused}");
+}
+
+#[tokio::test]
+async fn where_the_bytes_are_is_for_services_and_nobody_adds_another_place() {
+    let cloud = Cloud::start().await;
+    let id = cloud.create_with_data("member", b"x").await;
+    let path = format!("/v2/images/{id}/locations");
+    cloud.get("member", &path).await.refused(403);
+    cloud.get("other", &path).await.refused(404);
+    let places = cloud.get("admin", &path).await.expect(200);
+    assert_eq!(places[0]["metadata"]["store"], "local");
+    cloud.post("member", &path, json!({"url": "http://example.org/x"})).await.refused(409);
+    let queued = cloud.create_raw("member").await;
+    let path = format!("/v2/images/{queued}/locations");
+    assert_eq!(cloud.get("admin", &path).await.expect(200), json!([]));
+    for url in ["http://example.org/x", "file:///etc/passwd", "rbd://x/y"] {
+        assert!(cloud.post("member", &path, json!({"url": url})).await.refused(400).contains("no store for"));
+    }
+    cloud.post("reader", &path, json!({"url": "http://example.org/x"})).await.refused(403);
+}
+
+#[tokio::test]
+async fn the_image_without_an_id_is_not_the_list() {
+    let cloud = Cloud::start().await;
+    cloud.get("member", "/v2/images/").await.refused(404);
+    cloud.delete("member", "/v2/images/").await.refused(404);
+    cloud.get("member", "/v2/images").await.expect(200);
+}

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod bytes_of_images;
+mod downloads;
 mod harness;
 mod imports;
 mod lists;

@@ -96,3 +96,51 @@ async fn a_guest_that_wrote_an_image_header_into_its_raw_disk_gains_nothing() {
     assert_eq!(copy.path, path);
     assert_eq!(copy.size_bytes, corpus::qcow2().0.len() as u64);
 }
+
+#[tokio::test]
+async fn an_administrator_makes_copies_ready_sees_them_and_drops_them() {
+    let cloud = Cloud::start().await;
+    let id = cloud.create("member", json!({"disk_format": "qcow2", "container_format": "bare"})).await;
+    let path = format!("/v2/cache/{id}");
+    cloud.put("admin", &path, None).await.refused(400);
+    cloud.upload("member", &format!("/v2/images/{id}/file"), corpus::qcow2().0).await.expect(204);
+    for (method, path) in
+        [("GET", "/v2/cache"), ("PUT", path.as_str()), ("DELETE", path.as_str()), ("DELETE", "/v2/cache")]
+    {
+        cloud.call("member", method.parse().unwrap(), path, None).await.refused(403);
+    }
+    cloud.put("admin", &format!("/v2/cache/{}", rest::new_uuid()), None).await.refused(404);
+    cloud.delete("admin", &format!("/v2/cache/{}", rest::new_uuid())).await.refused(404);
+    cloud.put("admin", &path, None).await.expect(202);
+    let cached = wait_for("the copy", || async {
+        let state = cloud.get("admin", "/v2/cache").await.expect(200);
+        if state["cached_images"][0]["image_id"] == id && state["queued_images"] == json!([]) {
+            Ok(state["cached_images"][0].clone())
+        } else {
+            Err(state.to_string())
+        }
+    })
+    .await;
+    assert_eq!(cached["hits"], 0);
+    images::peer::raw_cached(&cloud.app, &id).await.unwrap();
+    assert_eq!(cloud.get("admin", "/v2/cache").await.expect(200)["cached_images"][0]["hits"], 1);
+    cloud.delete("admin", &path).await.expect(204);
+    assert!(cloud.files("cache").is_empty());
+    images::peer::raw_cached(&cloud.app, &id).await.unwrap();
+    let clear = |target: &'static str| {
+        axum::extract::Request::delete("/image/v2/cache")
+            .header("x-auth-token", "admin")
+            .header("x-image-cache-clear-target", target)
+            .body(axum::body::Body::empty())
+            .unwrap()
+    };
+    cloud.send(clear("moon")).await.refused(400);
+    cloud.send(clear("queue")).await.expect(204);
+    assert_eq!(cloud.files("cache").len(), 1);
+    cloud.delete("admin", "/v2/cache").await.expect(204);
+    assert!(cloud.files("cache").is_empty());
+    // A raw file is its own copy.
+    let raw = cloud.create_with_data("member", b"raw").await;
+    cloud.put("admin", &format!("/v2/cache/{raw}"), None).await.expect(202);
+    assert_eq!(cloud.get("admin", "/v2/cache").await.expect(200), json!({"cached_images": [], "queued_images": []}));
+}

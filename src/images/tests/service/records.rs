@@ -14,7 +14,7 @@ async fn a_new_image_is_queued_shared_and_owned_by_its_project() {
                    "min_disk": 1, "hw_disk_bus": "scsi", "owner_specified.openstack.md5": ""}),
         )
         .await;
-    assert_eq!(answer.headers["openstack-image-import-methods"], "glance-direct");
+    assert_eq!(answer.headers["openstack-image-import-methods"], "glance-direct,web-download,copy-image");
     let location = answer.headers["location"].to_str().unwrap().to_owned();
     let image = answer.expect(201);
     let id = image["id"].as_str().unwrap();
@@ -201,7 +201,7 @@ async fn versions_schemas_and_info_tell_what_is_there() {
     cloud.get("reader", "/v2/schemas/nothing").await.refused(404);
     cloud.get("nobody", "/v2/schemas/image").await.json();
     let methods = cloud.get("reader", "/v2/info/import").await.expect(200);
-    assert_eq!(methods["import-methods"]["value"], json!(["glance-direct"]));
+    assert_eq!(methods["import-methods"]["value"], json!(["glance-direct", "web-download", "copy-image"]));
     assert_eq!(cloud.get("reader", "/v2/info/stores").await.expect(200)["stores"][0]["id"], "local");
     cloud.get("member", "/v2/info/stores/detail").await.refused(403);
     cloud.get("admin", "/v2/info/stores/detail").await.expect(200);
