@@ -36,7 +36,9 @@ fn every_key_changes_the_configuration() {
                 format!("{:?}", fits.unwrap())
             }
             Kind::List { check, .. } => {
-                let fits = ["192.0.2.1", "https://x.test/", "192.0.2.0/24", "8080"].into_iter().find(|text| check(text).is_ok());
+                let fits = ["192.0.2.1", "https://x.test/", "192.0.2.0/24", "8080"]
+                    .into_iter()
+                    .find(|text| check(text).is_ok());
                 format!("[{:?}]", fits.unwrap())
             }
         };
