@@ -14,14 +14,14 @@ use crate::{
     keypairs::{handlers as keypairs, policy as keypair},
     limits::{handlers as limits, policy as limit},
     server_groups::{handlers as server_groups, policy as server_group},
-    servers::{actions, handlers as servers, interfaces, metadata, policy as server, tags},
+    servers::{actions, handlers as servers, interfaces, metadata, policy as server, tags, topology},
     tenant_usage::{audit_log, handlers as tenant_usage, policy as usage},
 };
 
 pub(crate) fn table() -> Vec<Route<App>> {
     let mut table = vec![
         get("/v2.1/servers", servers::index).rules(&[server::INDEX, server::INDEX_ALL, server::ALLOW_ALL_FILTERS]),
-        post("/v2.1/servers", servers::create).rule(server::CREATE),
+        post("/v2.1/servers", servers::create).rules(&[server::CREATE, server::CREATE_ON_HOST]),
         get("/v2.1/servers/detail", servers::detail).rules(&[
             server::DETAIL,
             server::DETAIL_ALL,
@@ -33,6 +33,9 @@ pub(crate) fn table() -> Vec<Route<App>> {
         put("/v2.1/servers/{id}", servers::update).rules(&[server::UPDATE, server::EXTENDED, server::SHOW_HOST_STATUS]),
         delete("/v2.1/servers/{id}", servers::delete).rule(server::DELETE),
         post("/v2.1/servers/{id}/action", actions::action).rules(actions::RULES).rule(server::SHOW),
+        get("/v2.1/servers/{id}/topology", topology::show)
+            .rules(&[server::TOPOLOGY, server::TOPOLOGY_HOST])
+            .since(2, 78),
         get("/v2.1/servers/{id}/ips", servers::ips).rule(server::IPS),
         get("/v2.1/servers/{id}/ips/{label}", servers::ips_show).rule(server::IPS_SHOW),
         get("/v2.1/servers/{id}/os-security-groups", servers::security_groups).rule(server::SECURITY_GROUPS),
@@ -53,8 +56,11 @@ pub(crate) fn table() -> Vec<Route<App>> {
         put("/v2.1/servers/{id}/tags/{tag}", tags::update).rule(server::TAGS_UPDATE).since(2, 26),
         delete("/v2.1/servers/{id}/tags/{tag}", tags::delete).rule(server::TAGS_DELETE).since(2, 26),
         get("/v2.1/servers/{id}/os-instance-actions", instance_actions::index).rule(instance_action::LIST),
-        get("/v2.1/servers/{id}/os-instance-actions/{request_id}", instance_actions::show)
-            .rules(&[instance_action::SHOW, instance_action::EVENTS]),
+        get("/v2.1/servers/{id}/os-instance-actions/{request_id}", instance_actions::show).rules(&[
+            instance_action::SHOW,
+            instance_action::EVENTS,
+            instance_action::EVENTS_DETAILS,
+        ]),
         get("/v2.1/flavors", flavors::index).rules(&[flavor::SHOW, flavor::EXTRA_SPECS_INDEX]),
         post("/v2.1/flavors", flavors::create).rule(flavor::CREATE),
         get("/v2.1/flavors/detail", flavors::detail).rules(&[flavor::SHOW, flavor::EXTRA_SPECS_INDEX]),

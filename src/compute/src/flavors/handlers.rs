@@ -30,6 +30,7 @@ async fn list(app: App, ctx: Ctx, params: Params, detail: bool) -> Result<Reply>
     store::min_filters(&mut page, rest.take("minRam").as_deref(), rest.take("minDisk").as_deref())?;
     let creds = ctx.creds()?;
     let asked = rest.take("is_public");
+    crate::versions::finish(&ctx, rest)?;
     let admin = creds.has_role("admin");
     let project_id = creds.project_id().unwrap_or_default().to_owned();
     let wanted = match asked.as_deref() {

@@ -8,8 +8,8 @@ use tasks::LogEntry;
 use super::policy;
 use crate::{App, servers};
 
-/// The log of a server that the caller may see. Since 2.21 also of one that is gone.
-async fn log(app: &App, ctx: &Ctx, id: &str, rule: Rule) -> Result<Vec<LogEntry>> {
+/// The project of a server that the caller may see, and its log. Since 2.21 also of one that is gone.
+async fn log(app: &App, ctx: &Ctx, id: &str, rule: Rule) -> Result<(String, Vec<LogEntry>)> {
     let wanted = id.to_owned();
     let (server, log) = app
         .db
@@ -26,7 +26,7 @@ async fn log(app: &App, ctx: &Ctx, id: &str, rule: Rule) -> Result<Vec<LogEntry>
         }
     };
     ctx.allow_or(rule, &target(&[("project_id", &owner)]), || servers::store::no_such_server(id))?;
-    Ok(log)
+    Ok((owner, log))
 }
 
 fn view(ctx: &Ctx, entry: &LogEntry) -> Value {
@@ -46,17 +46,27 @@ fn view(ctx: &Ctx, entry: &LogEntry) -> Value {
     view
 }
 
+fn time(params: &mut Params, name: &str) -> Result<Option<String>> {
+    let Some(text) = params.take(name) else { return Ok(None) };
+    let time = db::clock::parse(&text)
+        .ok_or_else(|| Error::bad_request(format!("Invalid value for {name}: expected a time in ISO 8601.")))?;
+    Ok(Some(db::clock::text(time)))
+}
+
 pub(crate) async fn index(State(app): State<App>, ctx: Ctx, Path(id): Path<String>, params: Params) -> Result<Reply> {
-    let mut log = log(&app, &ctx, &id, policy::LIST).await?;
+    let (_, mut log) = log(&app, &ctx, &id, policy::LIST).await?;
     let mut body = json!({});
     if ctx.since(2, 58) {
         let mut rest = params.clone();
-        if let Some(since) = rest.take("changes-since") {
-            let since = db::clock::parse(&since)
-                .ok_or_else(|| Error::bad_request("Invalid value for changes-since: expected a time in ISO 8601."))?;
-            let since = db::clock::text(since);
-            log.retain(|entry| entry.updated_at >= since);
+        let since = time(&mut rest, "changes-since")?;
+        let before = if ctx.since(2, 66) { time(&mut rest, "changes-before")? } else { None };
+        if since.as_ref().zip(before.as_ref()).is_some_and(|(since, before)| since > before) {
+            return Err(Error::bad_request("The value of changes-since must be less than or equal to changes-before."));
         }
+        log.retain(|entry| {
+            since.as_ref().is_none_or(|since| entry.updated_at >= *since)
+                && before.as_ref().is_none_or(|before| entry.updated_at <= *before)
+        });
         if let Some(marker) = rest.take("marker") {
             let at = log.iter().position(|entry| entry.request_id == marker);
             let at = at.ok_or_else(|| Error::bad_request(format!("marker [{marker}] not found")))?;
@@ -86,7 +96,7 @@ pub(crate) async fn show(
     ctx: Ctx,
     Path((id, request_id)): Path<(String, String)>,
 ) -> Result<Reply> {
-    let log = log(&app, &ctx, &id, policy::SHOW).await?;
+    let (project_id, log) = log(&app, &ctx, &id, policy::SHOW).await?;
     let missing =
         || Error::new(Kind::NotFound, format!("Action for request_id {request_id} on instance {id} not found"));
     let entry = log.iter().find(|entry| entry.request_id == request_id).ok_or_else(missing)?;
@@ -96,7 +106,9 @@ pub(crate) async fn show(
     if admin || ctx.since(2, 51) {
         let generation = entry.generation;
         let events = app.db.read(move |tx| tasks::list_events(tx, generation)).await.map_err(Error::from)?;
+        let detailed = ctx.since(2, 62) && ctx.may(policy::EVENTS_DETAILS, &target(&[]))?;
         let host = &app.options.host_name;
+        let host_id = servers::views::host_id(&app.options, &project_id);
         body["events"] = events
             .iter()
             .map(|event| {
@@ -109,8 +121,14 @@ pub(crate) async fn show(
                 if admin {
                     one["traceback"] = json!(event.message);
                 }
-                if admin && ctx.since(2, 62) {
+                if ctx.since(2, 62) {
+                    one["hostId"] = json!(host_id);
+                }
+                if detailed {
                     one["host"] = json!(host);
+                }
+                if detailed && ctx.since(2, 84) {
+                    one["details"] = json!(event.message);
                 }
                 one
             })

@@ -20,3 +20,9 @@ pub(crate) const EVENTS: Rule = rule(
     "See its events",
     &[("GET", "/servers/{server_id}/os-instance-actions/{request_id}")],
 );
+pub(crate) const EVENTS_DETAILS: Rule = rule(
+    "os_compute_api:os-instance-actions:events:details",
+    "rule:context_is_admin",
+    "See where its events happened and what failed in them",
+    &[("GET", "/servers/{server_id}/os-instance-actions/{request_id}")],
+);

@@ -22,6 +22,7 @@ pub(crate) async fn index(State(app): State<App>, ctx: Ctx, params: Params) -> R
     let mut rest = params.clone();
     let mut page = store::LIST.page(&mut rest)?;
     let user_id = whose(&ctx, rest.take("user_id"))?;
+    crate::versions::finish(&ctx, rest)?;
     ctx.allow(policy::INDEX, &target(&[("user_id", &user_id)]))?;
     page.and("user_id = ?", [Sql::Text(user_id)]);
     let listing = app.db.read(move |tx| page.fetch(tx, store::read)).await?;
@@ -74,6 +75,11 @@ pub(crate) async fn create(
     }
     if new.user_id.is_some() && !ctx.since(2, 10) {
         return Err(unexpected("user_id"));
+    }
+    if new.public_key.is_none() && ctx.since(2, 92) {
+        return Err(Error::bad_request(
+            "Invalid input for field/attribute keypair: 'public_key' is a required property",
+        ));
     }
     let user_id = whose(&ctx, new.user_id)?;
     ctx.allow(policy::CREATE, &target(&[("user_id", &user_id)]))?;

@@ -97,6 +97,12 @@ pub(crate) fn insert_member(tx: &Tx<'_>, id: &str, server_id: &str) -> Result<()
     Ok(())
 }
 
+/// The group that a server is in.
+pub(crate) fn group_of(tx: &Tx<'_>, server_id: &str) -> Result<Option<String>> {
+    let sql = "SELECT group_id FROM compute_server_group_member WHERE server_id = ?1";
+    Ok(tx.find(sql, [server_id], |row| row.get(0))?)
+}
+
 /// The servers of a group outlive it.
 pub(crate) fn delete(tx: &Tx<'_>, id: &str) -> Result<()> {
     tx.execute("DELETE FROM compute_server_group WHERE id = ?1", [id])?;

@@ -249,16 +249,25 @@ async fn console_output(app: &App, ctx: &Ctx, id: &str, argument: &Value) -> Res
 }
 
 async fn lock(app: &App, ctx: &Ctx, id: &str, argument: &Value) -> Result<Reply> {
-    // A reason comes with 2.73; clients of before send null or an empty object.
-    if !argument.is_null() && argument.as_object().is_none_or(|reason| !reason.is_empty()) {
-        return Err(Error::bad_request("Invalid input for field/attribute lock: it must be null."));
-    }
+    let refuse = |why| Error::bad_request(format!("Invalid input for field/attribute lock: {why}."));
+    let reason = match argument {
+        Value::Null => None,
+        Value::Object(fields) if fields.is_empty() => None,
+        Value::Object(fields) if ctx.since(2, 73) && fields.len() == 1 => match fields.get("locked_reason") {
+            Some(Value::String(reason)) if (1..=255).contains(&reason.chars().count()) => Some(reason.clone()),
+            _ => return Err(refuse("it takes a locked_reason of 1 to 255 characters")),
+        },
+        _ => return Err(refuse("it must be null")),
+    };
     let server = visible(app, ctx, id, policy::LOCK).await?;
     // The owner's lock binds members; an administrator's binds the owner too.
     let owner = ctx.creds()?.project_id() == Some(&server.project_id);
     let locked_by = if owner { "owner" } else { "admin" };
     let (server_id, now) = (server.id, app.clock.now_text());
-    app.db.write(move |tx| store::set_locked_by(tx, &server_id, Some(locked_by), &now)).await.map_err(Error::from)?;
+    app.db
+        .write(move |tx| store::set_lock(tx, &server_id, Some((locked_by, reason.as_deref())), &now))
+        .await
+        .map_err(Error::from)?;
     Ok(Reply::empty(StatusCode::ACCEPTED))
 }
 
@@ -268,7 +277,7 @@ async fn unlock(app: &App, ctx: &Ctx, id: &str) -> Result<Reply> {
         ctx.allow(policy::UNLOCK_OVERRIDE, &target(&[("project_id", &server.project_id)]))?;
     }
     let (server_id, now) = (server.id, app.clock.now_text());
-    app.db.write(move |tx| store::set_locked_by(tx, &server_id, None, &now)).await.map_err(Error::from)?;
+    app.db.write(move |tx| store::set_lock(tx, &server_id, None, &now)).await.map_err(Error::from)?;
     Ok(Reply::empty(StatusCode::ACCEPTED))
 }
 

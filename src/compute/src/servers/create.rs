@@ -2,6 +2,7 @@
 
 use rest::{Ctx, Error, Result};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use tasks::{Failure, NewTask, Operation, Record, Step, TaskContext};
 
 use super::{
@@ -72,6 +73,7 @@ pub(crate) struct Command {
     pub plan: Plan,
     /// The server group that they join.
     pub group: Option<String>,
+    pub hints: Map<String, Value>,
     pub project_id: String,
     pub reservation_id: String,
     pub now: String,
@@ -138,7 +140,7 @@ impl Command {
         let id = rest::new_uuid();
         let name = if count == 1 { wanted.name.clone() } else { format!("{}-{}", wanted.name, index + 1) };
         let mut server = Server {
-            hostname: model::hostname(&name, &id),
+            hostname: self.hostname(&name, &id, count, index),
             name,
             project_id: self.project_id.clone(),
             user_id: self.creds.user_id.clone(),
@@ -172,6 +174,8 @@ impl Command {
             updated_at: self.now.clone(),
             launched_at: None,
             terminated_at: None,
+            locked_reason: None,
+            scheduler_hints: self.hints.clone(),
             id,
         };
         // What does not fit is accepted and in error at once, with the shortage as its fault: clients wait for a status.
@@ -199,6 +203,15 @@ impl Command {
         tasks::start(tx, &self.creds.task(&server.id, "create", &self.request_id, &self.now), &state)
             .map_err(Error::internal)?;
         Ok(server)
+    }
+
+    /// The name asked for, with the number that the server's own name has where there are several.
+    fn hostname(&self, name: &str, id: &str, count: usize, index: usize) -> String {
+        match &self.wanted.hostname {
+            None => model::hostname(name, id),
+            Some(asked) if count == 1 => asked.clone(),
+            Some(asked) => format!("{asked}-{}", index + 1),
+        }
     }
 
     fn join(tx: &db::Tx<'_>, group: Option<&Group>, id: &str) -> Result<()> {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::{
     Server, create,
     delete::Delete,
+    filters,
     model::{VmState, states_of_status},
     policy,
     request::{self, CreateBody, Wanted},
@@ -23,6 +24,7 @@ use crate::{
     flavors::handlers::{check_description, unexpected},
     gone, keypairs,
     network_info::{self, Interface},
+    server_groups,
 };
 
 /// The server if the caller may do what `rule` guards: one that is another project's looks as if it did not exist.
@@ -78,9 +80,6 @@ async fn list(app: App, ctx: Ctx, params: Params, detail: bool) -> Result<Reply>
     let whole = ctx.may(policy::ALLOW_ALL_FILTERS, &own)?;
     let which = Which::asked(&ctx, &mut rest, whole)?;
     let mut page = which.spec().page(&mut rest)?;
-    if let Some(before) = rest.take("changes-before").filter(|_| ctx.since(2, 66)) {
-        changes_before(&mut page, &params, before)?;
-    }
     let all = match rest.take("all_tenants").as_deref() {
         None => false,
         // Upstream's: the parameter without a value asks for all.
@@ -94,14 +93,7 @@ async fn list(app: App, ctx: Ctx, params: Params, detail: bool) -> Result<Reply>
     } else {
         page.and("s.project_id = ?", [Sql::Text(project_id)]);
     }
-    if whole {
-        for filter in store::ADMIN_FILTERS {
-            let values = rest.take_all(filter.name);
-            if !values.is_empty() && (all || !matches!(filter.name, "project_id" | "tenant_id")) {
-                page.filter(filter, &values)?;
-            }
-        }
-    }
+    filters::take(&ctx, &mut page, &mut rest, &params, whole, all)?;
     let mut nothing = false;
     let statuses = rest.take_all("status");
     if !statuses.is_empty() {
@@ -116,7 +108,7 @@ async fn list(app: App, ctx: Ctx, params: Params, detail: bool) -> Result<Reply>
         nothing |= states.is_empty();
         page.and_in("s.vm_state", states);
     }
-    if let Some(host) = rest.take("host") {
+    if let Some(host) = rest.take("host").filter(|_| whole) {
         nothing |= host != app.options.host_name;
     }
     if ctx.since(2, 26) {
@@ -131,6 +123,7 @@ async fn list(app: App, ctx: Ctx, params: Params, detail: bool) -> Result<Reply>
             )));
         }
     }
+    filters::finish(&ctx, rest)?;
     let sight = sight(&ctx, &own)?;
     if nothing {
         return Ok(Reply::ok(&json!({"servers": []})));
@@ -170,7 +163,17 @@ async fn list(app: App, ctx: Ctx, params: Params, detail: bool) -> Result<Reply>
         .iter()
         .map(|server| {
             let (interfaces, tags) = (interfaces.of(&server.id), tags.get(&server.id).map_or(&[][..], Vec::as_slice));
-            views::Show { ctx: &ctx, options: &app.options, zone: &zone, server, interfaces, tags, sight }
+            let server_groups = None;
+            views::Show {
+                ctx: &ctx,
+                options: &app.options,
+                zone: &zone,
+                server,
+                interfaces,
+                tags,
+                server_groups,
+                sight,
+            }
         })
         .collect();
     Ok(Reply::ok(&Answer { servers, servers_links }))
@@ -231,16 +234,6 @@ impl Which {
 /// Tags by server.
 type Tags = std::collections::HashMap<String, Vec<String>>;
 
-/// 2.66: what changed until a time, which is none before `changes-since`.
-fn changes_before(page: &mut ::rest::Page, params: &Params, before: String) -> Result<()> {
-    const FILTER: ::rest::Filter = ::rest::Filter::new("changes-before", "s.updated_at", ::rest::FilterKind::Before);
-    let since = params.get("changes-since").and_then(db::clock::parse);
-    if since.zip(db::clock::parse(&before)).is_some_and(|(since, before)| since > before) {
-        return Err(Error::bad_request("The value of changes-since must be less than or equal to changes-before."));
-    }
-    page.filter(&FILTER, &[before])
-}
-
 /// `tags`: all of them; `tags-any`: one of them; `not-tags`: not all of them; `not-tags-any`: none of them.
 fn tag_filters(page: &mut rest::Page, params: &mut Params) {
     // SQLite's json_each lets any number of tags be one bound value.
@@ -275,18 +268,28 @@ pub(crate) async fn show(State(app): State<App>, ctx: Ctx, Path(id): Path<String
 
 async fn one(app: &App, ctx: &Ctx, server: Server, own_fields: bool) -> Result<Reply> {
     let (id, options) = (server.id.clone(), app.options.clone());
-    let (interfaces, tags, zone) = app
+    let (interfaces, tags, zone, group) = app
         .db
         .read(move |tx| {
-            let zone = aggregates::store::zone(tx, &options)?;
-            Ok::<_, Error>((network_info::of_servers(tx, &[&id])?, store::tags(tx, &id)?, zone))
+            let (zone, group) = (aggregates::store::zone(tx, &options)?, server_groups::store::group_of(tx, &id)?);
+            Ok::<_, Error>((network_info::of_servers(tx, &[&id])?, store::tags(tx, &id)?, zone, group))
         })
         .await?;
+    let groups: Vec<String> = group.into_iter().collect();
     let owner = target(&[("project_id", &server.project_id), ("user_id", &server.user_id)]);
     let sight = Sight { own_fields, ..sight(ctx, &owner)? };
     let interfaces = interfaces.of(&server.id);
-    let server =
-        views::Show { ctx, options: &app.options, zone: &zone, server: &server, interfaces, tags: &tags, sight };
+    let server_groups = ctx.since(2, 71).then_some(groups.as_slice());
+    let server = views::Show {
+        ctx,
+        options: &app.options,
+        zone: &zone,
+        server: &server,
+        interfaces,
+        tags: &tags,
+        server_groups,
+        sight,
+    };
     Ok(Reply::ok(&BTreeMap::from([("server", server)])))
 }
 
@@ -299,6 +302,14 @@ pub(crate) async fn create(State(app): State<App>, ctx: Ctx, Body(body): Body<Cr
         Some(_) => return Err(Error::bad_request("Invalid input for field/attribute group: it is no UUID.")),
     };
     let wanted = body.server.checked(&ctx)?;
+    if wanted.host.is_some() || wanted.hypervisor_hostname.is_some() {
+        ctx.allow(policy::CREATE_ON_HOST, &target(&[]))?;
+    }
+    for asked in [&wanted.host, &wanted.hypervisor_hostname].into_iter().flatten() {
+        if *asked != app.options.host_name {
+            return Err(Error::bad_request(format!("No valid host was found. There is no host {asked}.")));
+        }
+    }
     let options = app.options.clone();
     let zone = app.db.read(move |tx| aggregates::store::zone(tx, &options)).await.map_err(Error::from)?;
     if wanted.availability_zone.as_ref().is_some_and(|asked| asked.split(':').next() != Some(&zone)) {
@@ -314,6 +325,7 @@ pub(crate) async fn create(State(app): State<App>, ctx: Ctx, Body(body): Body<Cr
         wanted,
         plan,
         group,
+        hints: body.hints.unwrap_or_default(),
         project_id,
         reservation_id,
         now: app.clock.now_text(),
@@ -386,6 +398,7 @@ struct ServerChange {
     access_ipv6: Option<String>,
     #[serde(default, deserialize_with = "nullable")]
     description: Option<Option<String>>,
+    hostname: Option<String>,
 }
 
 pub(crate) async fn update(
@@ -399,6 +412,7 @@ pub(crate) async fn update(
     if change.description.is_some() && !ctx.since(2, 19) {
         return Err(unexpected("description"));
     }
+    let hostname = request::hostname(&ctx, change.hostname)?;
     let name = change.name.map(|name| flavors::model::check_name("name", &name)).transpose()?;
     let ipv4 =
         change.access_ipv4.map(|text| request::address::<std::net::Ipv4Addr>("accessIPv4", Some(text))).transpose()?;
@@ -413,6 +427,9 @@ pub(crate) async fn update(
             let mut server = store::get(tx, &id)?;
             if let Some(name) = name {
                 server.name = name;
+            }
+            if let Some(hostname) = hostname {
+                server.hostname = hostname;
             }
             if let Some(ipv4) = ipv4 {
                 server.access_ipv4 = ipv4;

@@ -31,8 +31,7 @@ const DETACH: Duration = Duration::from_secs(2);
 
 pub(crate) async fn index(State(app): State<App>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {
     let server = visible(&app, &ctx, &id, policy::INTERFACES).await?;
-    let list: Vec<Value> = interfaces(&app, &server.id).await?.iter().map(view).collect();
-    Ok(Reply::ok(&json!({"interfaceAttachments": list})))
+    Ok(Reply::ok(&json!({"interfaceAttachments": attachments(&app, &ctx, &server.id).await?})))
 }
 
 pub(crate) async fn show(
@@ -41,14 +40,27 @@ pub(crate) async fn show(
     Path((id, port_id)): Path<(String, String)>,
 ) -> Result<Reply> {
     let server = visible(&app, &ctx, &id, policy::INTERFACES_SHOW).await?;
-    one(&app, &server.id, &port_id).await
+    one(&app, &ctx, &server.id, &port_id).await
 }
 
-async fn one(app: &App, id: &str, port_id: &str) -> Result<Reply> {
-    match interfaces(app, id).await?.iter().find(|interface| interface.port_id == port_id) {
-        Some(interface) => Ok(Reply::ok(&json!({"interfaceAttachment": view(interface)}))),
+async fn one(app: &App, ctx: &Ctx, id: &str, port_id: &str) -> Result<Reply> {
+    match attachments(app, ctx, id).await?.into_iter().find(|attachment| attachment["port_id"] == port_id) {
+        Some(attachment) => Ok(Reply::ok(&json!({"interfaceAttachment": attachment}))),
         None => Err(no_such_port(id, port_id)),
     }
+}
+
+async fn attachments(app: &App, ctx: &Ctx, id: &str) -> Result<Vec<Value>> {
+    let server_id = id.to_owned();
+    let nics = app.db.read(move |tx| store::nics_of(tx, &[&server_id])).await?.remove(id).unwrap_or_default();
+    let mut all: Vec<Value> = interfaces(app, id).await?.iter().map(view).collect();
+    if ctx.since(2, 70) {
+        for attachment in &mut all {
+            let nic = nics.iter().find(|nic| attachment["port_id"] == nic.port_id);
+            attachment["tag"] = json!(nic.and_then(|nic| nic.tag.as_deref()));
+        }
+    }
+    Ok(all)
 }
 
 fn no_such_port(id: &str, port_id: &str) -> Error {
@@ -157,7 +169,7 @@ pub(crate) async fn create(
     let entry = ended(&app, &ctx, &server.id, ATTACH).await?;
     let (result, message) = entry.map_or((None, None), |entry| (entry.result, entry.message));
     if result.as_deref() == Some("success") {
-        return one(&app, &server.id, &port_id).await;
+        return one(&app, &ctx, &server.id, &port_id).await;
     }
     // Deleted meanwhile, it is not there; overtaken by a delete or a hard reboot, this was one too many at a time.
     let server = visible(&app, &ctx, &server.id, policy::INTERFACES_CREATE).await?;

@@ -6,6 +6,7 @@ mod cpus;
 pub(crate) mod create;
 pub(crate) mod delete;
 mod disk;
+mod filters;
 pub(crate) mod handlers;
 pub(crate) mod interfaces;
 pub(crate) mod metadata;
@@ -16,6 +17,7 @@ pub(crate) mod request;
 mod run;
 pub(crate) mod store;
 pub(crate) mod tags;
-mod views;
+pub(crate) mod topology;
+pub(crate) mod views;
 
 pub(crate) use model::Server;

@@ -105,6 +105,11 @@ pub(crate) struct Server {
     /// When it was deleted; none of those that are there.
     #[serde(default)]
     pub terminated_at: Option<String>,
+    #[serde(default)]
+    pub locked_reason: Option<String>,
+    /// As sent.
+    #[serde(default)]
+    pub scheduler_hints: Map<String, Value>,
 }
 
 impl Server {

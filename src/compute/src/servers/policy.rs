@@ -149,3 +149,21 @@ pub(crate) const TAGS_DELETE_ALL: Rule = rule(
     "Remove all tags",
     &[("DELETE", "/servers/{server_id}/tags")],
 );
+pub(crate) const TOPOLOGY: Rule = rule(
+    "compute:server:topology:index",
+    READER,
+    "See what of its machine a server has",
+    &[("GET", "/servers/{server_id}/topology")],
+);
+pub(crate) const TOPOLOGY_HOST: Rule = rule(
+    "compute:server:topology:host:index",
+    ADMIN,
+    "See which of the host's CPUs and nodes a server has",
+    &[("GET", "/servers/{server_id}/topology")],
+);
+pub(crate) const CREATE_ON_HOST: Rule = rule(
+    "compute:servers:create:requested_destination",
+    ADMIN,
+    "Create a server on a host of one's choice",
+    &[("POST", "/servers")],
+);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use base64::Engine as _;
-use rest::{Ctx, Error, Result, is_uuid};
+use rest::{Ctx, Error, Result, is_uuid, nullable};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
@@ -57,6 +57,11 @@ pub(crate) struct ServerRequest {
     pub block_device_mapping_v2: Option<Vec<BlockDevice>>,
     pub block_device_mapping: Option<Value>,
     pub personality: Option<Vec<Value>>,
+    #[serde(default, deserialize_with = "nullable")]
+    pub trusted_image_certificates: Option<Option<Vec<String>>>,
+    pub host: Option<String>,
+    pub hypervisor_hostname: Option<String>,
+    pub hostname: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -108,6 +113,9 @@ pub(crate) struct Wanted {
     pub max_count: usize,
     pub return_reservation_id: bool,
     pub availability_zone: Option<String>,
+    pub host: Option<String>,
+    pub hypervisor_hostname: Option<String>,
+    pub hostname: Option<String>,
     pub admin_pass: String,
     pub access_ipv4: String,
     pub access_ipv6: String,
@@ -132,9 +140,13 @@ fn bad(field: &str, why: &str) -> Error {
 
 impl ServerRequest {
     pub fn checked(self, ctx: &Ctx) -> Result<Wanted> {
-        for (present, field, since) in
-            [(self.description.is_some(), "description", (2, 19)), (self.tags.is_some(), "tags", (2, 52))]
-        {
+        for (present, field, since) in [
+            (self.description.is_some(), "description", (2, 19)),
+            (self.tags.is_some(), "tags", (2, 52)),
+            (self.trusted_image_certificates.is_some(), "trusted_image_certificates", (2, 63)),
+            (self.host.is_some(), "host", (2, 74)),
+            (self.hypervisor_hostname.is_some(), "hypervisor_hostname", (2, 74)),
+        ] {
             if present && !ctx.since(since.0, since.1) {
                 return Err(unexpected(field));
             }
@@ -151,6 +163,15 @@ impl ServerRequest {
         }
         if self.block_device_mapping.is_some() {
             return Err(Error::bad_request("Block Device Mapping is Invalid: volumes are not supported yet."));
+        }
+        trusted_certificates(self.trusted_image_certificates)?;
+        let zone = self.availability_zone.filter(|zone| !zone.is_empty());
+        if zone.as_ref().is_some_and(|zone| zone.contains(':'))
+            && (self.host.is_some() || self.hypervisor_hostname.is_some())
+        {
+            return Err(Error::bad_request(
+                "Unable to specify both availability_zone with a host, and host or hypervisor_hostname.",
+            ));
         }
         let name = check_name("name", &self.name)?;
         let image_id = image(self.image_ref, self.block_device_mapping_v2)?;
@@ -193,7 +214,10 @@ impl ServerRequest {
             min_count,
             max_count,
             return_reservation_id: self.return_reservation_id.unwrap_or(false),
-            availability_zone: self.availability_zone.filter(|zone| !zone.is_empty()),
+            availability_zone: zone,
+            host: self.host,
+            hypervisor_hostname: self.hypervisor_hostname,
+            hostname: hostname(ctx, self.hostname)?,
             admin_pass,
             access_ipv4: address::<Ipv4Addr>("accessIPv4", self.access_ipv4)?,
             access_ipv6: address::<Ipv6Addr>("accessIPv6", self.access_ipv6)?,
@@ -201,6 +225,37 @@ impl ServerRequest {
             description,
             tags,
         })
+    }
+}
+
+/// The guest's own name (2.90): a label of RFC 1123, and since 2.94 a name of several.
+pub(crate) fn hostname(ctx: &Ctx, asked: Option<String>) -> Result<Option<String>> {
+    let Some(name) = asked else { return Ok(None) };
+    if !ctx.since(2, 90) {
+        return Err(unexpected("hostname"));
+    }
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let good = if ctx.since(2, 94) {
+        (2..=255).contains(&name.len()) && name.split('.').all(label)
+    } else {
+        (2..=63).contains(&name.len()) && label(&name)
+    };
+    if good { Ok(Some(name)) } else { Err(bad("hostname", "it is no host name (RFC 1123)")) }
+}
+
+/// Nothing here checks the signatures of images, and to accept the names would say that it does.
+pub(crate) fn trusted_certificates(asked: Option<Option<Vec<String>>>) -> Result<()> {
+    match asked {
+        None | Some(None) => Ok(()),
+        Some(Some(_)) => Err(bad(
+            "trusted_image_certificates",
+            "signatures of images are not checked by this cloud, so certificates cannot be asked for",
+        )),
     }
 }
 

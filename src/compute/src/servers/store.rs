@@ -15,7 +15,7 @@ const COLUMNS: &str = "s.id, s.project_id, s.user_id, s.name, s.hostname, s.desc
                        s.power_state, s.locked_by, s.image_id, s.image_properties, s.flavor, s.root_gib, s.key_name, \
                        s.public_key, s.key_type, s.user_data, s.config_drive, s.metadata, s.access_ipv4, \
                        s.access_ipv6, s.disk_config, s.availability_zone, s.reservation_id, s.launch_index, s.run_as, \
-                       s.fault, s.created_at, s.updated_at, s.launched_at";
+                       s.fault, s.created_at, s.updated_at, s.launched_at, s.locked_reason, s.scheduler_hints";
 
 pub(crate) const LIST: ListSpec = ListSpec {
     dialect: Dialect::Compute,
@@ -115,9 +115,10 @@ pub(crate) fn insert(tx: &Tx<'_>, server: &Server) -> Result<()> {
         "INSERT INTO compute_server (id, project_id, user_id, name, hostname, description, vm_state, task_state,
              power_state, locked_by, image_id, image_properties, flavor_id, flavor, root_gib, vcpus, ram_mib, key_name,
              public_key, key_type, user_data, config_drive, metadata, access_ipv4, access_ipv6, disk_config,
-             availability_zone, reservation_id, launch_index, run_as, fault, created_at, updated_at, launched_at)
+             availability_zone, reservation_id, launch_index, run_as, fault, created_at, updated_at, launched_at,
+             scheduler_hints)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,
-                 ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34)",
+                 ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35)",
         params![
             server.id,
             server.project_id,
@@ -152,7 +153,8 @@ pub(crate) fn insert(tx: &Tx<'_>, server: &Server) -> Result<()> {
             server.fault.as_ref().map(json).transpose()?,
             server.created_at,
             server.updated_at,
-            server.launched_at
+            server.launched_at,
+            json(&server.scheduler_hints)?
         ],
     )?;
     Ok(())
@@ -214,8 +216,12 @@ pub(crate) fn set_state(tx: &Tx<'_>, id: &str, vm_state: VmState, now: &str) -> 
     Ok(())
 }
 
-pub(crate) fn set_locked_by(tx: &Tx<'_>, id: &str, locked_by: Option<&str>, now: &str) -> db::Result<()> {
-    tx.execute("UPDATE compute_server SET locked_by = ?2, updated_at = ?3 WHERE id = ?1", params![id, locked_by, now])?;
+/// Who locked it and why; `None` unlocks it.
+pub(crate) fn set_lock(tx: &Tx<'_>, id: &str, lock: Option<(&str, Option<&str>)>, now: &str) -> db::Result<()> {
+    tx.execute(
+        "UPDATE compute_server SET locked_by = ?2, locked_reason = ?3, updated_at = ?4 WHERE id = ?1",
+        params![id, lock.map(|(by, _)| by), lock.and_then(|(_, reason)| reason), now],
+    )?;
     Ok(())
 }
 
@@ -396,6 +402,8 @@ pub(crate) fn read(row: &Row<'_>) -> rusqlite::Result<Server> {
         updated_at: row.get(29)?,
         launched_at: row.get(30)?,
         terminated_at: None,
+        locked_reason: row.get(31)?,
+        scheduler_hints: parsed(row, 32)?,
     })
 }
 

@@ -1,5 +1,7 @@
 //! Server documents by microversion.
 
+use std::collections::BTreeMap;
+
 use rest::Ctx;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Value, json};
@@ -54,6 +56,21 @@ fn linked<'a>(ctx: &Ctx, kind: &str, id: &'a str) -> Linked<'a> {
     Linked { id, links: [link("bookmark", ctx.url(&format!("/{kind}/{id}")))] }
 }
 
+/// An image with what it said of itself when the server was made (2.98).
+#[derive(Serialize)]
+struct ImageWithProperties<'a> {
+    #[serde(flatten)]
+    image: Linked<'a>,
+    properties: BTreeMap<&'a str, &'a Value>,
+}
+
+/// Those whose names Compute's schema has room for.
+fn properties(server: &Server) -> BTreeMap<&str, &Value> {
+    let plain =
+        |key: &str| key.len() <= 255 && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_:. ".contains(&byte));
+    server.image_properties.iter().filter(|(key, _)| plain(key)).map(|(key, value)| (key.as_str(), value)).collect()
+}
+
 #[derive(Serialize)]
 pub(crate) struct Brief<'a> {
     id: &'a str,
@@ -75,12 +92,14 @@ pub(crate) struct Show<'a> {
     pub server: &'a Server,
     pub interfaces: &'a [Interface],
     pub tags: &'a [String],
+    /// The server groups that it is in, where the answer tells (2.71).
+    pub server_groups: Option<&'a [String]>,
     pub sight: Sight,
 }
 
 impl Serialize for Show<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { ctx, options, server, interfaces, tags, sight, .. } = *self;
+        let Self { ctx, options, server, interfaces, tags, server_groups, sight, .. } = *self;
         let mut view = serializer.serialize_map(None)?;
         let status = server.status();
         view.serialize_entry("id", &server.id)?;
@@ -92,6 +111,10 @@ impl Serialize for Show<'_> {
         let host_id = if on_host(server) { host_id(options, &server.project_id) } else { String::new() };
         view.serialize_entry("hostId", &host_id)?;
         match &server.image_id {
+            Some(id) if ctx.since(2, 98) => {
+                let image = ImageWithProperties { image: linked(ctx, "images", id), properties: properties(server) };
+                view.serialize_entry("image", &image)?;
+            }
             Some(id) => view.serialize_entry("image", &linked(ctx, "images", id))?,
             None => view.serialize_entry("image", "")?,
         }
@@ -132,6 +155,21 @@ impl Serialize for Show<'_> {
         if ctx.since(2, 26) {
             view.serialize_entry("tags", tags)?;
         }
+        if ctx.since(2, 63) {
+            view.serialize_entry("trusted_image_certificates", &())?;
+        }
+        if let Some(groups) = server_groups {
+            view.serialize_entry("server_groups", groups)?;
+        }
+        if ctx.since(2, 73) {
+            view.serialize_entry("locked_reason", &server.locked_reason)?;
+        }
+        if ctx.since(2, 96) {
+            view.serialize_entry("pinned_availability_zone", &server.availability_zone)?;
+        }
+        if ctx.since(2, 100) {
+            view.serialize_entry("scheduler_hints", &server.scheduler_hints)?;
+        }
         view.end()
     }
 }
@@ -154,6 +192,9 @@ impl Show<'_> {
         view.serialize_entry("OS-EXT-STS:vm_state", server.vm_word())?;
         view.serialize_entry("OS-EXT-STS:power_state", &server.power_state)?;
         view.serialize_entry("os-extended-volumes:volumes_attached", &[(); 0])?;
+        if ctx.since(2, 90) {
+            view.serialize_entry("OS-EXT-SRV-ATTR:hostname", &server.hostname)?;
+        }
         if !sight.extended {
             return Ok(());
         }
@@ -164,7 +205,9 @@ impl Show<'_> {
         if ctx.since(2, 3) {
             view.serialize_entry("OS-EXT-SRV-ATTR:reservation_id", &server.reservation_id)?;
             view.serialize_entry("OS-EXT-SRV-ATTR:launch_index", &server.launch_index)?;
-            view.serialize_entry("OS-EXT-SRV-ATTR:hostname", &server.hostname)?;
+            if !ctx.since(2, 90) {
+                view.serialize_entry("OS-EXT-SRV-ATTR:hostname", &server.hostname)?;
+            }
             view.serialize_entry("OS-EXT-SRV-ATTR:kernel_id", "")?;
             view.serialize_entry("OS-EXT-SRV-ATTR:ramdisk_id", "")?;
             view.serialize_entry("OS-EXT-SRV-ATTR:root_device_name", "/dev/vda")?;
@@ -185,7 +228,7 @@ fn on_host(server: &Server) -> bool {
 }
 
 /// Upstream's: a hash that tells servers on the same host from others without naming the host.
-fn host_id(options: &Options, project_id: &str) -> String {
+pub(crate) fn host_id(options: &Options, project_id: &str) -> String {
     let digest = Sha224::digest(format!("{project_id}{}", options.host_name));
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
