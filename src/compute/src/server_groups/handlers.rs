@@ -29,6 +29,7 @@ pub(crate) async fn index(State(app): State<App>, ctx: Ctx, mut params: Params) 
     let all = params.take("all_projects").is_some() && ctx.may(policy::INDEX_ALL, &target(&[("project_id", &own)]))?;
     let (limit, offset) = (number(&mut params, "limit")?, number(&mut params, "offset")?);
     let limit = if limit == 0 { LIMIT_MAX } else { limit.min(LIMIT_MAX) };
+    crate::versions::finish(&ctx, params)?;
     let groups = app.db.read(move |tx| store::list(tx, (!all).then_some(own.as_str()), offset, limit)).await?;
     let groups: Vec<Value> = groups.iter().map(|group| views::show(&ctx, group)).collect();
     Ok(Reply::ok(&json!({"server_groups": groups})))
