@@ -422,6 +422,8 @@ fn compute_options(config: &Config, chosen: &Chosen, root: bool) -> compute::Opt
         run_as_base: (root && chosen.driver != vmspec::Driver::Fake).then_some(RUN_AS_BASE),
         console_log_bytes: CONSOLE_LOG_BYTES,
         shutdown_timeout: SHUTDOWN_TIMEOUT,
+        resize_confirm_window: (config.resize_confirm_window_s > 0)
+            .then(|| Duration::from_secs(config.resize_confirm_window_s)),
         resume_after_host_boot: config.resume_guests_on_host_boot,
         keep_deleted: compute::KeepDeleted {
             days: config.deleted_servers.keep_days,

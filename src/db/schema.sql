@@ -73,6 +73,28 @@ CREATE TABLE compute_keypair (
     UNIQUE (user_id, name)
 );
 
+CREATE TABLE compute_migration (
+    id            INTEGER PRIMARY KEY,
+    uuid          TEXT NOT NULL UNIQUE,       -- also the consumer that holds the old flavor's share in Placement
+    server_id     TEXT NOT NULL,
+    project_id    TEXT NOT NULL,
+    user_id       TEXT NOT NULL,
+    status        TEXT NOT NULL,
+    old_flavor    TEXT NOT NULL,              -- JSON
+    new_flavor    TEXT NOT NULL,              -- JSON
+    old_number    INTEGER,                    -- what old clients know flavors by
+    new_number    INTEGER,
+    old_root_gib  INTEGER NOT NULL,
+    new_root_gib  INTEGER NOT NULL,
+    old_vm_state  TEXT NOT NULL,              -- active or stopped
+    created_at    TEXT NOT NULL,
+    updated_at    TEXT NOT NULL
+);
+
+CREATE INDEX compute_migration_created ON compute_migration (created_at, id);
+
+CREATE INDEX compute_migration_server ON compute_migration (server_id, id);
+
 CREATE TABLE compute_quota (
     project_id TEXT NOT NULL,
     resource   TEXT NOT NULL,
@@ -187,6 +209,11 @@ CREATE TABLE compute_server_nic (
 );
 
 CREATE INDEX compute_server_nic_server ON compute_server_nic (server_id, position);
+
+CREATE TABLE compute_server_password (
+    server_id TEXT PRIMARY KEY REFERENCES compute_server (id) ON DELETE CASCADE,
+    password  TEXT NOT NULL
+);
 
 CREATE TABLE compute_server_tag (
     server_id TEXT NOT NULL REFERENCES compute_server (id) ON DELETE CASCADE,

@@ -189,6 +189,8 @@ impl World {
         let ports = member.get(&format!("/compute/v2.1/servers/{server}/os-interface")).await.expect(200);
         self.put("compute", "os-instance-actions", text(&actions["instanceActions"][0]["request_id"]));
         self.put("compute", "os-interface", text(&ports["interfaceAttachments"][0]["port_id"]));
+        // No live migration has this number, nor any.
+        self.put("compute", "migrations", "77");
         self.put("compute", "servers", server);
         self.put("compute", "flavors", flavor);
         self.put("compute", "os-extra_specs", "hw:secret");
@@ -431,6 +433,9 @@ impl World {
                     "source_type": "image", "destination_type": "local", "boot_index": 0, "uuid": self.cloud.image().await
                 }],
             }, "os:scheduler_hints": {"same_host": []}}),
+            ("compute", "POST", "/v2.1/servers/{id}/migrations/{migration_id}/action") => {
+                json!({"force_complete": null})
+            }
             ("compute", "PUT", "/v2.1/servers/{id}") => json!({"server": {
                 "name": MARK, "accessIPv4": "192.0.2.1", "accessIPv6": "2001:db8::1", "OS-DCF:diskConfig": "AUTO",
                 "description": "d",

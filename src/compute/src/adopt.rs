@@ -9,6 +9,7 @@ use crate::{
         create::unasked,
         model::{PowerState, VmState},
         power::Power,
+        resize::Resize,
         store,
     },
     vms::Observed,
@@ -32,7 +33,10 @@ pub async fn adopt(app: &App) -> Result<()> {
     app.db
         .write(move |tx| {
             for server in store::list_all(tx)? {
-                let runs = matches!(server.vm_state, VmState::Active | VmState::Paused);
+                let runs = match server.vm_state {
+                    VmState::Resized => server.power_state == PowerState::Running as i64,
+                    state => matches!(state, VmState::Active | VmState::Paused),
+                };
                 if !runs || tasks::find(tx, &server.id)?.is_some() {
                     continue;
                 }
@@ -48,7 +52,7 @@ pub async fn adopt(app: &App) -> Result<()> {
                     }
                     // One that was paused has lost what it was paused for.
                     Some(Observed::Gone(gone))
-                        if server.vm_state == VmState::Active
+                        if server.vm_state != VmState::Paused
                             && gone.boot_id.is_some_and(|then| then != boot_id)
                             && resume =>
                     {
@@ -57,6 +61,9 @@ pub async fn adopt(app: &App) -> Result<()> {
                     Some(Observed::Absent) | None => {
                         let why = "The server's directory with its disks is gone.";
                         store::fail(tx, &server.id, PowerState::NoState, why, &now)?;
+                    }
+                    Some(Observed::Gone(_)) if server.vm_state == VmState::Resized => {
+                        store::set_power_state(tx, &server.id, PowerState::Shutdown, &now)?;
                     }
                     Some(Observed::Gone(_)) => {
                         tracing::info!(server.id = server.id, "the server's process is gone, it is shut off");
@@ -75,6 +82,9 @@ fn restart(tx: &db::Tx<'_>, server: &Server, now: &str) -> Result<()> {
     store::set_task_state(tx, &server.id, Some("powering-on"), now)?;
     let request_id = format!("req-{}", rest::new_uuid());
     let task = unasked(server, "start", &request_id, now);
-    tasks::start(tx, &task, &Power::Start).map_err(Error::internal)?;
+    match server.vm_state {
+        VmState::Resized => tasks::start(tx, &task, &Resize::Restart).map_err(Error::internal)?,
+        _ => tasks::start(tx, &task, &Power::Start).map_err(Error::internal)?,
+    };
     Ok(())
 }

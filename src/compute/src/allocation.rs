@@ -8,11 +8,41 @@ use crate::{App, Options, host, servers::Server};
 
 /// Takes the server's share. The inner error says what is short, for the server's fault.
 pub(crate) fn claim(tx: &Tx<'_>, server: &Server) -> Result<std::result::Result<(), String>> {
+    claim_as(tx, server, &server.id)
+}
+
+/// Takes what a resize holds until it is confirmed or taken back: the new share for the server, the old for the migration.
+pub(crate) fn claim_both(
+    tx: &Tx<'_>,
+    old: &Server,
+    new: &Server,
+    migration_uuid: &str,
+) -> Result<std::result::Result<(), String>> {
+    match claim(tx, new)? {
+        Ok(()) => claim_as(tx, old, migration_uuid),
+        short => Ok(short),
+    }
+}
+
+/// Has the server's share be what it is by its flavor now, where that is no more than it has already.
+pub(crate) fn reclaim(tx: &Tx<'_>, server: &Server) -> db::Result<()> {
+    match claim(tx, server) {
+        Ok(Ok(())) => Ok(()),
+        // An inventory was made smaller meanwhile. The server runs all the same, and has what it had.
+        Ok(Err(shortage)) => {
+            tracing::warn!(server.id = server.id, shortage, "the server keeps another share of the host than its own");
+            Ok(())
+        }
+        Err(error) => Err(db::Error::Corrupt(format!("allocations of {} not changed: {}", server.id, error.causes()))),
+    }
+}
+
+fn claim_as(tx: &Tx<'_>, server: &Server, consumer_uuid: &str) -> Result<std::result::Result<(), String>> {
     let resources = server.resources();
     let provider_uuid = host::store::node_uuid(tx)?;
     let claim = peer::Claim {
         provider_uuid: &provider_uuid,
-        consumer_uuid: &server.id,
+        consumer_uuid,
         project_id: &server.project_id,
         user_id: &server.user_id,
         resources: &resources,

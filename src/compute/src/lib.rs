@@ -17,6 +17,7 @@ mod leftovers;
 mod limits;
 mod lost_ports;
 mod metadata;
+mod migrations;
 mod network_info;
 mod policy;
 mod power_state;
@@ -90,6 +91,8 @@ pub struct Options {
     /// Start servers again that ran when the host went down.
     pub resume_after_host_boot: bool,
     pub keep_deleted: KeepDeleted,
+    /// After this long a resize is confirmed by itself; `None`: never.
+    pub resize_confirm_window: Option<Duration>,
     /// `vendor_data.json` of every server.
     pub vendor_data: BTreeMap<String, String>,
 }
@@ -144,16 +147,21 @@ impl App {
             .operation::<servers::delete::Delete>(self.clone())
             .operation::<servers::power::Power>(self.clone())
             .operation::<servers::attach::Interfaces>(self.clone())
+            .operation::<servers::rebuild::Rebuild>(self.clone())
+            .operation::<servers::resize::Resize>(self.clone())
+            .operation::<servers::password::SetPassword>(self.clone())
             .reconcilers(self.reconcilers())
     }
 
     fn reconcilers(&self) -> Vec<Reconciler> {
-        vec![
+        let mut all = vec![
             power_state::reconciler(self),
             leftovers::reconciler(self),
             lost_ports::reconciler(self),
             gone::reconciler(self),
-        ]
+        ];
+        all.extend(servers::resize::reconciler(self));
+        all
     }
 }
 

@@ -334,6 +334,75 @@ pub(crate) fn change_fixed_ip(tx: &Tx<'_>, app: &App, server: &Server, value: &s
     peer::remove_fixed_ip(tx, &app.network, &server.id, address)
 }
 
+/// Leads a floating IP to an address of the server: the one that is named, or its first. In upstream's words.
+pub(crate) fn add_floating_ip(
+    tx: &Tx<'_>,
+    app: &App,
+    server: &Server,
+    address: IpAddr,
+    fixed: Option<IpAddr>,
+    is_admin: bool,
+) -> Result<()> {
+    let all = of_servers(tx, &[&server.id])?;
+    let interfaces = all.of(&server.id);
+    if interfaces.is_empty() {
+        return Err(Error::bad_request("Instance network is not ready yet"));
+    }
+    let addresses: Vec<(&str, IpAddr)> = interfaces
+        .iter()
+        .flat_map(|one| {
+            one.fixed_ips.iter().filter_map(|fixed| Some((one.port_id.as_str(), fixed.address.parse().ok()?)))
+        })
+        .collect();
+    let (port_id, fixed) = match fixed {
+        _ if addresses.is_empty() => return Err(Error::bad_request("No fixed IPs associated to instance")),
+        Some(wanted) => addresses
+            .iter()
+            .find(|(_, address)| *address == wanted)
+            .ok_or_else(|| Error::bad_request("Specified fixed address not assigned to instance"))?,
+        None => addresses.iter().find(|(_, address)| address.is_ipv4()).ok_or_else(|| {
+            Error::bad_request(format!(
+                "Unable to associate floating IP {address} to any fixed IPs for instance {}. Instance has no fixed IPv4 \
+                 addresses to associate.",
+                server.id
+            ))
+        })?,
+    };
+    let requester = peer::Requester { project_id: &server.project_id, is_admin };
+    let led = peer::associate_floating_ip(tx, &app.network, requester, address, port_id, *fixed);
+    led.map_err(|error| match error.code() {
+        Some("FloatingIPNotFound") => Error::new(rest::Kind::NotFound, "floating IP not found"),
+        _ if error.kind() == rest::Kind::Internal => error,
+        _ => Error::bad_request(format!(
+            "Unable to associate floating IP {address} to fixed IP {fixed} for instance {}. Error: {}",
+            server.id,
+            error.public()
+        )),
+    })
+}
+
+/// Has a floating IP of the server lead nowhere.
+pub(crate) fn remove_floating_ip(
+    tx: &Tx<'_>,
+    app: &App,
+    server: &Server,
+    address: IpAddr,
+    is_admin: bool,
+) -> Result<()> {
+    let requester = peer::Requester { project_id: &server.project_id, is_admin };
+    let removed = peer::disassociate_floating_ip(tx, &app.network, requester, address, &server.id);
+    match removed {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            Err(Error::conflict(format!("Floating IP {address} is not associated with instance {}.", server.id)))
+        }
+        Err(error) if error.kind() == rest::Kind::NotFound => {
+            Err(Error::new(rest::Kind::NotFound, "floating IP not found"))
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Has all interfaces connected, and their taps open.
 pub(crate) async fn plug(app: &App, server: &Server) -> std::result::Result<Vec<Plug>, Failure> {
     place(app, server).await?;

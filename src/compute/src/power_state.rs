@@ -55,7 +55,7 @@ async fn round(app: &App) -> Result<(), Box<dyn std::error::Error + Send + Sync>
         .db
         .read(|tx| {
             tx.list(
-                "SELECT id FROM compute_server s WHERE vm_state IN ('active', 'paused')
+                "SELECT id FROM compute_server s WHERE (vm_state IN ('active', 'paused') OR vm_state = 'resized' AND power_state = 1)
                  AND NOT EXISTS (SELECT 1 FROM tasks_task t WHERE t.resource = s.id)",
                 [],
                 |row| row.get(0),
@@ -77,11 +77,17 @@ async fn round(app: &App) -> Result<(), Box<dyn std::error::Error + Send + Sync>
             app.db
                 .write(move |tx| {
                     // Looked at without the transaction: an operation may have come between.
-                    let mine = store::find(tx, &id)?.is_some_and(|server| {
-                        matches!(server.vm_state, VmState::Active | VmState::Paused) && server.task_state.is_none()
-                    });
-                    if mine && tasks::find(tx, &id)?.is_none() {
-                        store::settle(tx, &id, state, power, &now)?;
+                    let Some(server) = store::find(tx, &id)?.filter(|server| server.task_state.is_none()) else {
+                        return Ok(());
+                    };
+                    if tasks::find(tx, &id)?.is_some() {
+                        return Ok(());
+                    }
+                    match server.vm_state {
+                        VmState::Active | VmState::Paused => store::settle(tx, &id, state, power, &now)?,
+                        // It waits on; once confirmed, it is shut off.
+                        VmState::Resized => store::set_power_state(tx, &id, power, &now)?,
+                        _ => {}
                     }
                     Ok::<_, db::Error>(())
                 })

@@ -13,8 +13,9 @@ use crate::{
     instance_actions::{handlers as instance_actions, policy as instance_action},
     keypairs::{handlers as keypairs, policy as keypair},
     limits::{handlers as limits, policy as limit},
+    migrations::{handlers as migrations, of_server, policy as migration},
     server_groups::{handlers as server_groups, policy as server_group},
-    servers::{actions, handlers as servers, interfaces, metadata, policy as server, tags, topology},
+    servers::{actions, handlers as servers, interfaces, metadata, password, policy as server, tags, topology},
     tenant_usage::{audit_log, handlers as tenant_usage, policy as usage},
 };
 
@@ -60,6 +61,25 @@ pub(crate) fn table() -> Vec<Route<App>> {
             instance_action::SHOW,
             instance_action::EVENTS,
             instance_action::EVENTS_DETAILS,
+        ]),
+        get("/v2.1/servers/{id}/os-server-password", password::show).rule(server::PASSWORD_SHOW),
+        delete("/v2.1/servers/{id}/os-server-password", password::clear).rule(server::PASSWORD_CLEAR),
+        get("/v2.1/servers/{id}/migrations", of_server::index)
+            .rules(&[migration::OF_SERVER, server::SHOW])
+            .since(2, 23),
+        get("/v2.1/servers/{id}/migrations/{migration_id}", of_server::show)
+            .rules(&[migration::OF_SERVER_SHOW, server::SHOW])
+            .since(2, 23),
+        delete("/v2.1/servers/{id}/migrations/{migration_id}", of_server::delete)
+            .rules(&[migration::OF_SERVER_DELETE, server::SHOW])
+            .since(2, 24),
+        post("/v2.1/servers/{id}/migrations/{migration_id}/action", of_server::action)
+            .rules(&[migration::OF_SERVER_FORCE, server::SHOW])
+            .since(2, 22),
+        get("/v2.1/os-migrations", migrations::index).rules(&[
+            migration::INDEX,
+            migration::INDEX_ALL,
+            migration::INDEX_HOST,
         ]),
         get("/v2.1/flavors", flavors::index).rules(&[flavor::SHOW, flavor::EXTRA_SPECS_INDEX]),
         post("/v2.1/flavors", flavors::create).rule(flavor::CREATE),

@@ -88,6 +88,11 @@ pub const KEYS: &[Key] = &[
         doc: "Whether this machine registers itself in Placement. Off, Placement starts empty and no server can be placed.",
     },
     Key {
+        name: "resize_confirm_window_s",
+        kind: Kind::Int { default: 0, min: 0, max: 365 * 86400 },
+        doc: "After how many seconds a resize that waits is confirmed by itself. 0: never.",
+    },
+    Key {
         name: "resume_guests_on_host_boot",
         kind: Kind::Bool(true),
         doc: "Whether servers that ran when the machine went down are started when it comes up again.",

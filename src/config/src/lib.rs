@@ -50,6 +50,8 @@ pub struct Config {
     pub driver: Driver,
     /// Register this machine in Placement.
     pub self_provider: bool,
+    /// 0: never.
+    pub resize_confirm_window_s: u64,
     pub resume_guests_on_host_boot: bool,
     pub log: Log,
     pub identity: Identity,
@@ -343,6 +345,7 @@ impl From<&Values> for Config {
                 _ => Driver::Auto,
             },
             self_provider: values.bool("self_provider"),
+            resize_confirm_window_s: values.unsigned("resize_confirm_window_s"),
             resume_guests_on_host_boot: values.bool("resume_guests_on_host_boot"),
             log: Log {
                 format: match values.text("log.format").as_deref() {

@@ -29,17 +29,7 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Body<T> {
     async fn from_request(request: Request, _: &S) -> Result<Self> {
         let bytes = read(request).await?;
         let mut reader = serde_json::Deserializer::from_slice(&bytes);
-        let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-            let path = error.path().to_string();
-            let inner = error.into_inner();
-            match inner.classify() {
-                serde_json::error::Category::Data if path != "." => {
-                    Error::bad_request(format!("Invalid input for field/attribute {path}: {}.", trimmed(&inner)))
-                }
-                serde_json::error::Category::Data => Error::bad_request(format!("Invalid input: {}.", trimmed(&inner))),
-                _ => malformed(),
-            }
-        })?;
+        let value = serde_path_to_error::deserialize(&mut reader).map_err(mistake)?;
         reader.end().map_err(|_| malformed())?;
         Ok(Self(value))
     }
@@ -51,6 +41,26 @@ impl<S: Sync> FromRequest<S> for RawJson {
     async fn from_request(request: Request, _: &S) -> Result<Self> {
         let bytes = read(request).await?;
         serde_json::from_slice(&bytes).map(Self).map_err(|_| malformed())
+    }
+}
+
+/// Reads a part of a [`RawJson`] body, refused in the same words as a body of its own.
+///
+/// # Errors
+/// 400 with the place of the mistake.
+pub fn from_json<T: DeserializeOwned>(value: serde_json::Value) -> Result<T> {
+    serde_path_to_error::deserialize(value).map_err(mistake)
+}
+
+fn mistake(error: serde_path_to_error::Error<serde_json::Error>) -> Error {
+    let path = error.path().to_string();
+    let inner = error.into_inner();
+    match inner.classify() {
+        serde_json::error::Category::Data if path != "." => {
+            Error::bad_request(format!("Invalid input for field/attribute {path}: {}.", trimmed(&inner)))
+        }
+        serde_json::error::Category::Data => Error::bad_request(format!("Invalid input: {}.", trimmed(&inner))),
+        _ => malformed(),
     }
 }
 

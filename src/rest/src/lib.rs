@@ -20,7 +20,7 @@ mod route;
 mod service;
 
 pub use audit::{AuditEvent, AuditTrail};
-pub use body::{Body, JSON_BODY_MAX_BYTES, RawJson, nullable};
+pub use body::{Body, JSON_BODY_MAX_BYTES, RawJson, from_json, nullable};
 pub use context::{
     Arrival, ClientCertificate, Credentials, Ctx, Delegation, NamedRef, RequestLine, Scope, TokenCheck, target,
 };

@@ -17,5 +17,5 @@ pub use cloud::{HOST, TestCloud};
 pub use golden::golden;
 pub use http::Method;
 pub use personas::Persona;
-pub use servers::base64;
+pub use servers::{base64, merged};
 pub use wait::wait_for;

@@ -114,6 +114,13 @@ pub fn base64(text: &str) -> String {
     base64::engine::general_purpose::STANDARD.encode(text)
 }
 
+/// `into` with `changes`: they override or, where null, remove.
+#[must_use]
+pub fn merged(mut into: Value, changes: Value) -> Value {
+    merge(&mut into, changes);
+    into
+}
+
 fn merge(into: &mut Value, changes: Value) {
     let Value::Object(changes) = changes else { panic!("changes are an object") };
     for (key, value) in changes {

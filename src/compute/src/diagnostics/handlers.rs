@@ -1,7 +1,7 @@
 //! Requests about diagnostics.
 
 use axum::extract::{Path, State};
-use rest::{Ctx, Error, Reply, Result, target};
+use rest::{Ctx, Error, Reply, Result};
 
 use super::{policy, views};
 use crate::{
@@ -11,9 +11,7 @@ use crate::{
 };
 
 pub(crate) async fn show(State(app): State<App>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {
-    // Whoever may not see the server at all must not learn from a refusal that it is there.
-    let server = servers::handlers::visible(&app, &ctx, &id, servers::policy::SHOW).await?;
-    ctx.allow(policy::SHOW, &target(&[("project_id", &server.project_id), ("user_id", &server.user_id)]))?;
+    let server = servers::handlers::visible_to_few(&app, &ctx, &id, policy::SHOW).await?;
     let off = |state: &str| {
         Error::conflict(format!("Cannot 'get_diagnostics' instance {id} while it is in power state {state}"))
     };

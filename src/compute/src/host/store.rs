@@ -67,6 +67,11 @@ pub(crate) fn disabled(tx: &Tx<'_>) -> Result<bool> {
     Ok(row.disabled || row.forced_down)
 }
 
+/// Whether an administrator has said that this machine is down.
+pub(crate) fn forced_down(tx: &Tx<'_>) -> Result<bool> {
+    Ok(compute(tx)?.forced_down)
+}
+
 /// The id of this machine as hypervisor and resource provider: made from the service's, so it is as lasting.
 pub(crate) fn node_uuid(tx: &Tx<'_>) -> Result<String> {
     let service = uuid::Uuid::try_parse(&compute(tx)?.uuid).map_err(Error::internal)?;

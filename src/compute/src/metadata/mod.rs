@@ -11,7 +11,7 @@ use crate::{
     App, aggregates,
     documents::{EC2_VERSIONS, Subject, VERSIONS},
     network_info,
-    servers::store,
+    servers::{password::POSTED_MAX_BYTES, store},
 };
 
 /// Hands the service to Network, which listens inside each network.
@@ -19,8 +19,56 @@ pub(crate) fn serve(app: &App) {
     let handler = app.clone();
     app.network.set_metadata_handler(Arc::new(move |caller, request| {
         let app = handler.clone();
-        Box::pin(async move { answer(&app, &caller, request.method(), request.uri().path()).await.map(Bytes::from) })
+        Box::pin(async move {
+            let path = request.uri().path();
+            if is_password(path) {
+                return password(&app, &caller, request.method(), request.body()).await.map(Bytes::from);
+            }
+            answer(&app, &caller, request.method(), path).await.map(Bytes::from)
+        })
     }));
+}
+
+/// `/openstack/<version>/password`: where a guest leaves the password that it gave its administrator, encrypted for the
+/// server's key pair, once.
+fn is_password(path: &str) -> bool {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    matches!(parts.as_slice(), ["openstack", version, "password"] if VERSIONS.contains(version) || *version == "latest")
+}
+
+async fn password(app: &App, caller: &Caller, method: &Method, body: &Bytes) -> Response<Vec<u8>> {
+    const TEXT: &str = "text/plain";
+    let id = caller.device_id.clone();
+    let failed = |error: rest::Error| {
+        tracing::error!(server.id = caller.device_id, causes = error.causes(), "a password cannot be kept or read");
+        plain(StatusCode::INTERNAL_SERVER_ERROR, TEXT, b"An error stopped this answer.\n".to_vec())
+    };
+    match *method {
+        Method::GET | Method::HEAD => match app.db.read(move |tx| store::posted_password(tx, &id)).await {
+            Ok(password) => plain(StatusCode::OK, TEXT, password.unwrap_or_default().into_bytes()),
+            Err(error) => failed(error),
+        },
+        Method::POST => {
+            let text = std::str::from_utf8(body).ok().filter(|text| (1..=POSTED_MAX_BYTES).contains(&text.len()));
+            let Some(text) = text.map(str::to_owned) else {
+                return plain(
+                    StatusCode::BAD_REQUEST,
+                    TEXT,
+                    b"A password here is text of 1020 bytes at most.\n".to_vec(),
+                );
+            };
+            let posted = app
+                .db
+                .write(move |tx| if store::exists(tx, &id)? { store::post_password(tx, &id, &text) } else { Ok(false) })
+                .await;
+            match posted {
+                Ok(true) => plain(StatusCode::OK, TEXT, Vec::new()),
+                Ok(false) => plain(StatusCode::CONFLICT, TEXT, b"There is a password already.\n".to_vec()),
+                Err(error) => failed(error),
+            }
+        }
+        _ => plain(StatusCode::METHOD_NOT_ALLOWED, TEXT, b"Only GET and POST are answered here.\n".to_vec()),
+    }
 }
 
 async fn answer(app: &App, caller: &Caller, method: &Method, path: &str) -> Response<Vec<u8>> {

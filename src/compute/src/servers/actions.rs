@@ -6,13 +6,14 @@ use rest::{Ctx, Error, Kind, RawJson, Reply, Result, Rule, target};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Server,
+    Server, admin_actions,
     create::Asker,
-    handlers::{refuse_locked, require, visible},
+    deferred, floating_ips,
+    handlers::{busy, refuse_locked, require, visible},
     model::VmState,
-    policy,
+    moves, password, policy,
     power::Power,
-    store,
+    rebuild, resize, store,
 };
 use crate::{App, network_info};
 
@@ -34,35 +35,35 @@ pub(crate) const RULES: &[Rule] = &[
     policy::SECURITY_GROUPS_REMOVE,
     policy::FIXED_IP_ADD,
     policy::FIXED_IP_REMOVE,
+    policy::REBUILD,
+    policy::RESIZE,
+    policy::CONFIRM_RESIZE,
+    policy::REVERT_RESIZE,
+    policy::CRASH_DUMP,
+    policy::MIGRATE,
+    policy::MIGRATE_HOST,
+    policy::MIGRATE_LIVE,
+    policy::MIGRATE_LIVE_HOST,
+    policy::EVACUATE,
+    policy::INJECT_NETWORK_INFO,
+    policy::FORCE_DELETE,
+    policy::RESTORE,
+    policy::CHANGE_PASSWORD,
+    policy::FLOATING_IP_ADD,
+    policy::FLOATING_IP_REMOVE,
 ];
 
 /// Actions that the API reference has and this service has not yet; listed in the README.
 const NOT_BUILT: &[&str] = &[
-    "addFloatingIp",
-    "changePassword",
-    "confirmResize",
     "createBackup",
     "createImage",
-    "evacuate",
-    "forceDelete",
     "getRDPConsole",
     "getSerialConsole",
     "getSPICEConsole",
     "getVNCConsole",
-    "injectNetworkInfo",
-    "migrate",
-    "os-migrateLive",
-    "os-resetNetwork",
-    "rebuild",
-    "removeFloatingIp",
     "rescue",
-    "resetNetwork",
-    "resize",
-    "restore",
-    "revertResize",
     "shelve",
     "shelveOffload",
-    "trigger_crash_dump",
     "unrescue",
     "unshelve",
 ];
@@ -94,6 +95,21 @@ pub(crate) async fn action(
         "removeSecurityGroup" => security_group(&app, &ctx, &id, &argument, false).await,
         "addFixedIp" => fixed_ip(&app, &ctx, &id, &argument, true).await,
         "removeFixedIp" => fixed_ip(&app, &ctx, &id, &argument, false).await,
+        "rebuild" => rebuild::request::rebuild(&app, &ctx, &id, argument).await,
+        "resize" => resize::request::resize(&app, &ctx, &id, argument).await,
+        "confirmResize" => resize::request::confirm(&app, &ctx, &id, &argument).await,
+        "revertResize" => resize::request::revert(&app, &ctx, &id, &argument).await,
+        "migrate" => moves::migrate(&app, &ctx, &id, argument).await,
+        "os-migrateLive" => moves::migrate_live(&app, &ctx, &id, argument).await,
+        "evacuate" => moves::evacuate(&app, &ctx, &id, argument).await,
+        "changePassword" => password::change(&app, &ctx, &id, argument).await,
+        "injectNetworkInfo" => admin_actions::inject_network_info(&app, &ctx, &id, &argument).await,
+        "resetNetwork" => admin_actions::reset_network(&app, &ctx, &id, &argument).await,
+        "trigger_crash_dump" => admin_actions::trigger_crash_dump(&app, &ctx, &id, &argument).await,
+        "forceDelete" => deferred::force_delete(&app, &ctx, &id).await,
+        "restore" => deferred::restore(&app, &ctx, &id, &argument).await,
+        "addFloatingIp" => floating_ips::change(&app, &ctx, &id, argument, true).await,
+        "removeFloatingIp" => floating_ips::change(&app, &ctx, &id, argument, false).await,
         known if NOT_BUILT.contains(&known) => {
             visible(&app, &ctx, &id, super::policy::SHOW).await?;
             Err(Error::not_implemented(format!("The action {known} is not supported yet.")))
@@ -187,10 +203,8 @@ async fn power(
             }
             require(&server, action, states)?;
             store::set_task_state(tx, &id, Some(task_state), &now)?;
-            tasks::start(tx, &asker.task(&id, action, &request_id, &now), &operation).map_err(|busy| match busy {
-                tasks::Busy::Busy(_) => Error::conflict(format!("Instance {id} is busy with another operation.")),
-                tasks::Busy::Db(error) => error.into(),
-            })?;
+            tasks::start(tx, &asker.task(&id, action, &request_id, &now), &operation)
+                .map_err(|error| busy(error, &id))?;
             Ok::<_, Error>(())
         })
         .await?;
@@ -289,7 +303,16 @@ async fn reset_state(app: &App, ctx: &Ctx, id: &str, argument: &Value) -> Result
     };
     let server = visible(app, ctx, id, policy::RESET_STATE).await?;
     let now = app.clock.now_text();
-    app.db.write(move |tx| store::set_state(tx, &server.id, state, &now)).await.map_err(Error::from)?;
+    app.db
+        .write(move |tx| {
+            // What waited to be confirmed is what the server is now.
+            if tasks::find(tx, &server.id)?.is_none() {
+                resize::close(tx, &server.id, &now)?;
+            }
+            store::set_state(tx, &server.id, state, &now)
+        })
+        .await
+        .map_err(Error::from)?;
     Ok(Reply::empty(StatusCode::ACCEPTED))
 }
 

@@ -33,6 +33,23 @@ pub(crate) fn choose(tx: &Tx<'_>, vcpus: i64) -> Result<std::result::Result<Vec<
     Ok(Ok(free.into_iter().take(wanted).collect()))
 }
 
+/// Gives the server CPUs of its own, or none, as its flavor and image say now. The inner error says what is short.
+pub(crate) fn refit(tx: &Tx<'_>, server: &Server, dedicated: bool) -> Result<std::result::Result<(), String>> {
+    let wanted = if dedicated { server.flavor.vcpus } else { 0 };
+    let own = store::dedicated_cpus_of(tx, &server.id)?;
+    if i64::try_from(own.len()) == Ok(wanted) {
+        return Ok(Ok(()));
+    }
+    store::delete_dedicated_cpus(tx, &server.id)?;
+    Ok(match choose(tx, wanted)? {
+        Ok(cpus) => {
+            store::insert_dedicated_cpus(tx, &server.id, &cpus)?;
+            Ok(())
+        }
+        Err(shortage) => Err(shortage),
+    })
+}
+
 /// The server's own, as its machine is told of them.
 pub(crate) async fn of_server(app: &App, server: &Server) -> std::result::Result<Dedicated, Failure> {
     let id = server.id.clone();

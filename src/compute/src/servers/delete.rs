@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tasks::{Failure, Operation, Record, Step, TaskContext};
 
-use super::{model::PowerState, run, store};
+use super::{model::PowerState, resize, run, store};
 use crate::{App, allocation, gone, network_info};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,6 +34,7 @@ impl Operation for Delete {
             Self::Forget => {
                 let (app, now) = (app.clone(), app.clock.now_text());
                 Ok(Step::done(move |tx| {
+                    resize::close(tx, &id, &now)?;
                     allocation::release(tx, &id)?;
                     network_info::release(tx, &app, &id)?;
                     gone::store::keep(tx, &id, &now)?;

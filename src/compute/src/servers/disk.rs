@@ -12,7 +12,7 @@ use vmspec::DiskKind;
 use super::Server;
 use crate::{App, aggregates, documents::Subject, network_info};
 
-const GIB: u64 = 1 << 30;
+pub(super) const GIB: u64 = 1 << 30;
 /// Holds the documents many times over, and is what FAT can format.
 const CONFIG_DRIVE_BYTES: usize = 2 << 20;
 
@@ -51,14 +51,7 @@ pub(crate) async fn ensure(app: &App, server: &Server, admin_pass: Option<&str>)
     let root = directory.join("disk");
     make_directory(&directory)?;
     if !root.exists() {
-        let image_id = server.image_id.as_deref().ok_or_else(|| Failure::fatal("The server has no image."))?;
-        let raw = images::peer::raw_cached(&app.images, image_id).await.map_err(|error| {
-            let text = format!("The image could not be made a disk: {error}");
-            match error {
-                images::peer::RawError::Failed(_) => Failure::retry(text).caused_by(error),
-                _ => Failure::fatal(text),
-            }
-        })?;
+        let raw = ensure_image(app, server).await?;
         let (size_bytes, part, root) =
             (GIB * server.root_gib.unsigned_abs(), directory.join("disk.part"), root.clone());
         blocking("The root disk could not be made.", move || {
@@ -101,6 +94,18 @@ pub(crate) async fn ensure(app: &App, server: &Server, admin_pass: Option<&str>)
     Ok(())
 }
 
+/// Has the image in the form that disks are cloned from.
+pub(crate) async fn ensure_image(app: &App, server: &Server) -> Result<images::peer::RawImage, Failure> {
+    let image_id = server.image_id.as_deref().ok_or_else(|| Failure::fatal("The server has no image."))?;
+    images::peer::raw_cached(&app.images, image_id).await.map_err(|error| {
+        let text = format!("The image could not be made a disk: {error}");
+        match error {
+            images::peer::RawError::Failed(_) => Failure::retry(text).caused_by(error),
+            _ => Failure::fatal(text),
+        }
+    })
+}
+
 fn make_directory(path: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new()
@@ -110,7 +115,7 @@ fn make_directory(path: &Path) -> Result<(), Failure> {
         .map_err(|error| Failure::retry("The server's directory could not be made.").caused_by(error))
 }
 
-fn fresh(path: &Path) -> Result<File, disks::Error> {
+pub(super) fn fresh(path: &Path) -> Result<File, disks::Error> {
     use std::os::unix::fs::OpenOptionsExt;
     OpenOptions::new()
         .read(true)
@@ -122,12 +127,12 @@ fn fresh(path: &Path) -> Result<File, disks::Error> {
         .map_err(disks::Error::dest)
 }
 
-enum Blank {
+pub(super) enum Blank {
     Empty,
     Swap,
 }
 
-async fn blank(path: PathBuf, size_bytes: u64, kind: Blank) -> Result<(), Failure> {
+pub(super) async fn blank(path: PathBuf, size_bytes: u64, kind: Blank) -> Result<(), Failure> {
     if path.exists() {
         return Ok(());
     }
@@ -181,7 +186,7 @@ fn config_drive(files: &std::collections::BTreeMap<String, Vec<u8>>) -> std::io:
     Ok(image.into_inner())
 }
 
-async fn blocking(
+pub(super) async fn blocking(
     public: &'static str,
     work: impl FnOnce() -> Result<(), disks::Error> + Send + 'static,
 ) -> Result<(), Failure> {

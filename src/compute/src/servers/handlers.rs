@@ -13,7 +13,7 @@ use super::{
     Server, create,
     delete::Delete,
     filters,
-    model::{VmState, states_of_status},
+    model::{VmState, states_of_status, task_states_of_status},
     policy,
     request::{self, CreateBody, Wanted},
     store,
@@ -22,7 +22,9 @@ use super::{
 use crate::{
     App, aggregates, flavors,
     flavors::handlers::{check_description, unexpected},
-    gone, keypairs,
+    gone,
+    image_info::BootImage,
+    keypairs,
     network_info::{self, Interface},
     server_groups,
 };
@@ -34,6 +36,14 @@ pub(crate) async fn visible(app: &App, ctx: &Ctx, id: &str, rule: Rule) -> Resul
     let owner = server.as_ref().map(|server| (server.project_id.as_str(), server.user_id.as_str()));
     crate::policy::see(ctx, rule, owner, || store::no_such_server(id))?;
     server.ok_or_else(|| store::no_such_server(id))
+}
+
+/// As [`visible`], for rules that the project's own people may not fulfil: they are refused, while what is another
+/// project's looks as if it did not exist to whatever role.
+pub(crate) async fn visible_to_few(app: &App, ctx: &Ctx, id: &str, rule: Rule) -> Result<Server> {
+    let server = visible(app, ctx, id, policy::SHOW).await?;
+    ctx.allow(rule, &target(&[("project_id", &server.project_id), ("user_id", &server.user_id)]))?;
+    Ok(server)
 }
 
 /// A locked server is changed by nobody below its locker.
@@ -60,6 +70,14 @@ pub(crate) fn require(server: &Server, action: &str, states: &[VmState]) -> Resu
         )));
     }
     Ok(())
+}
+
+/// 409 where the server has an operation already.
+pub(crate) fn busy(error: tasks::Busy, id: &str) -> Error {
+    match error {
+        tasks::Busy::Busy(_) => Error::conflict(format!("Instance {id} is busy with another operation.")),
+        tasks::Busy::Db(error) => error.into(),
+    }
 }
 
 pub(crate) async fn index(State(app): State<App>, ctx: Ctx, params: Params) -> Result<Reply> {
@@ -97,16 +115,24 @@ async fn list(app: App, ctx: Ctx, params: Params, detail: bool) -> Result<Reply>
     let mut nothing = false;
     let statuses = rest.take_all("status");
     if !statuses.is_empty() {
-        let mut states = Vec::new();
+        let (mut states, mut tasks, mut any_task) = (Vec::new(), Vec::new(), false);
         for status in &statuses {
             match states_of_status(status) {
-                Some(list) => states.extend(list.iter().map(|state| (*state).to_owned())),
+                Some(list) => {
+                    states.extend(list.iter().map(|state| (*state).to_owned()));
+                    let named = task_states_of_status(status);
+                    tasks.extend(named.iter().map(|state| (*state).to_owned()));
+                    any_task |= named.is_empty();
+                }
                 None if ctx.since(2, 38) => return Err(Error::bad_request(format!("Invalid status value: {status}"))),
                 None => {}
             }
         }
         nothing |= states.is_empty();
         page.and_in("s.vm_state", states);
+        if !any_task && !tasks.is_empty() {
+            page.and_in("ifnull(s.task_state, '')", tasks);
+        }
     }
     if let Some(host) = rest.take("host").filter(|_| whole) {
         nothing |= host != app.options.host_name;
@@ -267,6 +293,12 @@ pub(crate) async fn show(State(app): State<App>, ctx: Ctx, Path(id): Path<String
 }
 
 async fn one(app: &App, ctx: &Ctx, server: Server, own_fields: bool) -> Result<Reply> {
+    let server = document(app, ctx, &server, own_fields).await?;
+    Ok(Reply::ok(&BTreeMap::from([("server", server)])))
+}
+
+/// The server as it is shown, or (`own_fields`) as PUT answers it before 2.75.
+pub(crate) async fn document(app: &App, ctx: &Ctx, server: &Server, own_fields: bool) -> Result<Value> {
     let (id, options) = (server.id.clone(), app.options.clone());
     let (interfaces, tags, zone, group) = app
         .db
@@ -280,17 +312,9 @@ async fn one(app: &App, ctx: &Ctx, server: Server, own_fields: bool) -> Result<R
     let sight = Sight { own_fields, ..sight(ctx, &owner)? };
     let interfaces = interfaces.of(&server.id);
     let server_groups = ctx.since(2, 71).then_some(groups.as_slice());
-    let server = views::Show {
-        ctx,
-        options: &app.options,
-        zone: &zone,
-        server: &server,
-        interfaces,
-        tags: &tags,
-        server_groups,
-        sight,
-    };
-    Ok(Reply::ok(&BTreeMap::from([("server", server)])))
+    let view =
+        views::Show { ctx, options: &app.options, zone: &zone, server, interfaces, tags: &tags, server_groups, sight };
+    serde_json::to_value(view).map_err(Error::internal)
 }
 
 pub(crate) async fn create(State(app): State<App>, ctx: Ctx, Body(body): Body<CreateBody>) -> Result<Reply> {
@@ -367,6 +391,14 @@ async fn plan(app: &App, ctx: &Ctx, wanted: &Wanted) -> Result<create::Plan> {
         })
         .await?;
     let image = crate::image_info::bootable(app, creds, &wanted.image_id).await?;
+    let root_gib = root_gib(&flavor, &image)?;
+    let tuning = flavors::extra_specs::tuning(&flavor, &image.properties)?;
+    super::run::firmware(&image.properties).map_err(Error::bad_request)?;
+    Ok(create::Plan { flavor, keypair, image, root_gib, tuning })
+}
+
+/// The size of the root disk that the image gets with the flavor; 400 for an image that asks for more than it has.
+pub(crate) fn root_gib(flavor: &flavors::Flavor, image: &BootImage) -> Result<i64> {
     if image.min_ram_mib > flavor.ram_mib {
         return Err(Error::bad_request("Flavor's memory is too small for requested image."));
     }
@@ -374,10 +406,7 @@ async fn plan(app: &App, ctx: &Ctx, wanted: &Wanted) -> Result<create::Plan> {
         return Err(Error::bad_request("Flavor's disk is too small for requested image."));
     }
     // A flavor of disk 0 takes the image as it is.
-    let root_gib = if flavor.disk_gib > 0 { flavor.disk_gib } else { image.size_gib().max(image.min_disk_gib).max(1) };
-    let tuning = flavors::extra_specs::tuning(&flavor, &image.properties)?;
-    super::run::firmware(&image.properties).map_err(Error::bad_request)?;
-    Ok(create::Plan { flavor, keypair, image, root_gib, tuning })
+    Ok(if flavor.disk_gib > 0 { flavor.disk_gib } else { image.size_gib().max(image.min_disk_gib).max(1) })
 }
 
 #[derive(Deserialize)]
@@ -455,19 +484,24 @@ pub(crate) async fn update(
 pub(crate) async fn delete(State(app): State<App>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {
     let server = visible(&app, &ctx, &id, policy::DELETE).await?;
     refuse_locked(&ctx, &server)?;
-    let (asker, now, request_id) = (create::Asker::of(&ctx)?, app.clock.now_text(), ctx.request_id().to_owned());
+    delete_now(&app, &ctx, server.id, "delete").await?;
+    Ok(Reply::no_content())
+}
+
+/// Starts the delete, whatever else is being done to the server.
+pub(crate) async fn delete_now(app: &App, ctx: &Ctx, id: String, action: &'static str) -> Result<()> {
+    let (asker, now, request_id) = (create::Asker::of(ctx)?, app.clock.now_text(), ctx.request_id().to_owned());
     app.db
         .write(move |tx| {
             // Deleting twice at once is one delete: the second finds the first under way.
-            if store::get(tx, &server.id)?.task_state.as_deref() == Some("deleting") {
+            if store::get(tx, &id)?.task_state.as_deref() == Some("deleting") {
                 return Ok(());
             }
-            store::set_task_state(tx, &server.id, Some("deleting"), &now)?;
-            tasks::supersede(tx, &asker.task(&server.id, "delete", &request_id, &now), &Delete::Stop)?;
-            Ok::<_, Error>(())
+            store::set_task_state(tx, &id, Some("deleting"), &now)?;
+            tasks::supersede(tx, &asker.task(&id, action, &request_id, &now), &Delete::Stop)?;
+            Ok(())
         })
-        .await?;
-    Ok(Reply::no_content())
+        .await
 }
 
 pub(crate) async fn ips(State(app): State<App>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {

@@ -12,7 +12,7 @@ use tasks::LogEntry;
 use super::{
     attach::{self, Interfaces},
     create::Asker,
-    handlers::{interfaces, refuse_locked, require, visible},
+    handlers::{busy, interfaces, refuse_locked, require, visible},
     model::VmState,
     policy, store,
 };
@@ -200,13 +200,6 @@ fn in_attachs_words(error: Error) -> Error {
     }
 }
 
-fn busy(error: tasks::Busy, id: &str) -> Error {
-    match error {
-        tasks::Busy::Busy(_) => Error::conflict(format!("Instance {id} is busy with another operation.")),
-        tasks::Busy::Db(error) => error.into(),
-    }
-}
-
 pub(crate) async fn delete(
     State(app): State<App>,
     ctx: Ctx,
@@ -236,7 +229,7 @@ pub(crate) async fn delete(
 }
 
 /// How the operation that this request started has ended, if it does so in this time.
-async fn ended(app: &App, ctx: &Ctx, server_id: &str, patience: Duration) -> Result<Option<LogEntry>> {
+pub(crate) async fn ended(app: &App, ctx: &Ctx, server_id: &str, patience: Duration) -> Result<Option<LogEntry>> {
     let mut changes = app.db.changes("tasks");
     let looking = async {
         loop {

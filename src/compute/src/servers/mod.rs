@@ -1,19 +1,26 @@
 //! Servers. Compute API reference, "Servers" and "Servers - run an action".
 
 pub(crate) mod actions;
+mod admin_actions;
 pub(crate) mod attach;
 mod cpus;
 pub(crate) mod create;
+mod deferred;
 pub(crate) mod delete;
 mod disk;
 mod filters;
+mod floating_ips;
 pub(crate) mod handlers;
 pub(crate) mod interfaces;
 pub(crate) mod metadata;
 pub(crate) mod model;
+mod moves;
+pub(crate) mod password;
 pub(crate) mod policy;
 pub(crate) mod power;
+pub(crate) mod rebuild;
 pub(crate) mod request;
+pub(crate) mod resize;
 mod run;
 pub(crate) mod store;
 pub(crate) mod tags;

@@ -10,6 +10,7 @@
 //!
 //!  DELETE from any state: task_state deleting, then the row is gone, and what it was is kept for a while (`gone/`)
 //! ```
+//! Resizes and their ways back are drawn in `resize`; a rebuild ends active or stopped, as it began, or in error.
 //! A paused or suspended server whose process (or memory) is lost is stopped.
 //! `vm_state` is what the server is, `task_state` what is being done to it, `power_state` what the hypervisor last saw.
 
@@ -27,11 +28,14 @@ pub(crate) enum VmState {
     Paused,
     Suspended,
     Stopped,
+    /// Of another size, which waits to be confirmed or taken back.
+    Resized,
     Error,
 }
 
 impl VmState {
-    const ALL: [Self; 6] = [Self::Building, Self::Active, Self::Paused, Self::Suspended, Self::Stopped, Self::Error];
+    const ALL: [Self; 7] =
+        [Self::Building, Self::Active, Self::Paused, Self::Suspended, Self::Stopped, Self::Resized, Self::Error];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -40,6 +44,7 @@ impl VmState {
             Self::Paused => "paused",
             Self::Suspended => "suspended",
             Self::Stopped => "stopped",
+            Self::Resized => "resized",
             Self::Error => "error",
         }
     }
@@ -121,6 +126,17 @@ impl Server {
         match (self.vm_state, self.task_state.as_deref()) {
             (VmState::Active | VmState::Stopped, Some("rebooting")) => "REBOOT",
             (VmState::Active | VmState::Stopped | VmState::Error, Some("rebooting_hard")) => "HARD_REBOOT",
+            (
+                VmState::Active | VmState::Stopped | VmState::Error,
+                Some("rebuilding" | "rebuild_block_device_mapping" | "rebuild_spawning"),
+            ) => "REBUILD",
+            (
+                VmState::Active | VmState::Stopped,
+                Some("resize_prep" | "resize_migrating" | "resize_migrated" | "resize_finish"),
+            ) => "RESIZE",
+            (VmState::Active, Some("updating_password")) => "PASSWORD",
+            (VmState::Resized, Some("resize_reverting")) => "REVERT_RESIZE",
+            (VmState::Resized, _) => "VERIFY_RESIZE",
             (VmState::Building, _) => "BUILD",
             (VmState::Active, _) => "ACTIVE",
             (VmState::Paused, _) => "PAUSED",
@@ -158,10 +174,27 @@ pub(crate) fn resources(flavor: &Flavor, root_gib: i64) -> Vec<(&'static str, i6
         .collect()
 }
 
+/// task_states that the servers of a status are in; none where it is the vm_state alone that tells.
+pub(crate) fn task_states_of_status(status: &str) -> &'static [&'static str] {
+    match status.to_ascii_uppercase().as_str() {
+        "REBOOT" => &["rebooting"],
+        "HARD_REBOOT" => &["rebooting_hard"],
+        "PASSWORD" => &["updating_password"],
+        "REBUILD" => &["rebuilding", "rebuild_block_device_mapping", "rebuild_spawning"],
+        "RESIZE" => &["resize_prep", "resize_migrating", "resize_migrated", "resize_finish"],
+        "REVERT_RESIZE" => &["resize_reverting"],
+        _ => &[],
+    }
+}
+
 /// vm_states whose servers a `status` filter means; `None` for a word that is no status.
 pub(crate) fn states_of_status(status: &str) -> Option<&'static [&'static str]> {
     Some(match status.to_ascii_uppercase().as_str() {
-        "ACTIVE" | "REBOOT" | "HARD_REBOOT" | "PASSWORD" => &["active"],
+        "ACTIVE" | "PASSWORD" => &["active"],
+        "REBOOT" | "RESIZE" => &["active", "stopped"],
+        "HARD_REBOOT" | "REBUILD" => &["active", "stopped", "error"],
+        // The second is the vm_state, which clients take for the status.
+        "VERIFY_RESIZE" | "REVERT_RESIZE" | "RESIZED" => &["resized"],
         "BUILD" => &["building"],
         "SHUTOFF" => &["stopped"],
         "PAUSED" => &["paused"],
@@ -169,8 +202,7 @@ pub(crate) fn states_of_status(status: &str) -> Option<&'static [&'static str]> 
         "ERROR" => &["error"],
         "DELETED" => &["deleted"],
         // States that no server here can be in.
-        "SOFT_DELETED" | "MIGRATING" | "REBUILD" | "RESCUE" | "RESIZE" | "REVERT_RESIZE" | "SHELVED"
-        | "SHELVED_OFFLOADED" | "UNKNOWN" | "VERIFY_RESIZE" => &[],
+        "SOFT_DELETED" | "MIGRATING" | "RESCUE" | "SHELVED" | "SHELVED_OFFLOADED" | "UNKNOWN" => &[],
         _ => return None,
     })
 }

@@ -4,6 +4,7 @@ use rest::{Rule, rule};
 
 const READER: &str = "rule:project_reader_or_admin";
 const MEMBER: &str = "rule:project_member_or_admin";
+const MANAGER: &str = "rule:project_manager_or_admin";
 const ADMIN: &str = "rule:context_is_admin";
 const ACTION: &[(&str, &str)] = &[("POST", "/servers/{server_id}/action")];
 
@@ -166,4 +167,50 @@ pub(crate) const CREATE_ON_HOST: Rule = rule(
     ADMIN,
     "Create a server on a host of one's choice",
     &[("POST", "/servers")],
+);
+pub(crate) const REBUILD: Rule = rule("os_compute_api:servers:rebuild", MEMBER, "Rebuild a server", ACTION);
+pub(crate) const RESIZE: Rule = rule("os_compute_api:servers:resize", MEMBER, "Resize a server", ACTION);
+pub(crate) const CONFIRM_RESIZE: Rule =
+    rule("os_compute_api:servers:confirm_resize", MEMBER, "Confirm the resize of a server", ACTION);
+pub(crate) const REVERT_RESIZE: Rule =
+    rule("os_compute_api:servers:revert_resize", MEMBER, "Take the resize of a server back", ACTION);
+pub(crate) const CRASH_DUMP: Rule =
+    rule("os_compute_api:servers:trigger_crash_dump", MEMBER, "Have a server's kernel dump its memory", ACTION);
+pub(crate) const MIGRATE: Rule =
+    rule("os_compute_api:os-migrate-server:migrate", MANAGER, "Move a server that is shut off for it", ACTION);
+pub(crate) const MIGRATE_HOST: Rule =
+    rule("os_compute_api:os-migrate-server:migrate:host", ADMIN, "Move a server to a host by its name", ACTION);
+pub(crate) const MIGRATE_LIVE: Rule =
+    rule("os_compute_api:os-migrate-server:migrate_live", MANAGER, "Move a server while it runs", ACTION);
+pub(crate) const MIGRATE_LIVE_HOST: Rule = rule(
+    "os_compute_api:os-migrate-server:migrate_live:host",
+    ADMIN,
+    "Move a server while it runs to a host by its name",
+    ACTION,
+);
+pub(crate) const EVACUATE: Rule =
+    rule("os_compute_api:os-evacuate", ADMIN, "Make a server of a failed host again elsewhere", ACTION);
+pub(crate) const INJECT_NETWORK_INFO: Rule =
+    rule("os_compute_api:os-admin-actions:inject_network_info", ADMIN, "Tell a server again about its network", ACTION);
+pub(crate) const FORCE_DELETE: Rule =
+    rule("os_compute_api:os-deferred-delete:force", MEMBER, "Delete a server at once", ACTION);
+pub(crate) const RESTORE: Rule =
+    rule("os_compute_api:os-deferred-delete:restore", MEMBER, "Restore a server that was deleted softly", ACTION);
+pub(crate) const CHANGE_PASSWORD: Rule =
+    rule("os_compute_api:os-admin-password", MEMBER, "Change the administrator's password of a server", ACTION);
+pub(crate) const FLOATING_IP_ADD: Rule =
+    rule("os_compute_api:os-floating-ips:add", MEMBER, "Lead a floating IP to a server", ACTION);
+pub(crate) const FLOATING_IP_REMOVE: Rule =
+    rule("os_compute_api:os-floating-ips:remove", MEMBER, "Take a floating IP from a server", ACTION);
+pub(crate) const PASSWORD_SHOW: Rule = rule(
+    "os_compute_api:os-server-password:show",
+    READER,
+    "Read the administrator's password that a server has encrypted",
+    &[("GET", "/servers/{server_id}/os-server-password")],
+);
+pub(crate) const PASSWORD_CLEAR: Rule = rule(
+    "os_compute_api:os-server-password:clear",
+    MEMBER,
+    "Forget the administrator's password that a server has encrypted",
+    &[("DELETE", "/servers/{server_id}/os-server-password")],
 );

@@ -98,6 +98,17 @@ pub(crate) struct BlockDevice {
     pub boot_index: Option<Value>,
 }
 
+/// Personality files: refused before 2.57, unknown since.
+pub(crate) fn no_personality(ctx: &Ctx, files: Option<&Vec<Value>>) -> Result<()> {
+    match files {
+        Some(_) if ctx.since(2, 57) => Err(unexpected("personality")),
+        Some(files) if !files.is_empty() => {
+            Err(Error::bad_request("Personality files are not supported: use user_data or a config drive."))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The request with every field checked and every default filled in.
 pub(crate) struct Wanted {
     pub name: String,
@@ -134,7 +145,7 @@ pub(crate) enum WantedNetworks {
     Listed(Vec<NetworkRequest>),
 }
 
-fn bad(field: &str, why: &str) -> Error {
+pub(crate) fn bad(field: &str, why: &str) -> Error {
     Error::bad_request(format!("Invalid input for field/attribute {field}: {why}."))
 }
 
@@ -151,16 +162,7 @@ impl ServerRequest {
                 return Err(unexpected(field));
             }
         }
-        if let Some(files) = &self.personality {
-            if ctx.since(2, 57) {
-                return Err(unexpected("personality"));
-            }
-            if !files.is_empty() {
-                return Err(Error::bad_request(
-                    "Personality files are not supported: use user_data or a config drive.",
-                ));
-            }
-        }
+        no_personality(ctx, self.personality.as_ref())?;
         if self.block_device_mapping.is_some() {
             return Err(Error::bad_request("Block Device Mapping is Invalid: volumes are not supported yet."));
         }
@@ -189,11 +191,7 @@ impl ServerRequest {
         if tags.len() > super::tags::TAGS_MAX {
             return Err(bad("tags", "too many"));
         }
-        let admin_pass = match self.admin_pass {
-            Some(password) if password.chars().count() <= 255 => password,
-            Some(_) => return Err(bad("adminPass", "longer than 255 characters")),
-            None => rest::new_hex_id()[..12].to_owned(),
-        };
+        let admin_pass = admin_pass(self.admin_pass)?;
         let mut security_groups: Vec<String> =
             self.security_groups.unwrap_or_default().into_iter().map(|group| group.name).collect();
         let mut seen = std::collections::HashSet::new();
@@ -351,13 +349,13 @@ fn counts(min: Option<i64>, max: Option<i64>) -> Result<(usize, usize)> {
     Ok((usize::try_from(min_count).unwrap_or(1), usize::try_from(max_count).unwrap_or(1)))
 }
 
-fn flavor_id(text: &str) -> Result<String> {
+pub(crate) fn flavor_id(text: &str) -> Result<String> {
     let id = text.rsplit('/').next().unwrap_or_default();
     if id.is_empty() { Err(bad("flavorRef", "it names no flavor")) } else { Ok(id.to_owned()) }
 }
 
 /// Base64 that decodes to at most 65,535 bytes; kept as sent.
-fn user_data(text: String) -> Result<String> {
+pub(crate) fn user_data(text: String) -> Result<String> {
     let packed: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
     if packed.len() > USER_DATA_MAX_BYTES {
         return Err(bad("user_data", "longer than 65535 characters"));
@@ -384,6 +382,28 @@ pub(crate) fn metadata(items: BTreeMap<String, Value>) -> Result<BTreeMap<String
         .collect()
 }
 
+/// The fields of an action, refused with the place of the mistake.
+pub(crate) fn fields<T: serde::de::DeserializeOwned>(action: &str, argument: Value) -> Result<T> {
+    if !argument.is_object() {
+        return Err(bad(action, "it must be an object"));
+    }
+    rest::from_json(argument)
+}
+
+/// An action without arguments.
+pub(crate) fn nothing(action: &str, argument: &Value) -> Result<()> {
+    if argument.is_null() { Ok(()) } else { Err(bad(action, "it must be null")) }
+}
+
+/// A password of the guest's administrator: what was asked for, or one made up.
+pub(crate) fn admin_pass(asked: Option<String>) -> Result<String> {
+    match asked {
+        Some(password) if password.chars().count() <= 255 => Ok(password),
+        Some(_) => Err(bad("adminPass", "longer than 255 characters")),
+        None => Ok(rest::new_hex_id()[..12].to_owned()),
+    }
+}
+
 /// An address in its canonical form (RFC 5952), which is what is shown afterwards; empty where none is wanted.
 pub(crate) fn address<T: std::str::FromStr + std::fmt::Display>(field: &str, text: Option<String>) -> Result<String> {
     match text.as_deref() {
@@ -402,7 +422,7 @@ pub(crate) fn disk_config(text: Option<String>) -> Result<Option<String>> {
     }
 }
 
-fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<String, D::Error> {
+pub(crate) fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<String, D::Error> {
     match Value::deserialize(deserializer)? {
         Value::String(text) => Ok(text),
         Value::Number(number) if number.is_u64() => Ok(number.to_string()),

@@ -179,6 +179,66 @@ pub(crate) fn update(tx: &Tx<'_>, server: &Server) -> Result<()> {
     Ok(())
 }
 
+/// Another flavor, and what counts for the quota with it.
+pub(crate) fn set_flavor(tx: &Tx<'_>, server: &Server, now: &str) -> db::Result<()> {
+    tx.execute(
+        "UPDATE compute_server SET flavor_id = ?2, flavor = ?3, root_gib = ?4, updated_at = ?5 WHERE id = ?1",
+        params![server.id, server.flavor.id, json(&server.flavor)?, server.root_gib, now],
+    )?;
+    set_counted(tx, &server.id, server.flavor.vcpus, server.flavor.ram_mib)
+}
+
+/// What counts for the quota: more than the flavor has while a resize can be taken back.
+pub(crate) fn set_counted(tx: &Tx<'_>, id: &str, vcpus: i64, ram_mib: i64) -> db::Result<()> {
+    tx.execute("UPDATE compute_server SET vcpus = ?2, ram_mib = ?3 WHERE id = ?1", params![id, vcpus, ram_mib])?;
+    Ok(())
+}
+
+/// What a rebuild changes.
+pub(crate) fn set_rebuilt(tx: &Tx<'_>, server: &Server) -> db::Result<()> {
+    tx.execute(
+        "UPDATE compute_server SET name = ?2, hostname = ?3, description = ?4, access_ipv4 = ?5, access_ipv6 = ?6,
+             disk_config = ?7, image_id = ?8, image_properties = ?9, root_gib = ?10, key_name = ?11, public_key = ?12,
+             key_type = ?13, user_data = ?14, config_drive = ?15, metadata = ?16, task_state = ?17, updated_at = ?18
+         WHERE id = ?1",
+        params![
+            server.id,
+            server.name,
+            server.hostname,
+            server.description,
+            server.access_ipv4,
+            server.access_ipv6,
+            server.disk_config,
+            server.image_id,
+            json(&server.image_properties)?,
+            server.root_gib,
+            server.key_name,
+            server.public_key,
+            server.key_type,
+            server.user_data,
+            server.config_drive,
+            json(&server.metadata)?,
+            server.task_state,
+            server.updated_at
+        ],
+    )?;
+    Ok(())
+}
+
+/// It was made anew.
+pub(crate) fn set_launched(tx: &Tx<'_>, id: &str, now: &str) -> db::Result<()> {
+    tx.execute("UPDATE compute_server SET launched_at = ?2 WHERE id = ?1", [id, now])?;
+    Ok(())
+}
+
+pub(crate) fn set_power_state(tx: &Tx<'_>, id: &str, power: PowerState, now: &str) -> db::Result<()> {
+    tx.execute(
+        "UPDATE compute_server SET power_state = ?2, updated_at = ?3 WHERE id = ?1",
+        params![id, power as i64, now],
+    )?;
+    Ok(())
+}
+
 pub(crate) fn set_task_state(tx: &Tx<'_>, id: &str, task_state: Option<&str>, now: &str) -> db::Result<()> {
     tx.execute(
         "UPDATE compute_server SET task_state = ?2, updated_at = ?3 WHERE id = ?1",
@@ -317,7 +377,9 @@ pub(crate) fn dedicated_cpus(tx: &Tx<'_>) -> db::Result<BTreeSet<u16>> {
 
 /// Those of one server, in the order of its virtual CPUs.
 pub(crate) fn dedicated_cpus_of(tx: &Tx<'_>, id: &str) -> db::Result<Vec<u16>> {
-    tx.list("SELECT cpu FROM compute_server_cpu WHERE server_id = ?1 ORDER BY vcpu", [id], |row| row.get(0))
+    tx.list("SELECT cpu FROM compute_server_cpu WHERE server_id = ?1 AND vcpu >= 0 ORDER BY vcpu", [id], |row| {
+        row.get(0)
+    })
 }
 
 pub(crate) fn insert_dedicated_cpus(tx: &Tx<'_>, id: &str, cpus: &[u16]) -> db::Result<()> {
@@ -332,6 +394,24 @@ pub(crate) fn insert_dedicated_cpus(tx: &Tx<'_>, id: &str, cpus: &[u16]) -> db::
 
 pub(crate) fn delete_dedicated_cpus(tx: &Tx<'_>, id: &str) -> db::Result<()> {
     tx.execute("DELETE FROM compute_server_cpu WHERE server_id = ?1", [id])?;
+    Ok(())
+}
+
+/// Keeps the CPUs that the server has while it is of another size: they are nobody else's, under numbers below 0.
+pub(crate) fn hold_cpus(tx: &Tx<'_>, id: &str) -> db::Result<()> {
+    tx.execute("UPDATE compute_server_cpu SET vcpu = -1 - vcpu WHERE server_id = ?1 AND vcpu >= 0", [id])?;
+    Ok(())
+}
+
+/// Gives it those again, in place of what it got since.
+pub(crate) fn restore_cpus(tx: &Tx<'_>, id: &str) -> db::Result<()> {
+    tx.execute("DELETE FROM compute_server_cpu WHERE server_id = ?1 AND vcpu >= 0", [id])?;
+    tx.execute("UPDATE compute_server_cpu SET vcpu = -1 - vcpu WHERE server_id = ?1", [id])?;
+    Ok(())
+}
+
+pub(crate) fn release_held_cpus(tx: &Tx<'_>, id: &str) -> db::Result<()> {
+    tx.execute("DELETE FROM compute_server_cpu WHERE server_id = ?1 AND vcpu < 0", [id])?;
     Ok(())
 }
 
@@ -405,6 +485,22 @@ pub(crate) fn read(row: &Row<'_>) -> rusqlite::Result<Server> {
         locked_reason: row.get(31)?,
         scheduler_hints: parsed(row, 32)?,
     })
+}
+
+/// What the guest has encrypted and posted.
+pub(crate) fn posted_password(tx: &Tx<'_>, id: &str) -> Result<Option<String>> {
+    let sql = "SELECT password FROM compute_server_password WHERE server_id = ?1";
+    Ok(tx.find(sql, [id], |row| row.get(0))?)
+}
+
+/// False when it has posted one already.
+pub(crate) fn post_password(tx: &Tx<'_>, id: &str, password: &str) -> Result<bool> {
+    Ok(tx.execute("INSERT OR IGNORE INTO compute_server_password VALUES (?1, ?2)", [id, password])? == 1)
+}
+
+pub(crate) fn clear_posted_password(tx: &Tx<'_>, id: &str) -> db::Result<()> {
+    tx.execute("DELETE FROM compute_server_password WHERE server_id = ?1", [id])?;
+    Ok(())
 }
 
 /// Ids of the servers whose memory is in files.

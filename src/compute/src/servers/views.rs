@@ -130,8 +130,10 @@ impl Serialize for Show<'_> {
         view.serialize_entry("accessIPv6", &server.access_ipv6)?;
         view.serialize_entry("links", &links(ctx, &server.id))?;
         view.serialize_entry("OS-DCF:diskConfig", &server.disk_config)?;
-        if matches!(status, "ACTIVE" | "BUILD") {
-            view.serialize_entry("progress", &if status == "ACTIVE" { 100 } else { 0 })?;
+        match status {
+            "ACTIVE" | "VERIFY_RESIZE" => view.serialize_entry("progress", &100)?,
+            "BUILD" | "REBUILD" | "RESIZE" | "MIGRATING" => view.serialize_entry("progress", &0)?,
+            _ => {}
         }
         if status == "ERROR"
             && let Some(fault) = &server.fault

@@ -395,6 +395,12 @@ impl FakeDriver {
         }
     }
 
+    /// Whether the guest runs and has an agent.
+    pub(super) fn check_agent(&self, server_id: Uuid) -> Result<(), VmError> {
+        self.find(server_id)?.ok_or(VmError::NotRunning { server_id })?;
+        self.check_refuses(server_id)
+    }
+
     fn check_refuses(&self, server_id: Uuid) -> Result<(), VmError> {
         match std::fs::read_to_string(self.inner.servers.join(REFUSES)) {
             Ok(reason) => Err(VmError::Refused { server_id, reason }),

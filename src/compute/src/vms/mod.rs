@@ -25,11 +25,13 @@
 //! - supervisor start: `adopt_all()` before operations resume; compare each with its row.
 //! - suspend: `suspend(id)`; resume: `open_suspended(id)`, `ensure_running` with `spec.restore`, `discard_suspended(id)`.
 //! - interfaces while it runs: `devices(id)`, `attach_nic`, `detach_nic`.
+//! - the guest's agent: `ask_agent(id, command, ..)`.
 //! - power state reconciler: `events()`, and `observe(id)` on a timer; a receiver that lags only has to look again.
 //! - delete: `remove(id)`; safe to repeat after a crash at any point.
 //!
 //! This module depends on `vmspec` and on nothing else of ours.
 
+mod agent;
 mod fake;
 mod live;
 mod process;

@@ -290,7 +290,13 @@ fn associate(tx: &Tx<'_>, ctx: &Ctx, floating: &mut FloatingIp, ask: Association
             ),
         ));
     }
-    let fixed = inside_address(tx, &port, ask.fixed_address)?;
+    lead(tx, floating, &port, ask.fixed_address)
+}
+
+/// Lets the floating IP lead to an address of the port. Whoever asks may do so.
+pub(crate) fn lead(tx: &Tx<'_>, floating: &mut FloatingIp, port: &Port, asked: Option<IpAddr>) -> Result<()> {
+    let port_id = port.id.clone();
+    let fixed = inside_address(tx, port, asked)?;
     let taken = tx.find(
         "SELECT floating_ip_address FROM network_floating_ip WHERE fixed_port_id = ?1 AND fixed_ip_address = ?2
             AND floating_network_id = ?3 AND id <> ?4",

@@ -97,6 +97,14 @@ pub(crate) fn get(tx: &Tx<'_>, id: &str) -> Result<FloatingIp> {
     tx.find(select(&SQL, "WHERE r.id = ?1"), params![id], map)?.ok_or_else(|| errors::floating_ip_not_found(id))
 }
 
+/// The one with this address outside, among a project's or (`None`) all.
+pub(crate) fn find_by_address(tx: &Tx<'_>, project_id: Option<&str>, address: &str) -> Result<Option<FloatingIp>> {
+    static SQL: OnceLock<String> = OnceLock::new();
+    let sql =
+        select(&SQL, "WHERE r.floating_ip_address = ?1 AND (?2 IS NULL OR r.project_id = ?2) ORDER BY r.id LIMIT 1");
+    Ok(tx.find(sql, params![address, project_id], map)?)
+}
+
 /// Those that lead somewhere, by the ports they lead to (a JSON list of ids).
 pub(crate) fn of_ports(tx: &Tx<'_>, ids: &str) -> Result<Vec<FloatingIp>> {
     static SQL: OnceLock<String> = OnceLock::new();

@@ -5,9 +5,11 @@ use std::net::IpAddr;
 use db::{Tx, params};
 use rest::Result;
 
-use super::{bad, create::group_id};
+use super::{Requester, bad, create::group_id};
 use crate::{
-    App, errors, ip,
+    App, errors,
+    floatingips::{handlers::lead, store as floating_ips},
+    ip,
     ports::{
         self,
         store::{FixedIp as PortAddress, Port},
@@ -176,4 +178,51 @@ pub fn remove_fixed_ip(tx: &Tx<'_>, app: &App, server_id: &str, address: IpAddr)
         return ports::store::update(tx, &mut port, &app.now());
     }
     Err(bad("FixedIpNotFoundForInstance", format!("Instance {server_id} doesn't have fixed IP {address}.")))
+}
+
+/// Lets a floating IP lead to an address of a port (`addFloatingIp`), away from where it led.
+///
+/// # Errors
+/// 404 `FloatingIPNotFound` for one that the project does not have; as Network's own API when it cannot lead there.
+pub fn associate_floating_ip(
+    tx: &Tx<'_>,
+    app: &App,
+    requester: Requester<'_>,
+    address: IpAddr,
+    port_id: &str,
+    fixed: IpAddr,
+) -> Result<()> {
+    let mut floating = floating_ip(tx, requester, address)?;
+    let port = ports::store::get(tx, port_id)?;
+    floating.active = false;
+    lead(tx, &mut floating, &port, Some(fixed))?;
+    floating_ips::update(tx, &mut floating, &app.now())
+}
+
+/// Lets a floating IP lead nowhere, if it leads to this server (`removeFloatingIp`).
+///
+/// # Errors
+/// 404 `FloatingIPNotFound` for one that the project does not have.
+pub fn disassociate_floating_ip(
+    tx: &Tx<'_>,
+    app: &App,
+    requester: Requester<'_>,
+    address: IpAddr,
+    server_id: &str,
+) -> Result<bool> {
+    let mut floating = floating_ip(tx, requester, address)?;
+    let ports = ports::store::of_devices(tx, &id_list([server_id]))?;
+    if !ports.iter().any(|port| floating.fixed_port_id.as_deref() == Some(&port.id)) {
+        return Ok(false);
+    }
+    (floating.fixed_port_id, floating.fixed_address, floating.router_id) = (None, None, None);
+    floating.active = false;
+    floating_ips::update(tx, &mut floating, &app.now())?;
+    Ok(true)
+}
+
+fn floating_ip(tx: &Tx<'_>, requester: Requester<'_>, address: IpAddr) -> Result<floating_ips::FloatingIp> {
+    let address = address.to_string();
+    let found = floating_ips::find_by_address(tx, (!requester.is_admin).then_some(requester.project_id), &address)?;
+    found.ok_or_else(|| errors::floating_ip_not_found(&address))
 }

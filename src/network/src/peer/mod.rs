@@ -18,7 +18,8 @@ use rest::Error;
 
 pub use self::{
     change::{
-        add_fixed_ip, add_security_group, bind, release_port, release_ports, remove_fixed_ip, remove_security_group,
+        add_fixed_ip, add_security_group, associate_floating_ip, bind, disassociate_floating_ip, release_port,
+        release_ports, remove_fixed_ip, remove_security_group,
     },
     create::{
         NetworkInfo, PortRequest, Wanted, auto_allocate, available_networks, check_auto_allocate, check_fixed_ip,

@@ -1,0 +1,132 @@
+//! The password of a guest's administrator: set through its agent, and the one that it has encrypted and posted itself.
+//! Compute API reference, "Change Administrative Password" and "Servers password".
+
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use base64::Engine as _;
+use http::StatusCode;
+use rest::{Ctx, Error, Reply, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tasks::{Failure, Operation, Record, Step, TaskContext};
+
+use super::{
+    Server,
+    create::Asker,
+    handlers::{busy, refuse_locked, require, visible},
+    interfaces::ended,
+    model::VmState,
+    policy, request, run, store,
+};
+use crate::{App, vms::VmError};
+
+/// How long the guest has for it.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long an answer waits for the guest.
+const ANSWER: Duration = Duration::from_secs(45);
+/// What a guest may post: as much as upstream keeps.
+pub(crate) const POSTED_MAX_BYTES: usize = 4 * 255;
+
+/// The password is in the row until the guest has it, or has not.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct SetPassword {
+    password: String,
+}
+
+impl Operation for SetPassword {
+    const KIND: &'static str = "compute.server.password";
+    type App = App;
+
+    fn event(&self) -> Option<&'static str> {
+        Some("compute_set_admin_password")
+    }
+
+    async fn advance(self, app: &App, task: &TaskContext) -> std::result::Result<Step<Self>, Failure> {
+        let server = run::server(app, task).await?;
+        let (id, now) = (server.id.clone(), app.clock.now_text());
+        let arguments = json!({
+            "username": user(&server),
+            "password": base64::engine::general_purpose::STANDARD.encode(&self.password),
+            "crypted": false,
+        });
+        let asked = app.driver.ask_agent(run::uuid(&server)?, "guest-set-user-password", arguments, PATIENCE);
+        match task.act(asked).await {
+            Ok(_) => Ok(Step::done(move |tx| store::set_task_state(tx, &id, None, &now))),
+            // Whoever asked waits for the answer: the first one is it.
+            Err(VmError::Refused { reason, .. }) => Err(not_set(&server.id, &reason)),
+            Err(VmError::NotRunning { .. }) => Err(not_set(&server.id, "its process has ended")),
+            Err(error) => Err(not_set(&server.id, "the hypervisor cannot reach its guest agent").caused_by(error)),
+        }
+    }
+
+    fn failed(self, app: &App, task: &TaskContext, failure: &Failure) -> Step<Self> {
+        let (id, now) = (task.resource().to_owned(), app.clock.now_text());
+        Step::fail(failure.public.clone(), move |tx| store::set_task_state(tx, &id, None, &now))
+    }
+
+    fn unreadable(app: &App, resource: &str, _reason: &str) -> Record {
+        let (id, now) = (resource.to_owned(), app.clock.now_text());
+        Box::new(move |tx| store::set_task_state(tx, &id, None, &now))
+    }
+}
+
+fn not_set(id: &str, reason: &str) -> Failure {
+    Failure::fatal(format!("Failed to set admin password on {id} because {reason}."))
+}
+
+/// Upstream's: as the image says, or what the operating system calls it.
+fn user(server: &Server) -> &str {
+    let property = |name: &str| server.image_properties.get(name).and_then(Value::as_str);
+    match (property("os_admin_user"), property("os_type")) {
+        (Some(user), _) => user,
+        (None, Some("windows")) => "Administrator",
+        (None, _) => "root",
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    #[serde(rename = "adminPass")]
+    admin_pass: String,
+}
+
+pub(crate) async fn change(app: &App, ctx: &Ctx, id: &str, argument: Value) -> Result<Reply> {
+    let wanted: Wanted = request::fields("changePassword", argument)?;
+    let password = request::admin_pass(Some(wanted.admin_pass))?;
+    let server = visible(app, ctx, id, policy::CHANGE_PASSWORD).await?;
+    refuse_locked(ctx, &server)?;
+    let (asker, now, request_id) = (Asker::of(ctx)?, app.clock.now_text(), ctx.request_id().to_owned());
+    let server_id = server.id.clone();
+    app.db
+        .write(move |tx| {
+            require(&store::get(tx, &server_id)?, "changePassword", &[VmState::Active])?;
+            store::set_task_state(tx, &server_id, Some("updating_password"), &now)?;
+            let task = asker.task(&server_id, "changePassword", &request_id, &now);
+            tasks::start(tx, &task, &SetPassword { password }).map_err(|error| busy(error, &server_id))?;
+            Ok::<_, Error>(())
+        })
+        .await?;
+    let entry = ended(app, ctx, &server.id, ANSWER).await?;
+    match entry.and_then(|entry| Some((entry.result?, entry.message))) {
+        Some((result, _)) if result == "success" => Ok(Reply::empty(StatusCode::ACCEPTED)),
+        Some((result, Some(why))) if result == "error" => Err(Error::conflict(why)),
+        Some(_) => Err(Error::conflict(format!("Instance {id} was busy with another operation."))),
+        // It is under way, and the actions will tell.
+        None => Ok(Reply::empty(StatusCode::ACCEPTED)),
+    }
+}
+
+pub(crate) async fn show(State(app): State<App>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {
+    let server = visible(&app, &ctx, &id, policy::PASSWORD_SHOW).await?;
+    let password = app.db.read(move |tx| store::posted_password(tx, &server.id)).await?;
+    Ok(Reply::ok(&json!({"password": password.unwrap_or_default()})))
+}
+
+/// Forgets it. The guest's own is not changed.
+pub(crate) async fn clear(State(app): State<App>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {
+    let server = visible(&app, &ctx, &id, policy::PASSWORD_CLEAR).await?;
+    app.db.write(move |tx| store::clear_posted_password(tx, &server.id)).await.map_err(Error::from)?;
+    Ok(Reply::no_content())
+}
