@@ -13,14 +13,18 @@ import argparse
 import collections
 import configparser
 import datetime
+import functools
+import http.server
 import json
 import os
 import pathlib
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 sys.dont_write_bytecode = True
@@ -47,19 +51,52 @@ scheduling.disk_allocation_ratio = 100.0
 scheduling.reserved_memory_mib = 0
 scheduling.reserved_disk_gib = 0
 """
+# The web server that images are fetched from is this machine.
+CONFIGURATION += """\
+images.web_download_allowed_networks = ["127.0.0.1/32"]
+images.web_download_ports = []
+"""
+# Tests of these suites upload random bytes under the name of every format, which clouds as they are refuse.
+OF_ANY_DATA = {"image"}
+ANY_DATA = "images.require_format_match = false\n"
 # Tempest's own words for what the catalog offers.
 SERVICES = {"nova": "compute", "neutron": "network", "cinder": "block-storage", "glance": "image"}
 
 
 # -- the cloud ---------------------------------------------------------------------------------------------------------
-def start(program, folder):
+def start(program, folder, any_data):
     configuration = folder / "solostack.toml"
-    configuration.write_text(CONFIGURATION)
+    configuration.write_text(CONFIGURATION + (ANY_DATA if any_data else ""))
     arguments = ["--driver", "fake", "--listen", "127.0.0.1", "--https-port", "0", "--http-port", "0", "--service-ports", "off",
                  "--public-host", "127.0.0.1", "--log-level", "warn", "--config", str(configuration)]  # fmt: skip
     cloud = Cloud(program, folder, arguments)
     cloud.start()
     return cloud
+
+
+def serve_web(folder):
+    """A web server with one small disk; returns its address. It ends with this program."""
+    disk = folder / "web" / "disk.qcow2"
+    disk.parent.mkdir()
+    disk.write_bytes(empty_qcow2(1 << 20))
+    handler = functools.partial(Quiet, directory=str(disk.parent))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f"http://127.0.0.1:{server.server_address[1]}/disk.qcow2"
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *words):
+        pass
+
+
+def empty_qcow2(size):
+    """Version 2 with clusters of 64 KiB: header, an empty L1 table, a reference count table and its one block."""
+    cluster = 1 << 16
+    header = struct.pack(">4sIQIIQIIQQIIQ", b"QFI\xfb", 2, 0, 0, 16, size, 0, 1, cluster, 2 * cluster, 1, 0, 0)
+    table = struct.pack(">Q", 3 * cluster)
+    counts = struct.pack(">4H", 1, 1, 1, 1)
+    return b"".join(part.ljust(cluster, b"\0") for part in (header, b"", table, counts))
 
 
 class Materials:
@@ -109,7 +146,7 @@ class Materials:
 
 
 # -- tempest.conf ------------------------------------------------------------------------------------------------------
-def configure(path, work, environment, materials):
+def configure(path, work, environment, materials, any_data):
     """What Tempest must know. Features are those of one node, whether we have them yet or not: what is missing must fail."""
     offered = set(materials.api.endpoints)
     has = {name: kind in offered for name, kind in SERVICES.items()}
@@ -138,7 +175,8 @@ def configure(path, work, environment, materials):
         },
         "enforce_scope": {"keystone": yes, "glance": yes},
         "service_available": {**{name: str(there).lower() for name, there in has.items()}, "swift": no, "horizon": no},
-        "image-feature-enabled": {"api_v2": yes, "import_image": yes},
+        "image": {"http_qcow2_image": serve_web(work)},
+        "image-feature-enabled": {"api_v2": yes, "import_image": yes, "image_format_enforcement": no if any_data else yes},
         "compute": {
             "image_ref": materials.images[0], "image_ref_alt": materials.images[1], "flavor_ref": materials.flavors[0],
             "flavor_ref_alt": materials.flavors[1], "min_compute_nodes": 1, "build_timeout": 300, "shelved_offload_time": 0,
@@ -327,11 +365,12 @@ def main():
     work = pathlib.Path(tempfile.mkdtemp(prefix="solostack-tempest-"))
     cloud, failed = None, 0
     try:
-        cloud = start(asked.program.resolve(), work)
+        any_data = not OF_ANY_DATA.isdisjoint(asked.suites)
+        cloud = start(asked.program.resolve(), work, any_data)
         environment = cloud.sourced()
         say(f"the cloud answers at {cloud.url}")
         tempest = Tempest(work, environment["OS_CACERT"])
-        configure(tempest.workspace / "etc/tempest.conf", work, environment, Materials(cloud.api(environment)))
+        configure(tempest.workspace / "etc/tempest.conf", work, environment, Materials(cloud.api(environment)), any_data)
         frozen = subprocess.run([sys.executable, "-m", "pip", "list", "--format=freeze", "--disable-pip-version-check"], check=True, capture_output=True, text=True)
         versions = ", ".join(line.replace("==", " ") for line in frozen.stdout.replace("-", "_").split() if re.match(r"((keystone|glance)_)?tempest(_plugin)?==", line))
         available = tempest.available()

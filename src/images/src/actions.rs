@@ -7,7 +7,7 @@ use crate::app::Images;
 use crate::image::handlers::viewer;
 use crate::image::model::Status;
 use crate::image::store;
-use crate::policy::{MEMBER, target};
+use crate::policy::{MEMBER, allow};
 
 pub const DEACTIVATE: Rule =
     rule("deactivate", MEMBER, "Deactivate image", &[("POST", "/v2/images/{image_id}/actions/deactivate")]);
@@ -35,7 +35,7 @@ async fn switch(
     app.db()
         .write(move |tx| {
             let image = store::get_visible(tx, &viewer, &id)?;
-            ctx.allow(rule, &target(&image))?;
+            allow(&ctx, rule, &image)?;
             // Doing it twice is fine.
             if image.status != to && !store::update_status(tx, &id, from, to, &now)? {
                 let status = image.status.as_str();

@@ -10,11 +10,11 @@ use crate::app::Images;
 use crate::image::handlers::{viewer, visible};
 use crate::image::model::Status;
 use crate::image::{policy, store, views};
-use crate::policy::target;
+use crate::policy::allow;
 
 pub async fn index(State(app): State<Images>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {
     let image = visible(&app, &ctx, &id).await?;
-    ctx.allow(policy::LOCATIONS_SHOW, &target(&image))?;
+    allow(&ctx, policy::LOCATIONS_SHOW, &image)?;
     let held = matches!(image.status, Status::Active | Status::Deactivated);
     let places: Vec<_> = held
         .then(|| json!({"url": format!("{}://{}", views::STORE, image.id), "metadata": {"store": views::STORE}}))
@@ -36,7 +36,7 @@ pub async fn create(
 ) -> Result<Reply> {
     let viewer = viewer(&ctx)?;
     let image = app.db().read(move |tx| store::get_visible(tx, &viewer, &id)).await?;
-    ctx.allow(policy::LOCATIONS_CREATE, &target(&image))?;
+    allow(&ctx, policy::LOCATIONS_CREATE, &image)?;
     if image.status != Status::Queued {
         return Err(Error::conflict("Only images with status queued can have a location added."));
     }

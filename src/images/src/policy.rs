@@ -1,10 +1,11 @@
 //! The rules that others refer to, and what rules are asked about.
 
-use policy::Target;
-use rest::{Ctx, Result, Rule, rule};
+use ::policy::Target;
+use rest::{Ctx, Kind, Result, Rule, rule};
 use serde_json::Value;
 
 use crate::image::model::Image;
+use crate::image::{policy, store};
 use crate::metadefs::policy as metadefs;
 
 pub const ADMIN: &str = "rule:context_is_admin";
@@ -43,6 +44,24 @@ pub fn target(image: &Image) -> Target {
         target.insert("member_id".to_owned(), Value::from(member.as_str()));
     }
     target
+}
+
+/// Asks a rule about an image. Who may not even look at it is told that it is not there, as for one that is not.
+///
+/// # Errors
+/// 403, or 404.
+pub fn allow(ctx: &Ctx, rule: Rule, image: &Image) -> Result<()> {
+    let target = target(image);
+    match ctx.allow(rule, &target) {
+        Err(error) if error.kind() == Kind::Forbidden => {
+            if ctx.may(policy::SHOW, &target)? {
+                Err(error)
+            } else {
+                Err(store::not_found(&image.id))
+            }
+        }
+        other => other,
+    }
 }
 
 /// Whether the caller is an administrator: sees everything, may give images to others.

@@ -13,7 +13,7 @@ use crate::image::handlers::{viewer, visible};
 use crate::image::model::{Image, Status};
 use crate::image::store;
 use crate::live::Guard;
-use crate::policy::{is_admin, target};
+use crate::policy::{allow, is_admin};
 
 /// `PUT /v2/images/{id}/file`: 204 once the image is active; whatever else happens leaves it queued and without data.
 pub async fn update(State(app): State<Images>, ctx: Ctx, Path(id): Path<String>, request: Request) -> Result<Reply> {
@@ -44,7 +44,7 @@ pub async fn begin(app: &Images, ctx: &Ctx, id: &str, headers: &HeaderMap, statu
         .db()
         .write(move |tx| {
             let image = store::get_visible(tx, &viewer, &id)?;
-            ctx.allow(policy::UPLOAD, &target(&image))?;
+            allow(&ctx, policy::UPLOAD, &image)?;
             let announced = announced?;
             if image.status != Status::Queued {
                 let (from, to) = (image.status.as_str(), status.as_str());
@@ -165,7 +165,7 @@ async fn publish(
 /// `GET /v2/images/{id}/file`: the bytes as they were uploaded; 204 when there are none.
 pub async fn show(State(app): State<Images>, ctx: Ctx, Path(id): Path<String>, request: Request) -> Result<Response> {
     let image = visible(&app, &ctx, &id).await?;
-    ctx.allow(policy::DOWNLOAD, &target(&image))?;
+    allow(&ctx, policy::DOWNLOAD, &image)?;
     match image.status {
         Status::Active => {}
         Status::Deactivated => {

@@ -9,7 +9,7 @@ use super::patch::{self, Change};
 use super::store::{self, Viewer};
 use super::{list, policy, views};
 use crate::app::Images;
-use crate::policy::{is_admin, target};
+use crate::policy::{allow, is_admin, target};
 
 /// Who looks, for the store.
 pub fn viewer(ctx: &Ctx) -> Result<Viewer> {
@@ -102,7 +102,7 @@ pub async fn update(State(app): State<Images>, ctx: Ctx, Path(id): Path<String>,
         .db()
         .write(move |tx| {
             let mut image = store::get_visible(tx, &viewer, &id)?;
-            ctx.allow(policy::UPDATE, &target(&image))?;
+            allow(&ctx, policy::UPDATE, &image)?;
             let before = (image.owner.clone(), image.visibility);
             for change in &changes {
                 apply(&ctx, &viewer, &mut image, change)?;
@@ -136,7 +136,7 @@ pub async fn delete(State(app): State<Images>, ctx: Ctx, Path(id): Path<String>)
     app.db()
         .write(move |tx| {
             let image = store::get_visible(tx, &viewer, &id)?;
-            ctx.allow(policy::DELETE, &target(&image))?;
+            allow(&ctx, policy::DELETE, &image)?;
             if image.protected {
                 return Err(Error::forbidden(format!("Image {id} is protected and cannot be deleted.")));
             }

@@ -14,7 +14,7 @@ use crate::file::{policy, receive};
 use crate::image::handlers::viewer;
 use crate::image::model::{Image, Status};
 use crate::image::{policy as image_policy, store, views};
-use crate::policy::target;
+use crate::policy::allow;
 
 pub const DIRECT: &str = "glance-direct";
 pub const WEB: &str = "web-download";
@@ -128,7 +128,7 @@ pub async fn create(
         .write(move |tx| {
             let image = store::get_visible(tx, &viewer, &id)?;
             let rule = if body.method.name == COPY { image_policy::COPY } else { policy::UPLOAD };
-            ctx.allow(rule, &target(&image))?;
+            allow(&ctx, rule, &image)?;
             body.check(&inner)?;
             match body.method.name.as_str() {
                 DIRECT => start(tx, &ctx, &image, DIRECT, &publish_staged(tx, &image, &now)?, &now),

@@ -12,7 +12,7 @@ use crate::app::Images;
 use crate::image::handlers::viewer;
 use crate::image::model::{Image, Visibility};
 use crate::image::store::{self as image_store, Viewer};
-use crate::policy::target;
+use crate::policy::{allow, target};
 
 const MEMBERS_MAX: i64 = 128;
 
@@ -95,7 +95,7 @@ pub async fn create(
         .db()
         .write(move |tx| {
             let image = image_store::get_visible(tx, &viewer, &id)?;
-            ctx.allow(policy::CREATE, &target(&image))?;
+            allow(&ctx, policy::CREATE, &image)?;
             check_shared(&image)?;
             if store::count(tx, &id)? >= MEMBERS_MAX {
                 return Err(Error::too_large(format!(
@@ -152,7 +152,7 @@ pub async fn delete(State(app): State<Images>, ctx: Ctx, Path((id, member)): Pat
     app.db()
         .write(move |tx| {
             let image = image_store::get_visible(tx, &viewer, &id)?;
-            ctx.allow(policy::DELETE, &target(&image))?;
+            allow(&ctx, policy::DELETE, &image)?;
             check_shared(&image)?;
             match store::delete(tx, &id, &member)? {
                 true => Ok(()),
