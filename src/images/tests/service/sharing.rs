@@ -144,3 +144,17 @@ async fn an_administrator_sees_everything_and_may_give_images_away() {
     cloud.get("member", &format!("/v2/images/{id}")).await.refused(404);
     cloud.show("other", &id).await;
 }
+
+#[tokio::test]
+async fn a_token_of_the_system_is_none_of_a_project_and_sees_no_image() {
+    let cloud = Cloud::start().await;
+    let id = cloud.create_with_data("member", b"x").await;
+    cloud.get("system", "/v2/images").await.refused(403);
+    cloud.post("system", "/v2/images", json!({"name": "x"})).await.refused(403);
+    cloud.get("system", &format!("/v2/images/{id}")).await.refused(404);
+    cloud.delete("system", &format!("/v2/images/{id}")).await.refused(404);
+    cloud.patch("system", &format!("/v2/images/{id}"), json!([])).await.refused(404);
+    cloud.act("system", &format!("/v2/images/{id}/actions/deactivate")).await.refused(404);
+    cloud.upload("system", &format!("/v2/images/{id}/file"), "x").await.refused(404);
+    cloud.get("admin", &format!("/v2/images/{id}")).await.expect(200);
+}
