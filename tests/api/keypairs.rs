@@ -79,3 +79,17 @@ async fn the_quota_of_keys_is_kept() {
     let message = cloud.as_(Member).post(KEYS, json!({"keypair": {"name": "two"}})).await.refused(403);
     assert!(message.contains("too many key pairs"), "{message}");
 }
+
+#[tokio::test]
+async fn a_certificate_is_generated_with_its_key() {
+    let cloud = TestCloud::start().await;
+    let wanted = json!({"keypair": {"name": "windows", "type": "x509"}});
+    let made =
+        cloud.as_(Member).at("2.2").post("/compute/v2.1/os-keypairs", wanted).await.expect(201)["keypair"].take();
+    assert_eq!(made["type"], "x509");
+    assert!(made["public_key"].as_str().unwrap().starts_with("-----BEGIN CERTIFICATE-----"), "{made}");
+    assert!(made["private_key"].as_str().unwrap().starts_with("-----BEGIN PRIVATE KEY-----"));
+    let shown = cloud.as_(Member).at("2.2").get("/compute/v2.1/os-keypairs/windows").await.expect(200);
+    assert_eq!(shown["keypair"]["fingerprint"], made["fingerprint"]);
+    assert!(shown["keypair"].get("private_key").is_none());
+}

@@ -13,6 +13,7 @@ mod images;
 mod instance_actions;
 mod interfaces;
 mod keypairs;
+mod legacy;
 mod limits;
 mod logins;
 mod microversions;

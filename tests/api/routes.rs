@@ -183,7 +183,8 @@ async fn every_microversion_between_the_announced_ends_is_honoured_and_none_beyo
     let cloud = TestCloud::start().await;
     for (service, list) in [("compute", "/compute/v2.1/flavors"), ("placement", "/placement/resource_providers")] {
         let document = cloud.as_(Anonymous).get(&format!("/{service}/")).await.expect(200);
-        let current = &document["versions"][0];
+        // Oldest first.
+        let current = document["versions"].as_array().unwrap().last().unwrap();
         // Compute calls the greatest `version`, Placement `max_version`.
         let greatest = current.get("max_version").unwrap_or(&current["version"]);
         let (least, most) = (number(&current["min_version"]), number(greatest));

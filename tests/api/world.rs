@@ -29,6 +29,8 @@ const RETIRED: &[&str] = &[
     "/os-fping",
     "/os-security-group-default-rules",
     "/consoles",
+    "/os-networks",
+    "/os-tenant-networks",
 ];
 /// Names that nothing has.
 const ABSENT_UUID: &str = "0abcdef0-0000-4000-8000-000000000000";
@@ -202,6 +204,17 @@ impl World {
         self.put("compute", "os-quota-sets", project);
         self.put("compute", "os-quota-class-sets", "default");
         self.put("compute", "extensions", "os-keypairs");
+        for (compute, service, at) in [
+            ("os-networks", "network", "networks"),
+            ("os-tenant-networks", "network", "networks"),
+            ("os-floating-ips", "network", "floatingips"),
+            ("os-security-groups", "network", "security-groups"),
+            ("os-security-group-rules", "network", "security-group-rules"),
+            ("images", "image", "images"),
+        ] {
+            let there = self.there(service, at).to_owned();
+            self.put("compute", compute, there);
+        }
         let aggregate = json!({"aggregate": {"name": SHARED}});
         let aggregate = self.cloud.as_(Admin).post("/compute/v2.1/os-aggregates", aggregate).await.expect(200);
         self.put("compute", "os-aggregates", aggregate["aggregate"]["id"].to_string());
@@ -481,6 +494,16 @@ impl World {
             ("compute", "POST", "/v2.1/os-server-external-events") => json!({"events": [{
                 "name": "network-changed", "server_uuid": ABSENT_UUID, "status": "completed", "tag": "a",
             }]}),
+            ("compute", "POST", "/v2.1/os-floating-ips") => json!({"pool": "public"}),
+            ("compute", "POST" | "PUT", "/v2.1/os-security-groups" | "/v2.1/os-security-groups/{id}") => {
+                json!({"security_group": {"name": "sample", "description": "d"}})
+            }
+            ("compute", "POST", "/v2.1/os-security-group-rules") => json!({"security_group_rule": {
+                "parent_group_id": there("network", "security-groups"), "ip_protocol": "tcp", "from_port": 80,
+                "to_port": 80, "cidr": "192.0.2.0/24", "group_id": null,
+            }}),
+            ("compute", "POST" | "PUT", "/v2.1/images/{id}/metadata") => json!({"metadata": {"a": "b"}}),
+            ("compute", "PUT", "/v2.1/images/{id}/metadata/{key}") => json!({"meta": {"ABSENT": "b"}}),
             ("compute", _, path) if RETIRED.iter().any(|gone| path.contains(gone)) => return None,
             ("compute", "PUT", "/v2.1/os-services/{id}") => {
                 json!({"status": "enabled", "forced_down": false})

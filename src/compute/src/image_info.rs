@@ -1,6 +1,10 @@
-//! The boot image as Compute needs it.
+//! Images as Compute needs them: to boot from, and to pass on to users of its older API.
 
-use rest::{Credentials, Error, Kind, Result};
+use std::collections::BTreeMap;
+
+use db::Tx;
+use images::peer::{self, ImageView};
+use rest::{Credentials, Error, Kind, Params, Result};
 use serde_json::{Map, Value};
 
 use crate::App;
@@ -46,4 +50,29 @@ pub(crate) async fn bootable(app: &App, creds: &Credentials, image_id: &str) -> 
         virtual_size_bytes: image.virtual_size_bytes,
         properties: image.properties.into_iter().map(|(key, value)| (key, Value::String(value))).collect(),
     })
+}
+
+/// Images that a project sees, and whether more follow.
+pub(crate) fn list(tx: &Tx<'_>, project_id: &str, admin: bool, query: Params) -> Result<(Vec<ImageView>, bool)> {
+    peer::list_images(tx, project_id, admin, query)
+}
+
+pub(crate) fn one(tx: &Tx<'_>, project_id: &str, admin: bool, id: &str) -> Result<ImageView> {
+    peer::image(tx, project_id, admin, id)
+}
+
+pub(crate) fn delete(tx: &Tx<'_>, app: &App, project_id: &str, admin: bool, id: &str) -> Result<()> {
+    peer::delete_image(tx, &app.images, project_id, admin, id)
+}
+
+/// What `change` makes of an image's properties.
+pub(crate) fn change_properties(
+    tx: &Tx<'_>,
+    app: &App,
+    project_id: &str,
+    admin: bool,
+    id: &str,
+    change: impl FnOnce(&mut BTreeMap<String, String>) -> Result<()>,
+) -> Result<BTreeMap<String, String>> {
+    peer::change_properties(tx, &app.images, project_id, admin, id, change)
 }

@@ -14,6 +14,7 @@ mod image_info;
 mod instance_actions;
 mod keypairs;
 mod leftovers;
+mod legacy;
 mod limits;
 mod lost_ports;
 mod metadata;
@@ -175,13 +176,23 @@ pub const INFO: ServiceInfo = ServiceInfo {
     catalog_path: "/v2.1",
     microversions: Some(versions::RANGE),
     discovery: DiscoveryStyle::Compute,
-    versions: &[ApiVersion {
-        id: "v2.1",
-        status: "CURRENT",
-        path: "/v2.1/",
-        updated: "2013-07-23T11:33:21Z",
-        microversions: true,
-    }],
+    versions: &[
+        // Served as 2.1 is, and without microversions. Clients of old expect it first.
+        ApiVersion {
+            id: "v2.0",
+            status: "SUPPORTED",
+            path: "/v2/",
+            updated: "2011-01-21T11:33:21Z",
+            microversions: false,
+        },
+        ApiVersion {
+            id: "v2.1",
+            status: "CURRENT",
+            path: "/v2.1/",
+            updated: "2013-07-23T11:33:21Z",
+            microversions: true,
+        },
+    ],
 };
 
 #[must_use]

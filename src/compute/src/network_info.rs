@@ -323,6 +323,115 @@ pub(crate) fn change_security_group(tx: &Tx<'_>, app: &App, server: &Server, nam
     }
 }
 
+fn requester(project_id: &str, admin: bool) -> peer::Requester<'_> {
+    peer::Requester { project_id, is_admin: admin }
+}
+
+pub(crate) fn networks(tx: &Tx<'_>, project_id: &str, admin: bool) -> Result<Vec<peer::NetworkView>> {
+    peer::visible_networks(tx, requester(project_id, admin))
+}
+
+pub(crate) fn network(tx: &Tx<'_>, project_id: &str, admin: bool, id: &str) -> Result<peer::NetworkView> {
+    peer::visible_network(tx, requester(project_id, admin), id)
+}
+
+pub(crate) fn floating_ip_pools(tx: &Tx<'_>) -> Result<Vec<String>> {
+    peer::floating_ip_pools(tx)
+}
+
+pub(crate) fn floating_ips(tx: &Tx<'_>, project_id: &str) -> Result<Vec<peer::FloatingIpView>> {
+    peer::floating_ips(tx, project_id)
+}
+
+pub(crate) fn floating_ip(tx: &Tx<'_>, project_id: &str, id: &str) -> Result<peer::FloatingIpView> {
+    peer::floating_ip(tx, project_id, id)
+}
+
+pub(crate) fn create_floating_ip(
+    tx: &Tx<'_>,
+    app: &App,
+    project_id: &str,
+    pool: Option<&str>,
+) -> Result<peer::FloatingIpView> {
+    peer::create_floating_ip(tx, &app.network, project_id, pool)
+}
+
+pub(crate) fn delete_floating_ip(tx: &Tx<'_>, project_id: &str, id: &str) -> Result<()> {
+    peer::delete_floating_ip(tx, project_id, id)
+}
+
+/// A project's security groups, or everybody's.
+pub(crate) fn list_security_groups(
+    tx: &Tx<'_>,
+    app: &App,
+    project_id: &str,
+    everywhere: bool,
+) -> Result<Vec<peer::GroupView>> {
+    peer::list_security_groups(tx, &app.network, project_id, everywhere)
+}
+
+/// Those that a server's ports have, each once.
+pub(crate) fn security_groups_of(tx: &Tx<'_>, server_id: &str) -> Result<Vec<peer::GroupView>> {
+    let mut ids: Vec<String> = Vec::new();
+    for interface in of_servers(tx, &[server_id])?.of(server_id) {
+        for (id, _) in &interface.security_groups {
+            if !ids.contains(id) {
+                ids.push(id.clone());
+            }
+        }
+    }
+    peer::security_groups_by_id(tx, ids.iter().map(String::as_str))
+}
+
+pub(crate) fn security_group(tx: &Tx<'_>, project_id: &str, admin: bool, id: &str) -> Result<peer::GroupView> {
+    peer::security_group(tx, requester(project_id, admin), id)
+}
+
+pub(crate) fn create_security_group(
+    tx: &Tx<'_>,
+    app: &App,
+    project_id: &str,
+    name: &str,
+    description: &str,
+) -> Result<peer::GroupView> {
+    peer::create_security_group(tx, &app.network, project_id, name, description)
+}
+
+/// `text`: name and description.
+pub(crate) fn update_security_group(
+    tx: &Tx<'_>,
+    app: &App,
+    (project_id, admin): (&str, bool),
+    id: &str,
+    text: (&str, &str),
+) -> Result<peer::GroupView> {
+    peer::update_security_group(tx, &app.network, requester(project_id, admin), id, text.0, text.1)
+}
+
+pub(crate) fn delete_security_group(tx: &Tx<'_>, project_id: &str, admin: bool, id: &str) -> Result<()> {
+    peer::delete_security_group(tx, requester(project_id, admin), id)
+}
+
+/// `terms` as Network's own API has them.
+pub(crate) fn create_security_group_rule(
+    tx: &Tx<'_>,
+    app: &App,
+    (project_id, admin): (&str, bool),
+    group_id: &str,
+    terms: Value,
+) -> Result<peer::GroupRuleView> {
+    peer::create_security_group_rule(tx, &app.network, requester(project_id, admin), group_id, terms)
+}
+
+pub(crate) fn delete_security_group_rule(
+    tx: &Tx<'_>,
+    app: &App,
+    (project_id, admin): (&str, bool),
+    id: &str,
+) -> Result<()> {
+    peer::delete_security_group_rule(tx, &app.network, requester(project_id, admin), id)
+}
+
 /// Gives the server one more address on a network that it is on, or takes one from it.
 pub(crate) fn change_fixed_ip(tx: &Tx<'_>, app: &App, server: &Server, value: &str, add: bool) -> Result<()> {
     if add {

@@ -22,6 +22,7 @@ mod members;
 mod metadefs;
 pub mod peer;
 mod policy;
+mod proxied;
 mod reconcile;
 mod routes;
 mod schemas;

@@ -8,6 +8,7 @@ use crate::cache;
 pub use crate::cache::{RawError, RawImage};
 use crate::image::model::{Image, OWN, Status};
 use crate::image::store::{self, Viewer};
+pub use crate::proxied::{ImageView, change_properties, delete_image, image, list_images};
 
 /// An image that a server may be started from.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -52,6 +52,20 @@ impl ServiceInfo {
         }
     }
 
+    /// Compute's older version is its newer one without microversions: the path at which a request for it is answered.
+    pub(crate) fn legacy_path(&self, path: &str) -> Option<String> {
+        if self.discovery != DiscoveryStyle::Compute {
+            return None;
+        }
+        let current = self.versions.iter().find(|version| version.microversions)?;
+        let below = self
+            .versions
+            .iter()
+            .filter(|version| !version.microversions)
+            .find_map(|version| path.strip_prefix(version.path))?;
+        Some(format!("{}{below}", current.path))
+    }
+
     fn root(&self, base_url: &str) -> Reply {
         let list = self.list(base_url);
         match self.discovery {

@@ -189,10 +189,16 @@ impl Gateway {
             finish(&mut response, &request_id, version, &mounted.info);
             return response;
         }
+        // What a client of the older version says of microversions is not heard, and it hears of none.
+        let (path, version, spoken) = match mounted.info.legacy_path(&path) {
+            Some(path) => (path, Ok(mounted.info.microversions.map(|range| range.min)), false),
+            None => (path, version, true),
+        };
         let version = match version {
             Ok(version) => version,
             Err(error) => return refuse(&error, None, &identity_url),
         };
+        let answered = version.filter(|_| spoken);
         let token = request.headers().get("x-auth-token").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let shown = request.extensions().get::<ClientCertificate>().filter(|_| token.is_none());
         let certificate = shown.map(|shown| (shown.clone(), request.headers().clone()));
@@ -215,23 +221,23 @@ impl Gateway {
             audited: AtomicBool::new(false),
         });
         if let Err(error) = rewrite(&mut request, &path) {
-            return refuse(&error, version, &identity_url);
+            return refuse(&error, answered, &identity_url);
         }
         request.extensions_mut().insert(ctx.clone());
         let mut response = mounted.router.clone().oneshot(request).await.into_response();
         let failed = response.extensions_mut().remove::<Arc<Error>>();
         let mut response = match failed {
-            Some(error) => refuse(&error, version, &identity_url),
+            Some(error) => refuse(&error, answered, &identity_url),
             None => match foreign_error(&response) {
                 // What axum itself refuses (a path that is no UTF-8) speaks the service's language too.
                 Some(kind) => {
                     let error = Error::new(kind, "The request could not be understood.");
-                    refuse(&error, version, &identity_url)
+                    refuse(&error, answered, &identity_url)
                 }
                 None => response,
             },
         };
-        finish(&mut response, &request_id, version, &mounted.info);
+        finish(&mut response, &request_id, shown, &mounted.info);
         if !reading || ctx.inner().audited.load(Ordering::Relaxed) {
             let event = audited(&ctx, &method, &path, &response);
             log(&event);

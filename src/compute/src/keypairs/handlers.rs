@@ -100,7 +100,9 @@ pub(crate) async fn create(
             (certificate, None, fingerprint)
         }
         ("x509", None) => {
-            return Err(Error::not_implemented("X509 key pairs can be imported, not generated."));
+            let (certificate, private_key) = model::generate_x509(&user_id, app.clock.now())?;
+            let fingerprint = model::x509_fingerprint(&certificate)?;
+            (certificate, Some(private_key), fingerprint)
         }
         _ => return Err(Error::bad_request("Invalid input for field/attribute type: neither 'ssh' nor 'x509'.")),
     };

@@ -528,21 +528,6 @@ pub(crate) async fn ips_show(
     Ok(Reply::ok(&BTreeMap::from([(label, addresses)])))
 }
 
-pub(crate) async fn security_groups(State(app): State<App>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {
-    let server = visible(&app, &ctx, &id, policy::SECURITY_GROUPS).await?;
-    let mut groups: BTreeMap<String, String> = BTreeMap::new();
-    for interface in interfaces(&app, &server.id).await? {
-        groups.extend(interface.security_groups);
-    }
-    let groups: Vec<Value> = groups
-        .iter()
-        .map(|(id, name)| {
-            json!({"id": id, "name": name, "description": "", "tenant_id": server.project_id, "rules": []})
-        })
-        .collect();
-    Ok(Reply::ok(&json!({"security_groups": groups})))
-}
-
 pub(crate) async fn interfaces(app: &App, id: &str) -> Result<Vec<Interface>> {
     let id = id.to_owned();
     app.db.read(move |tx| Ok::<_, Error>(network_info::of_servers(tx, &[&id])?.of(&id).to_vec())).await

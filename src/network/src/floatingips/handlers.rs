@@ -188,34 +188,8 @@ fn create_one(tx: &Tx<'_>, app: &App, ctx: &Ctx, mut attributes: Attributes) -> 
         let text = format!("Bad floatingip request: Network {network_id} is not a valid external network.");
         return Err(bad("BadRequest", text));
     }
-    quotas::check(tx, app, &project_id, "floatingip", 1)?;
-    let id = rest::new_uuid();
-    let port = hold_address(tx, app, &network, &id, subnet_id, address)?;
-    let held = ports::store::fixed_ips(tx, &port.id)?;
-    let Some(held) = held.iter().find(|fixed| fixed.address.is_ipv4()) else {
-        return Err(errors::conflict(
-            "ExternalIpAddressExhausted",
-            "Unable to find any IPv4 address on the external network.",
-        ));
-    };
-    let now = app.now();
-    let mut floating = FloatingIp {
-        id,
-        project_id,
-        description,
-        network_id,
-        address: held.address.to_string(),
-        port_id: port.id,
-        fixed_port_id: None,
-        fixed_address: None,
-        router_id: None,
-        active: false,
-        dns_name,
-        dns_domain,
-        revision: 1,
-        created_at: now.clone(),
-        updated_at: now,
-    };
+    let mut floating =
+        FloatingIp { description, dns_name, dns_domain, ..taken(tx, app, &network, &project_id, subnet_id, address)? };
     if let Some(association) = association {
         associate(tx, ctx, &mut floating, association)?;
     }
@@ -224,6 +198,57 @@ fn create_one(tx: &Tx<'_>, app: &App, ctx: &Ctx, mut attributes: Attributes) -> 
         tags::set(tx, &floating.id, &tags)?;
     }
     Ok(floating)
+}
+
+/// A floating IP of the network for a project, without anything that a request may say of it.
+pub(crate) fn allocate(
+    tx: &Tx<'_>,
+    app: &App,
+    network: &networks::store::Network,
+    project_id: &str,
+) -> Result<FloatingIp> {
+    let floating = taken(tx, app, network, project_id, None, None)?;
+    store::insert(tx, &floating)?;
+    Ok(floating)
+}
+
+/// A floating IP that holds its address, and has no row yet.
+fn taken(
+    tx: &Tx<'_>,
+    app: &App,
+    network: &networks::store::Network,
+    project_id: &str,
+    subnet_id: Option<String>,
+    address: Option<IpAddr>,
+) -> Result<FloatingIp> {
+    quotas::check(tx, app, project_id, "floatingip", 1)?;
+    let id = rest::new_uuid();
+    let port = hold_address(tx, app, network, &id, subnet_id, address)?;
+    let held = ports::store::fixed_ips(tx, &port.id)?;
+    let Some(held) = held.iter().find(|fixed| fixed.address.is_ipv4()) else {
+        return Err(errors::conflict(
+            "ExternalIpAddressExhausted",
+            "Unable to find any IPv4 address on the external network.",
+        ));
+    };
+    let now = app.now();
+    Ok(FloatingIp {
+        id,
+        project_id: project_id.to_owned(),
+        description: String::new(),
+        network_id: network.id.clone(),
+        address: held.address.to_string(),
+        port_id: port.id,
+        fixed_port_id: None,
+        fixed_address: None,
+        router_id: None,
+        active: false,
+        dns_name: String::new(),
+        dns_domain: String::new(),
+        revision: 1,
+        created_at: now.clone(),
+        updated_at: now,
+    })
 }
 
 /// The port that holds the floating address on the external network.
@@ -295,7 +320,7 @@ fn associate(tx: &Tx<'_>, ctx: &Ctx, floating: &mut FloatingIp, ask: Association
 
 /// Lets the floating IP lead to an address of the port. Whoever asks may do so.
 pub(crate) fn lead(tx: &Tx<'_>, floating: &mut FloatingIp, port: &Port, asked: Option<IpAddr>) -> Result<()> {
-    let port_id = port.id.clone();
+    let port_id = &port.id;
     let fixed = inside_address(tx, port, asked)?;
     let taken = tx.find(
         "SELECT floating_ip_address FROM network_floating_ip WHERE fixed_port_id = ?1 AND fixed_ip_address = ?2
@@ -312,8 +337,8 @@ pub(crate) fn lead(tx: &Tx<'_>, floating: &mut FloatingIp, port: &Port, asked: O
             ),
         ));
     }
-    floating.router_id = Some(router_between(tx, &floating.network_id, &fixed, &port_id)?);
-    floating.fixed_port_id = Some(port_id);
+    floating.router_id = Some(router_between(tx, &floating.network_id, &fixed, port_id)?);
+    floating.fixed_port_id = Some(port_id.clone());
     floating.fixed_address = Some(fixed.address.to_string());
     Ok(())
 }

@@ -105,6 +105,12 @@ pub(crate) fn find_by_address(tx: &Tx<'_>, project_id: Option<&str>, address: &s
     Ok(tx.find(sql, params![address, project_id], map)?)
 }
 
+/// A project's, oldest first.
+pub(crate) fn of_project(tx: &Tx<'_>, project_id: &str) -> Result<Vec<FloatingIp>> {
+    static SQL: OnceLock<String> = OnceLock::new();
+    Ok(tx.list(select(&SQL, "WHERE r.project_id = ?1 ORDER BY r.created_at, r.id"), params![project_id], map)?)
+}
+
 /// Those that lead somewhere, by the ports they lead to (a JSON list of ids).
 pub(crate) fn of_ports(tx: &Tx<'_>, ids: &str) -> Result<Vec<FloatingIp>> {
     static SQL: OnceLock<String> = OnceLock::new();

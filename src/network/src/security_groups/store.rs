@@ -183,6 +183,16 @@ pub(crate) fn named(tx: &Tx<'_>, project_id: &str, id_or_name: &str) -> Result<V
     Ok(tx.list(sql, params![project_id, id_or_name], map)?)
 }
 
+/// All groups, or a project's, the default one first.
+pub(crate) fn all(tx: &Tx<'_>, project_id: Option<&str>) -> Result<Vec<Group>> {
+    static SQL: OnceLock<String> = OnceLock::new();
+    let sql = select(
+        &SQL,
+        "WHERE ?1 IS NULL OR r.project_id = ?1 ORDER BY r.project_id, NOT r.is_default, r.created_at, r.id",
+    );
+    Ok(tx.list(sql, params![project_id], map)?)
+}
+
 pub(crate) fn rules_of(tx: &Tx<'_>, ids: &str) -> Result<HashMap<String, Vec<GroupRule>>> {
     static SQL: OnceLock<String> = OnceLock::new();
     let sql = select_rules(
