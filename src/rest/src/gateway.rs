@@ -237,7 +237,7 @@ impl Gateway {
                 None => response,
             },
         };
-        finish(&mut response, &request_id, shown, &mounted.info);
+        finish(&mut response, &request_id, answered, &mounted.info);
         if !reading || ctx.inner().audited.load(Ordering::Relaxed) {
             let event = audited(&ctx, &method, &path, &response);
             log(&event);
