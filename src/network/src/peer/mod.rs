@@ -19,19 +19,18 @@ use rest::Error;
 
 pub use self::{
     change::{
-        add_fixed_ip, add_security_group, bind, disassociate_floating_ip, release_port, release_ports, remove_fixed_ip,
-        remove_security_group,
+        add_fixed_ip, add_security_group, associate_floating_ip, bind, disassociate_floating_ip, release_port,
+        release_ports, remove_fixed_ip, remove_security_group,
     },
     create::{
         NetworkInfo, PortRequest, Wanted, auto_allocate, available_networks, check_auto_allocate, check_fixed_ip,
         check_security_groups, create_port, host_name,
     },
     legacy::{
-        FloatingIpView, GroupRuleView, GroupView, NetworkView, associate_floating_ip, create_floating_ip,
-        create_security_group, create_security_group_rule, delete_floating_ip, delete_security_group,
-        delete_security_group_rule, dissociate_floating_ip, floating_ip, floating_ip_pools, floating_ips,
-        list_security_groups, security_group, security_groups_by_id, update_security_group, visible_network,
-        visible_networks,
+        FloatingIpView, GroupRuleView, GroupView, NetworkView, create_floating_ip, create_security_group,
+        create_security_group_rule, delete_floating_ip, delete_security_group, delete_security_group_rule, floating_ip,
+        floating_ip_pools, floating_ips, list_security_groups, security_group, security_groups_by_id,
+        update_security_group, visible_network, visible_networks,
     },
     plug::{Plug, PlugError, plug, unplug},
     read::{FixedIp, PortInfo, SubnetInfo, missing, port, ports_of, ports_of_many, servers_with_address},
