@@ -86,6 +86,7 @@ async fn usage_counts_servers_that_are_there_and_that_were() {
     let listed = cloud.as_(Admin).get(all).await.expect(200);
     assert!(listed["tenant_usages"][0].get("server_usages").is_none());
     cloud.as_(Member).get(all).await.refused(403);
+    cloud.as_(Admin).get(&format!("{all}/")).await.refused(404);
     cloud.as_(Other).get(&path).await.refused(403);
     let empty = cloud.project(Other).await;
     let empty = cloud.as_(Other).get(&format!("{all}/{empty}")).await.expect(200);

@@ -170,6 +170,7 @@ async fn images_and_their_metadata_are_passed_on() {
     member.at("2.38").get(&metadata).await.expect(200);
     member.at("2.39").get(&metadata).await.refused(404);
     cloud.as_(Other).delete(&format!("{path}/{mine}")).await.refused(404);
+    member.delete(&format!("{path}/")).await.refused(404);
     member.delete(&format!("{path}/{mine}")).await.expect(204);
     member.get(&format!("{path}/{mine}")).await.refused(404);
 }

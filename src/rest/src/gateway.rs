@@ -24,6 +24,14 @@ use crate::{
     Service, ServiceInfo, Style, TokenCheck, context::Inner, home, html,
 };
 
+/// Lists whose name with a slash behind it is an item without an id, which is not there: clients that lost an id must not
+/// get, or do something to, all of them.
+const NO_EMPTY_ID: &[(Style, &str)] = &[
+    (Style::Images, "/v2/images"),
+    (Style::Compute, "/v2.1/images"),
+    (Style::Compute, "/v2.1/os-security-groups"),
+    (Style::Compute, "/v2.1/os-simple-tenant-usage"),
+];
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
 const API_VERSION: HeaderName = HeaderName::from_static("openstack-api-version");
 
@@ -137,7 +145,7 @@ impl Gateway {
         let (path, authority) = match self.locate(prefix, &request) {
             // The image with the id "" is not the list of images.
             Ok((path, authority))
-                if style == Style::Images && path == "/v2/images" && request.uri().path().ends_with('/') =>
+                if NO_EMPTY_ID.contains(&(style, path.as_str())) && request.uri().path().ends_with('/') =>
             {
                 (format!("{path}/"), authority)
             }
