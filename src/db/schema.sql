@@ -152,7 +152,7 @@ CREATE TABLE compute_server (
     created_at        TEXT NOT NULL,
     updated_at        TEXT NOT NULL,
     launched_at       TEXT
-);
+, locked_reason TEXT, scheduler_hints TEXT NOT NULL DEFAULT '{}');
 
 CREATE INDEX compute_server_created ON compute_server (created_at, id);
 
