@@ -283,6 +283,7 @@ impl World {
         let service = self.there("identity", "services").to_owned();
         for (path, body) in [
             ("policies", json!({"policy": {"type": "text/plain", "blob": MARK}})),
+            ("OS-OAUTH1/consumers", json!({"consumer": {"description": MARK}})),
             (
                 "OS-EP-FILTER/endpoint_groups",
                 json!({"endpoint_group": {"name": MARK, "filters": {"interface": "admin"}}}),
@@ -728,6 +729,9 @@ impl World {
                 "expires_at": "2099-01-01T00:00:00.000000Z", "remaining_uses": 3, "allow_redelegation": false,
                 "redelegation_count": 0,
             }}),
+            ("POST" | "PATCH", path) if path.contains("/OS-OAUTH1/consumers") => {
+                json!({"consumer": {"description": MARK}})
+            }
             ("POST" | "PATCH", "/v3/policies" | "/v3/policies/{policy_id}") => {
                 json!({"policy": {"type": "text/plain", "blob": "x"}})
             }

@@ -12,6 +12,7 @@ const EP_FILTER: &str = "OS-EP-FILTER";
 const EP_POLICY: &str = "OS-ENDPOINT-POLICY";
 const FEDERATION: &str = "OS-FEDERATION";
 const INHERIT: &str = "OS-INHERIT";
+const OAUTH1: &str = "OS-OAUTH1";
 const REVOKE: &str = "OS-REVOKE";
 const TRUST: &str = "OS-TRUST";
 
@@ -119,6 +120,8 @@ const RELATIONS: &[(&str, &str, &str)] = &[
         EP_POLICY,
         "region_and_service_policy_association",
     ),
+    ("/OS-OAUTH1/consumers", OAUTH1, "consumers"),
+    ("/OS-OAUTH1/consumers/{consumer_id}", OAUTH1, "consumer"),
     ("/OS-TRUST/trusts", TRUST, "trusts"),
     ("/OS-TRUST/trusts/{trust_id}", TRUST, "trust"),
     ("/OS-TRUST/trusts/{trust_id}/roles", TRUST, "trust_roles"),
@@ -177,6 +180,7 @@ const RELATIONS: &[(&str, &str, &str)] = &[
 fn parameter(extension: &str, name: &str) -> String {
     let (extension, name) = match name {
         "trust_id" => (TRUST, name),
+        "consumer_id" => (OAUTH1, name),
         "idp_id" | "protocol_id" | "mapping_id" | "sp_id" => (FEDERATION, name),
         "endpoint_group_id" => (EP_FILTER, name),
         "credential_id" if extension == EC2 => (EC2, name),
@@ -248,6 +252,11 @@ mod tests {
             at("ext/OS-TRUST/1.0/rel/trust_role")["href-vars"],
             json!({"trust_id": format!("{BASE}/ext/OS-TRUST/1.0/param/trust_id"),
                    "role_id": format!("{BASE}/param/role_id")})
+        );
+        assert_eq!(
+            at("ext/OS-OAUTH1/1.0/rel/consumer"),
+            &json!({"href-template": "/v3/OS-OAUTH1/consumers/{consumer_id}",
+                    "href-vars": {"consumer_id": format!("{BASE}/ext/OS-OAUTH1/1.0/param/consumer_id")}})
         );
         assert_eq!(
             at("ext/OS-EC2/1.0/rel/user_credential")["href-vars"]["credential_id"],

@@ -20,6 +20,7 @@ mod groups;
 mod home;
 mod limits;
 mod listing;
+mod oauth1;
 mod passwords;
 pub mod peer;
 mod policies;

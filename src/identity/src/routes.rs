@@ -10,7 +10,7 @@ use crate::{
     credentials::{self, ec2},
     domains, federation, groups,
     limits::{self, registered},
-    policies, projects, roles, tokens, trusts, users,
+    oauth1, policies, projects, roles, tokens, trusts, users,
 };
 
 pub(crate) fn table() -> Vec<Route<App>> {
@@ -176,6 +176,7 @@ pub(crate) fn table() -> Vec<Route<App>> {
     table.extend(federation());
     table.extend(domain_config());
     table.extend(endpoint_policies());
+    table.extend(oauth());
     table
 }
 
@@ -345,5 +346,16 @@ fn endpoint_policies() -> Vec<Route<App>> {
             of::delete_for_region,
         )
         .rule(policy::DELETE_FOR_REGION),
+    ]
+}
+
+fn oauth() -> Vec<Route<App>> {
+    use oauth1::{consumers, policy};
+    vec![
+        get("/v3/OS-OAUTH1/consumers", consumers::index).rule(policy::LIST_CONSUMERS),
+        post("/v3/OS-OAUTH1/consumers", consumers::create).rule(policy::CREATE_CONSUMER),
+        get("/v3/OS-OAUTH1/consumers/{consumer_id}", consumers::show).rule(policy::GET_CONSUMER),
+        patch("/v3/OS-OAUTH1/consumers/{consumer_id}", consumers::update).rule(policy::UPDATE_CONSUMER),
+        delete("/v3/OS-OAUTH1/consumers/{consumer_id}", consumers::delete).rule(policy::DELETE_CONSUMER),
     ]
 }

@@ -49,6 +49,8 @@ async fn every_persona_gets_what_its_role_and_scope_allow() {
         ("GET", "/v3/services".into(), Value::Null, vec![&clouds, &system]),
         ("GET", "/v3/endpoints".into(), Value::Null, vec![&clouds, &system]),
         ("GET", "/v3/role_inferences".into(), Value::Null, vec![&clouds, &system]),
+        ("GET", "/v3/OS-OAUTH1/consumers".into(), Value::Null, vec![&clouds, &system]),
+        ("POST", "/v3/OS-OAUTH1/consumers".into(), json!({"consumer": {}}), vec![&clouds]),
         ("GET", "/v3/regions".into(), Value::Null, vec![&admins, &system, &domain, &mine, &["other"]]),
         ("GET", format!("/v3/projects/{p}"), Value::Null, vec![&admins, &system, &domain, &mine]),
         ("GET", format!("/v3/projects/{q}"), Value::Null, vec![&admins, &system, &["other"]]),

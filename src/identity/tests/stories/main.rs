@@ -7,6 +7,7 @@ mod cloud;
 mod delegation;
 mod federation;
 mod issuer;
+mod oauth1;
 mod oidc;
 mod passwords;
 mod people;
