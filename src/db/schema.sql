@@ -408,6 +408,13 @@ CREATE TABLE identity_membership (
 
 CREATE INDEX identity_membership_group ON identity_membership (group_id);
 
+CREATE TABLE identity_oauth1_consumer (
+    id          TEXT PRIMARY KEY,
+    description TEXT,
+    secret      TEXT NOT NULL,                  -- encrypted: signatures (RFC 5849) are made with it in clear
+    extra       TEXT NOT NULL DEFAULT '{}'
+);
+
 CREATE TABLE identity_password_history (
     id      INTEGER PRIMARY KEY,
     user_id TEXT NOT NULL REFERENCES identity_user (id) ON DELETE CASCADE,
