@@ -429,6 +429,7 @@ fn compute_options(config: &Config, chosen: &Chosen, root: bool) -> compute::Opt
             days: config.deleted_servers.keep_days,
             count: config.deleted_servers.keep_count,
         },
+        shelved_offload_after: config.shelved_offload_after_s.map(Duration::from_secs),
         vendor_data: BTreeMap::new(),
     }
 }

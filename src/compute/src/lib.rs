@@ -20,6 +20,7 @@ mod lost_ports;
 mod metadata;
 mod migrations;
 mod network_info;
+mod offload;
 mod policy;
 mod power_state;
 mod retired;
@@ -94,6 +95,8 @@ pub struct Options {
     pub keep_deleted: KeepDeleted,
     /// After this long a resize is confirmed by itself; `None`: never.
     pub resize_confirm_window: Option<Duration>,
+    /// How long a shelved server keeps its share of this host; `None`: until it is offloaded by hand.
+    pub shelved_offload_after: Option<Duration>,
     /// `vendor_data.json` of every server.
     pub vendor_data: BTreeMap<String, String>,
 }
@@ -151,6 +154,10 @@ impl App {
             .operation::<servers::rebuild::Rebuild>(self.clone())
             .operation::<servers::resize::Resize>(self.clone())
             .operation::<servers::password::SetPassword>(self.clone())
+            .operation::<servers::snapshots::operation::Snapshot>(self.clone())
+            .operation::<servers::rescue::Rescuing>(self.clone())
+            .operation::<servers::shelve::Shelve>(self.clone())
+            .operation::<servers::unshelve::Unshelve>(self.clone())
             .reconcilers(self.reconcilers())
     }
 
@@ -160,6 +167,7 @@ impl App {
             leftovers::reconciler(self),
             lost_ports::reconciler(self),
             gone::reconciler(self),
+            offload::reconciler(self),
         ];
         all.extend(servers::resize::reconciler(self));
         all

@@ -55,7 +55,8 @@ async fn round(app: &App) -> Result<(), Box<dyn std::error::Error + Send + Sync>
         .db
         .read(|tx| {
             tx.list(
-                "SELECT id FROM compute_server s WHERE (vm_state IN ('active', 'paused') OR vm_state = 'resized' AND power_state = 1)
+                "SELECT id FROM compute_server s
+                 WHERE (vm_state IN ('active', 'paused') OR vm_state IN ('resized', 'rescued') AND power_state = 1)
                  AND NOT EXISTS (SELECT 1 FROM tasks_task t WHERE t.resource = s.id)",
                 [],
                 |row| row.get(0),
@@ -85,8 +86,8 @@ async fn round(app: &App) -> Result<(), Box<dyn std::error::Error + Send + Sync>
                     }
                     match server.vm_state {
                         VmState::Active | VmState::Paused => store::settle(tx, &id, state, power, &now)?,
-                        // It waits on; once confirmed, it is shut off.
-                        VmState::Resized => store::set_power_state(tx, &id, power, &now)?,
+                        // They wait on: a resized one is shut off once it is confirmed, a rescued one is unrescued.
+                        VmState::Resized | VmState::Rescued => store::set_power_state(tx, &id, power, &now)?,
                         _ => {}
                     }
                     Ok::<_, db::Error>(())

@@ -98,6 +98,11 @@ pub const KEYS: &[Key] = &[
         doc: "Whether servers that ran when the machine went down are started when it comes up again.",
     },
     Key {
+        name: "shelved_offload_time",
+        kind: Kind::Int { default: 0, min: -1, max: i32::MAX as i64 },
+        doc: "Seconds until a shelved server gives its share of the machine back; 0: at once, -1: when an administrator asks.",
+    },
+    Key {
         name: "log.format",
         kind: Kind::Choice { default: "text", of: &["text", "json"] },
         doc: "One line or one JSON object per event.",

@@ -53,6 +53,8 @@ pub struct Config {
     /// 0: never.
     pub resize_confirm_window_s: u64,
     pub resume_guests_on_host_boot: bool,
+    /// Seconds until a shelved server is offloaded; `None`: when an administrator asks.
+    pub shelved_offload_after_s: Option<u64>,
     pub log: Log,
     pub identity: Identity,
     pub network: Network,
@@ -347,6 +349,7 @@ impl From<&Values> for Config {
             self_provider: values.bool("self_provider"),
             resize_confirm_window_s: values.unsigned("resize_confirm_window_s"),
             resume_guests_on_host_boot: values.bool("resume_guests_on_host_boot"),
+            shelved_offload_after_s: u64::try_from(values.int("shelved_offload_time")).ok(),
             log: Log {
                 format: match values.text("log.format").as_deref() {
                     Some("json") => LogFormat::Json,

@@ -26,6 +26,7 @@ mod proxied;
 mod reconcile;
 mod routes;
 mod schemas;
+mod snapshots;
 mod tags;
 
 use std::time::Duration;

@@ -9,6 +9,9 @@ pub use crate::cache::{RawError, RawImage};
 use crate::image::model::{Image, OWN, Status};
 use crate::image::store::{self, Viewer};
 pub use crate::proxied::{ImageView, change_properties, delete_image, image, list_images};
+pub use crate::snapshots::{
+    FillError, NewSnapshot, abandon, backups, delete, exists, fill, insert as insert_snapshot, min_ram_mib,
+};
 
 /// An image that a server may be started from.
 #[derive(Clone, Debug, PartialEq, Eq)]

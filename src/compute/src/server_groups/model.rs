@@ -50,6 +50,14 @@ impl Group {
     pub fn has_room(&self, members: i64) -> bool {
         self.policy != Policy::AntiAffinity || members < self.max_server_per_host.unwrap_or(1)
     }
+
+    /// What is said to one more server where there is no room for it.
+    pub fn no_room(&self, placed: i64) -> String {
+        format!(
+            "No valid host was found: server group {} keeps its servers apart, and this is the only host, with {placed} of them.",
+            self.name
+        )
+    }
 }
 
 #[cfg(test)]

@@ -71,9 +71,19 @@ pub(crate) fn count_members(tx: &Tx<'_>, id: &str, user_id: &str) -> Result<i64>
 pub(crate) fn count_placed(tx: &Tx<'_>, id: &str) -> Result<i64> {
     Ok(tx.count(
         "SELECT count(*) FROM compute_server_group_member m JOIN compute_server s ON s.id = m.server_id
-         WHERE m.group_id = ?1 AND NOT (s.vm_state = 'error' AND s.launched_at IS NULL)",
+         WHERE m.group_id = ?1 AND s.vm_state <> 'shelved_offloaded'
+         AND NOT (s.vm_state = 'error' AND s.launched_at IS NULL)",
         [id],
     )?)
+}
+
+/// Why its group keeps a server off this host, if it does.
+pub(crate) fn keeps_apart(tx: &Tx<'_>, server_id: &str) -> Result<Option<String>> {
+    let sql = "SELECT group_id FROM compute_server_group_member WHERE server_id = ?1";
+    let Some(id) = tx.find(sql, [server_id], |row| row.get::<_, String>(0))? else { return Ok(None) };
+    let Some(group) = find(tx, &id)? else { return Ok(None) };
+    let placed = count_placed(tx, &id)?;
+    Ok((!group.has_room(placed)).then(|| group.no_room(placed)))
 }
 
 pub(crate) fn insert(tx: &Tx<'_>, group: &Group) -> Result<()> {

@@ -13,7 +13,7 @@ use super::{
     model::VmState,
     moves, password, policy,
     power::Power,
-    rebuild, resize, store,
+    rebuild, rescue_requests, resize, shelve_requests, snapshots, store,
 };
 use crate::{App, network_info};
 
@@ -27,6 +27,14 @@ pub(crate) const RULES: &[Rule] = &[
     policy::SUSPEND,
     policy::RESUME,
     policy::CONSOLE_OUTPUT,
+    policy::CREATE_IMAGE,
+    policy::CREATE_BACKUP,
+    policy::RESCUE,
+    policy::UNRESCUE,
+    policy::SHELVE,
+    policy::SHELVE_OFFLOAD,
+    policy::UNSHELVE,
+    policy::UNSHELVE_TO_HOST,
     policy::LOCK,
     policy::UNLOCK,
     policy::UNLOCK_OVERRIDE,
@@ -55,17 +63,10 @@ pub(crate) const RULES: &[Rule] = &[
 
 /// Actions that the API reference has and this service has not yet; listed in the README.
 const NOT_BUILT: &[&str] = &[
-    "createBackup",
-    "createImage",
     "getRDPConsole",
     "getSerialConsole",
     "getSPICEConsole",
     "getVNCConsole",
-    "rescue",
-    "shelve",
-    "shelveOffload",
-    "unrescue",
-    "unshelve",
 ];
 
 pub(crate) async fn action(
@@ -86,6 +87,13 @@ pub(crate) async fn action(
         "unpause" => simple(&app, &ctx, &id, &UNPAUSE).await,
         "suspend" => simple(&app, &ctx, &id, &SUSPEND).await,
         "resume" => simple(&app, &ctx, &id, &RESUME).await,
+        "createImage" => snapshots::requests::create_image(&app, &ctx, &id, &argument).await,
+        "createBackup" => snapshots::requests::create_backup(&app, &ctx, &id, &argument).await,
+        "rescue" => rescue_requests::rescue(&app, &ctx, &id, &argument).await,
+        "unrescue" => rescue_requests::unrescue(&app, &ctx, &id).await,
+        "shelve" => shelve_requests::shelve(&app, &ctx, &id).await,
+        "shelveOffload" => shelve_requests::offload(&app, &ctx, &id).await,
+        "unshelve" => shelve_requests::unshelve(&app, &ctx, &id, &argument).await,
         "reboot" => reboot(&app, &ctx, &id, &argument).await,
         "os-getConsoleOutput" => console_output(&app, &ctx, &id, &argument).await,
         "lock" => lock(&app, &ctx, &id, &argument).await,
@@ -244,7 +252,7 @@ async fn console_output(app: &App, ctx: &Ctx, id: &str, argument: &Value) -> Res
         }
     };
     let server = visible(app, ctx, id, policy::CONSOLE_OUTPUT).await?;
-    if server.vm_state == VmState::Building {
+    if matches!(server.vm_state, VmState::Building | VmState::ShelvedOffloaded) {
         return Err(Error::conflict(format!("Instance {id} is not ready")));
     }
     let uuid = uuid::Uuid::try_parse(&server.id).map_err(Error::internal)?;

@@ -127,12 +127,7 @@ impl Command {
     fn apart(tx: &db::Tx<'_>, group: Option<&Group>) -> Result<Option<String>> {
         let Some(group) = group else { return Ok(None) };
         let placed = server_groups::store::count_placed(tx, &group.id)?;
-        Ok((!group.has_room(placed)).then(|| {
-            format!(
-                "No valid host was found: server group {} keeps its servers apart, and this is the only host, with {placed} of them.",
-                group.name
-            )
-        }))
+        Ok((!group.has_room(placed)).then(|| group.no_room(placed)))
     }
 
     fn make(&self, tx: &db::Tx<'_>, app: &App, index: usize, count: usize, group: Option<&Group>) -> Result<Server> {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tasks::{Failure, Operation, Record, Step, TaskContext};
 
-use super::{model::PowerState, resize, run, store};
+use super::{model::PowerState, resize, run, shelve::clear_shelf, store};
 use crate::{App, allocation, gone, network_info};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -38,6 +38,8 @@ impl Operation for Delete {
                     allocation::release(tx, &id)?;
                     network_info::release(tx, &app, &id)?;
                     gone::store::keep(tx, &id, &now)?;
+                    clear_shelf(tx, &app, &id)?;
+                    images::peer::abandon(tx, &app.images, &id)?;
                     store::delete(tx, &id)
                 }))
             }

@@ -3,6 +3,7 @@
 pub(crate) mod actions;
 mod admin_actions;
 pub(crate) mod attach;
+pub(crate) mod begin;
 mod cpus;
 pub(crate) mod create;
 mod deferred;
@@ -20,11 +21,17 @@ pub(crate) mod policy;
 pub(crate) mod power;
 pub(crate) mod rebuild;
 pub(crate) mod request;
+pub(crate) mod rescue;
+mod rescue_requests;
 pub(crate) mod resize;
 mod run;
+pub(crate) mod shelve;
+mod shelve_requests;
+pub(crate) mod snapshots;
 pub(crate) mod store;
 pub(crate) mod tags;
 pub(crate) mod topology;
+pub(crate) mod unshelve;
 pub(crate) mod views;
 
 pub(crate) use model::Server;

@@ -8,6 +8,10 @@
 //!              v                  v  │
 //!            error    paused, suspended: by pause and suspend, and back by unpause and resume (or a hard reboot)
 //!
+//!  rescue:   active, stopped, error ──> rescued ──unrescue──> active
+//!  shelve:   active, stopped, paused, suspended ──> shelved ──offload──> shelved_offloaded ──unshelve──> active
+//!  createImage, createBackup: active, stopped, paused, suspended, and stay so
+//!
 //!  DELETE from any state: task_state deleting, then the row is gone, and what it was is kept for a while (`gone/`)
 //! ```
 //! Resizes and their ways back are drawn in `resize`; a rebuild ends active or stopped, as it began, or in error.
@@ -30,12 +34,25 @@ pub(crate) enum VmState {
     Stopped,
     /// Of another size, which waits to be confirmed or taken back.
     Resized,
+    Rescued,
+    Shelved,
+    ShelvedOffloaded,
     Error,
 }
 
 impl VmState {
-    const ALL: [Self; 7] =
-        [Self::Building, Self::Active, Self::Paused, Self::Suspended, Self::Stopped, Self::Resized, Self::Error];
+    const ALL: [Self; 10] = [
+        Self::Building,
+        Self::Active,
+        Self::Paused,
+        Self::Suspended,
+        Self::Stopped,
+        Self::Resized,
+        Self::Rescued,
+        Self::Shelved,
+        Self::ShelvedOffloaded,
+        Self::Error,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -45,6 +62,9 @@ impl VmState {
             Self::Suspended => "suspended",
             Self::Stopped => "stopped",
             Self::Resized => "resized",
+            Self::Rescued => "rescued",
+            Self::Shelved => "shelved",
+            Self::ShelvedOffloaded => "shelved_offloaded",
             Self::Error => "error",
         }
     }
@@ -142,6 +162,9 @@ impl Server {
             (VmState::Paused, _) => "PAUSED",
             (VmState::Suspended, _) => "SUSPENDED",
             (VmState::Stopped, _) => "SHUTOFF",
+            (VmState::Rescued, _) => "RESCUE",
+            (VmState::Shelved, _) => "SHELVED",
+            (VmState::ShelvedOffloaded, _) => "SHELVED_OFFLOADED",
             (VmState::Error, _) => "ERROR",
         }
     }
@@ -199,10 +222,13 @@ pub(crate) fn states_of_status(status: &str) -> Option<&'static [&'static str]> 
         "SHUTOFF" => &["stopped"],
         "PAUSED" => &["paused"],
         "SUSPENDED" => &["suspended"],
+        "RESCUE" => &["rescued"],
+        "SHELVED" => &["shelved"],
+        "SHELVED_OFFLOADED" => &["shelved_offloaded"],
         "ERROR" => &["error"],
         "DELETED" => &["deleted"],
         // States that no server here can be in.
-        "SOFT_DELETED" | "MIGRATING" | "RESCUE" | "SHELVED" | "SHELVED_OFFLOADED" | "UNKNOWN" => &[],
+        "SOFT_DELETED" | "MIGRATING" | "UNKNOWN" => &[],
         _ => return None,
     })
 }

@@ -50,6 +50,19 @@ pub(crate) const SUSPEND: Rule = rule("os_compute_api:os-suspend-server:suspend"
 pub(crate) const RESUME: Rule = rule("os_compute_api:os-suspend-server:resume", MEMBER, "Resume a server", ACTION);
 pub(crate) const CONSOLE_OUTPUT: Rule =
     rule("os_compute_api:os-console-output", MEMBER, "Read the console log", ACTION);
+pub(crate) const CREATE_IMAGE: Rule =
+    rule("os_compute_api:servers:create_image", MEMBER, "Create an image of a server", ACTION);
+pub(crate) const CREATE_BACKUP: Rule =
+    rule("os_compute_api:os-create-backup", MEMBER, "Create a backup of a server", ACTION);
+pub(crate) const RESCUE: Rule = rule("os_compute_api:os-rescue", MEMBER, "Rescue a server", ACTION);
+pub(crate) const UNRESCUE: Rule = rule("os_compute_api:os-unrescue", MEMBER, "Unrescue a server", ACTION);
+pub(crate) const SHELVE: Rule = rule("os_compute_api:os-shelve:shelve", MEMBER, "Shelve a server", ACTION);
+pub(crate) const SHELVE_OFFLOAD: Rule =
+    rule("os_compute_api:os-shelve:shelve_offload", ADMIN, "Remove a shelved server from its host", ACTION);
+pub(crate) const UNSHELVE: Rule =
+    rule("os_compute_api:os-shelve:unshelve", MEMBER, "Unshelve a server", ACTION);
+pub(crate) const UNSHELVE_TO_HOST: Rule =
+    rule("os_compute_api:os-shelve:unshelve_to_host", ADMIN, "Unshelve a server to a given host", ACTION);
 pub(crate) const LOCK: Rule = rule("os_compute_api:os-lock-server:lock", MEMBER, "Lock a server", ACTION);
 pub(crate) const UNLOCK: Rule = rule("os_compute_api:os-lock-server:unlock", MEMBER, "Unlock a server", ACTION);
 pub(crate) const UNLOCK_OVERRIDE: Rule =

@@ -14,7 +14,7 @@ use vmspec::{Restore, VmSpec, spec};
 use super::{
     Server, cpus, disk,
     model::{PowerState, VmState},
-    store,
+    rescue, store,
 };
 use crate::{
     App,
@@ -99,9 +99,10 @@ async fn prepare(
         discard_suspended(app, id).await?;
     }
     let tuning = tuning(server);
+    let rescue = rescue::of_server(app, server).await?;
     let mut descriptors: Vec<OwnedFd> = Vec::new();
     let mut disks = Vec::new();
-    for (slot, (kind, path, read_only)) in disk::files(app, server).into_iter().enumerate() {
+    for (slot, (kind, path, read_only)) in disk::files(app, server, rescue.as_ref()).into_iter().enumerate() {
         let file = open(&path, read_only)
             .map_err(|error| Failure::retry(format!("The {} cannot be opened.", disk::word(kind))).caused_by(error))?;
         let size_bytes = file

@@ -231,14 +231,6 @@ pub(crate) fn set_launched(tx: &Tx<'_>, id: &str, now: &str) -> db::Result<()> {
     Ok(())
 }
 
-pub(crate) fn set_power_state(tx: &Tx<'_>, id: &str, power: PowerState, now: &str) -> db::Result<()> {
-    tx.execute(
-        "UPDATE compute_server SET power_state = ?2, updated_at = ?3 WHERE id = ?1",
-        params![id, power as i64, now],
-    )?;
-    Ok(())
-}
-
 pub(crate) fn set_task_state(tx: &Tx<'_>, id: &str, task_state: Option<&str>, now: &str) -> db::Result<()> {
     tx.execute(
         "UPDATE compute_server SET task_state = ?2, updated_at = ?3 WHERE id = ?1",
@@ -272,6 +264,19 @@ pub(crate) fn set_state(tx: &Tx<'_>, id: &str, vm_state: VmState, now: &str) -> 
     tx.execute(
         "UPDATE compute_server SET vm_state = ?2, task_state = NULL, updated_at = ?3 WHERE id = ?1",
         params![id, vm_state.as_str(), now],
+    )?;
+    Ok(())
+}
+
+pub(crate) fn set_availability_zone(tx: &Tx<'_>, id: &str, zone: Option<&str>) -> db::Result<()> {
+    tx.execute("UPDATE compute_server SET availability_zone = ?2 WHERE id = ?1", params![id, zone])?;
+    Ok(())
+}
+
+pub(crate) fn set_power_state(tx: &Tx<'_>, id: &str, power: PowerState, now: &str) -> db::Result<()> {
+    tx.execute(
+        "UPDATE compute_server SET power_state = ?2, updated_at = ?3 WHERE id = ?1",
+        params![id, power as i64, now],
     )?;
     Ok(())
 }

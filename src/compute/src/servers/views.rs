@@ -226,7 +226,9 @@ struct Named<'a> {
 
 /// Whether a host was ever chosen: a server that fitted nowhere has none.
 fn on_host(server: &Server) -> bool {
-    server.terminated_at.is_none() && (server.launched_at.is_some() || server.vm_state != super::model::VmState::Error)
+    server.terminated_at.is_none()
+        && server.vm_state != super::model::VmState::ShelvedOffloaded
+        && (server.launched_at.is_some() || server.vm_state != super::model::VmState::Error)
 }
 
 /// Upstream's: a hash that tells servers on the same host from others without naming the host.

@@ -50,6 +50,8 @@ struct Faults {
     next_starts_fail: Vec<String>,
     deaf_guests: HashSet<Uuid>,
     clinging_guests: HashSet<Uuid>,
+    /// Guests with an agent, and what it did.
+    agents: HashMap<Uuid, Vec<&'static str>>,
     held: HashMap<Uuid, Arc<tokio::sync::Mutex<()>>>,
 }
 
@@ -221,6 +223,20 @@ impl FakeDriver {
         self.end(server_id, ExitCause::Suspended, false, None)
     }
 
+    pub(super) fn freeze(&self, server_id: Uuid) -> Result<bool, String> {
+        let mut faults = self.faults();
+        let Some(done) = faults.agents.get_mut(&server_id) else { return Ok(false) };
+        done.push("freeze");
+        Ok(true)
+    }
+
+    pub(super) fn thaw(&self, server_id: Uuid) -> Result<(), String> {
+        if let Some(done) = self.faults().agents.get_mut(&server_id) {
+            done.push("thaw");
+        }
+        Ok(())
+    }
+
     pub async fn devices(&self, server_id: Uuid) -> Result<Devices, VmError> {
         let vm = self.find(server_id)?.ok_or(VmError::NotRunning { server_id })?;
         let spec = self.directory(server_id).read_spec().ok().flatten();
@@ -313,6 +329,7 @@ impl FakeDriver {
         let mut faults = self.faults();
         faults.deaf_guests.remove(&server_id);
         faults.clinging_guests.remove(&server_id);
+        faults.agents.remove(&server_id);
         faults.held.retain(|id, turn| *id != server_id || Arc::strong_count(turn) > 1);
         Ok(())
     }
@@ -380,6 +397,22 @@ impl FakeDriver {
         } else {
             faults.clinging_guests.remove(&server_id);
         }
+    }
+
+    /// From now on the guest has an agent.
+    pub fn guest_has_agent(&self, server_id: Uuid) {
+        self.faults().agents.insert(server_id, Vec::new());
+    }
+
+    /// What the guest's agent did: `freeze`, `thaw`.
+    #[must_use]
+    pub fn agent_did(&self, server_id: Uuid) -> Vec<&'static str> {
+        self.faults().agents.get(&server_id).cloned().unwrap_or_default()
+    }
+
+    /// Whatever changes this server waits until the answer is dropped.
+    pub async fn hold(&self, server_id: Uuid) -> tokio::sync::OwnedMutexGuard<()> {
+        self.turn(server_id).await
     }
 
     /// Suspend, attach and detach are refused with this reason, as by a driver that cannot do them, also in processes to

@@ -24,6 +24,7 @@
 //! - reboot: soft `reboot_soft(id, deadline)` (falls back to a reset), hard `reset(id)`; both keep process and disks.
 //! - supervisor start: `adopt_all()` before operations resume; compare each with its row.
 //! - suspend: `suspend(id)`; resume: `open_suspended(id)`, `ensure_running` with `spec.restore`, `discard_suspended(id)`.
+//! - snapshot: `freeze(id)` or `pause(id)`, copy the disk, `resume(id)`, `thaw(id)`.
 //! - interfaces while it runs: `devices(id)`, `attach_nic`, `detach_nic`.
 //! - the guest's agent: `ask_agent(id, command, ..)`.
 //! - power state reconciler: `events()`, and `observe(id)` on a timer; a receiver that lags only has to look again.
@@ -33,6 +34,7 @@
 
 mod agent;
 mod fake;
+mod freeze;
 mod live;
 mod process;
 mod suspended;
@@ -248,6 +250,25 @@ impl Driver {
         let servers = self.servers().to_owned();
         let sum = move || server_ids.iter().map(|id| suspended::bytes(&ServerDirectory::of(&servers, *id))).sum();
         tokio::task::spawn_blocking(sum).await.unwrap_or_default()
+    }
+
+    /// Have the guest's file systems hold still, if an agent in it answers within `patience`: true once they do, false if
+    /// none answers. What it refuses is an error.
+    pub async fn freeze(&self, server_id: Uuid, patience: Duration) -> Result<bool, VmError> {
+        let frozen = match self {
+            Self::Process(driver) => freeze::freeze(&ServerDirectory::of(driver.servers(), server_id), patience).await,
+            Self::Fake(driver) => driver.freeze(server_id),
+        };
+        frozen.map_err(|reason| VmError::Refused { server_id, reason })
+    }
+
+    /// Have them go on. Without an agent nothing was frozen.
+    pub async fn thaw(&self, server_id: Uuid, patience: Duration) -> Result<(), VmError> {
+        let thawed = match self {
+            Self::Process(driver) => freeze::thaw(&ServerDirectory::of(driver.servers(), server_id), patience).await,
+            Self::Fake(driver) => driver.thaw(server_id),
+        };
+        thawed.map_err(|reason| VmError::Refused { server_id, reason })
     }
 
     /// What is plugged into a VM that runs.

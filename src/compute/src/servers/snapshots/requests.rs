@@ -1,0 +1,165 @@
+//! `createImage` and `createBackup`. Compute API reference, "Create Image (createImage Action)" and "Create Server Back Up
+//! (createBackup Action)".
+
+use std::collections::BTreeMap;
+
+use http::{StatusCode, header};
+use rest::{Ctx, Error, Reply, Result, Rule};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use super::{
+    image::{self, Maker, Wanted},
+    operation::{Rotate, Snapshot, Work},
+};
+use crate::{
+    App,
+    flavors::model::check_name,
+    limits,
+    servers::{
+        begin::Wish,
+        handlers::visible,
+        model::VmState::{self, Active, Paused, Stopped, Suspended},
+        policy, request,
+    },
+};
+
+/// States in which a server's disk can be had.
+pub(crate) const STATES: &[VmState] = &[Active, Stopped, Paused, Suspended];
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CreateImage {
+    name: String,
+    #[serde(default)]
+    metadata: BTreeMap<String, Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CreateBackup {
+    name: String,
+    backup_type: String,
+    rotation: Value,
+    #[serde(default)]
+    metadata: BTreeMap<String, Value>,
+}
+
+/// An action's argument, or 400 with what is wrong with it.
+pub(crate) fn argument<T: DeserializeOwned>(action: &str, value: &Value) -> Result<T> {
+    T::deserialize(value).map_err(|error| Error::bad_request(format!("Invalid input for field/attribute {action}: {error}.")))
+}
+
+pub(crate) async fn create_image(app: &App, ctx: &Ctx, id: &str, value: &Value) -> Result<Reply> {
+    let body: CreateImage = argument("createImage", value)?;
+    let image_id = make(app, ctx, id, Request {
+        action: "createImage",
+        rule: policy::CREATE_IMAGE,
+        task_state: "image_snapshot_pending",
+        name: check_name("name", &body.name)?,
+        metadata: request::metadata(body.metadata)?,
+        backup: None,
+    })
+    .await?;
+    Ok(answer(ctx, &image_id, true))
+}
+
+pub(crate) async fn create_backup(app: &App, ctx: &Ctx, id: &str, value: &Value) -> Result<Reply> {
+    let body: CreateBackup = argument("createBackup", value)?;
+    let keep = match &body.rotation {
+        Value::Number(number) => number.as_u64(),
+        Value::String(text) => text.parse().ok(),
+        _ => None,
+    };
+    let keep = keep.and_then(|keep| u32::try_from(keep).ok()).ok_or_else(|| {
+        Error::bad_request("Invalid input for field/attribute rotation: it must be a number of backups, 0 or more.")
+    })?;
+    if body.backup_type.chars().count() > 255 {
+        return Err(Error::bad_request("Invalid input for field/attribute backup_type: it has more than 255 characters."));
+    }
+    let keep = usize::try_from(keep).unwrap_or(usize::MAX);
+    let image_id = make(app, ctx, id, Request {
+        action: "createBackup",
+        rule: policy::CREATE_BACKUP,
+        task_state: "image_backup",
+        name: check_name("name", &body.name)?,
+        metadata: request::metadata(body.metadata)?,
+        backup: Some((body.backup_type, keep)),
+    })
+    .await?;
+    // A backup that is not kept has no address.
+    Ok(answer(ctx, &image_id, keep > 0))
+}
+
+struct Request {
+    action: &'static str,
+    rule: Rule,
+    task_state: &'static str,
+    name: String,
+    metadata: BTreeMap<String, String>,
+    /// Type, and how many of it are kept.
+    backup: Option<(String, usize)>,
+}
+
+/// The image's record and the operation that fills it, in one transaction. Answers the image's id.
+async fn make(app: &App, ctx: &Ctx, id: &str, request: Request) -> Result<String> {
+    let server = visible(app, ctx, id, request.rule).await?;
+    let wish = Wish::new(app, ctx, &server, request.action)?;
+    let owner = ctx.creds()?.project_id().unwrap_or(&server.project_id).to_owned();
+    let mut kind = vec![("image_type", if request.backup.is_some() { "backup" } else { "snapshot" }.to_owned())];
+    if let Some((backup_type, _)) = &request.backup {
+        kind.push(("backup_type", backup_type.clone()));
+    }
+    let rotate =
+        request.backup.map(|(backup_type, keep)| Rotate { owner: owner.clone(), backup_type, keep });
+    let wanted =
+        Wanted { name: request.name, owner: owner.clone(), kind, metadata: request.metadata, maker: Maker::of(ctx.creds()?) };
+    let (app, task_state) = (app.clone(), request.task_state);
+    app.db
+        .clone()
+        .write(move |tx| {
+            let server = wish.server(tx, STATES)?;
+            let most = limits::store::of_project(tx, &owner, &app.options.quotas)?.metadata_items;
+            if most >= 0 && i64::try_from(wanted.metadata.len()).unwrap_or(i64::MAX) > most {
+                return Err(Error::over_quota("Image metadata limit exceeded"));
+            }
+            let image_id = image::insert(tx, &app, &server, &wanted)?;
+            let work = Work { image_id: image_id.clone(), rotate };
+            wish.start(tx, task_state, &Snapshot::Begin(work))?;
+            Ok(image_id)
+        })
+        .await
+}
+
+/// In the body since 2.45; its address before.
+fn answer(ctx: &Ctx, image_id: &str, address: bool) -> Reply {
+    if ctx.since(2, 45) {
+        return Reply::accepted(&json!({"image_id": image_id}));
+    }
+    let reply = Reply::empty(StatusCode::ACCEPTED);
+    if address { reply.with_header(header::LOCATION, &image_url(ctx.base_url(), image_id)) } else { reply }
+}
+
+/// Where Images has it: beside Compute, or on its own port.
+fn image_url(base_url: &str, image_id: &str) -> String {
+    let images = match base_url.strip_suffix(crate::INFO.prefix) {
+        Some(root) => format!("{root}{}", images::INFO.prefix),
+        None => {
+            let port = format!(":{}", crate::INFO.port);
+            base_url.replacen(&port, &format!(":{}", images::INFO.port), 1)
+        }
+    };
+    format!("{images}/v2/images/{image_id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::image_url;
+
+    #[test]
+    fn an_image_is_found_beside_compute_or_on_its_own_port() {
+        assert_eq!(image_url("https://cloud.test/compute", "x"), "https://cloud.test/image/v2/images/x");
+        assert_eq!(image_url("https://cloud.test:8774", "x"), "https://cloud.test:9292/v2/images/x");
+        assert_eq!(image_url("https://[::1]:8774", "x"), "https://[::1]:9292/v2/images/x");
+    }
+}
