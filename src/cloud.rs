@@ -262,7 +262,7 @@ impl Cloud {
         ];
         let options = GatewayOptions {
             default_authority: authority.to_owned(),
-            pages,
+            pages: pages.merge(compute.pages()),
             policy_overrides: policies::overrides(&layout),
         };
         let retention = audit::Retention { events: config.audit.keep_events, days: config.audit.keep_days };

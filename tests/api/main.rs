@@ -3,6 +3,7 @@
 
 mod aggregates;
 mod audit;
+mod consoles;
 mod crashes;
 mod diagnostics;
 mod flavors;
@@ -23,10 +24,13 @@ mod pauses;
 mod placement;
 mod policies;
 mod rebuilds;
+mod rescue;
 mod resizes;
 mod routes;
 mod server_groups;
 mod servers;
+mod shelving;
+mod snapshots;
 mod tuning;
 mod wire;
 mod world;

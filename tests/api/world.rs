@@ -189,6 +189,10 @@ impl World {
         member.put(&format!("/compute/v2.1/servers/{server}/tags/{MARK}"), Value::Null).await.expect(201);
         let actions = member.get(&format!("/compute/v2.1/servers/{server}/os-instance-actions")).await.expect(200);
         let ports = member.get(&format!("/compute/v2.1/servers/{server}/os-interface")).await.expect(200);
+        let console = json!({"remote_console": {"protocol": "serial", "type": "serial"}});
+        let console = member.post(&format!("/compute/v2.1/servers/{server}/remote-consoles"), console).await.expect(200);
+        let token = text(&console["remote_console"]["url"]).rsplit('=').next().unwrap();
+        self.put("compute", "os-console-auth-tokens", token);
         self.put("compute", "os-instance-actions", text(&actions["instanceActions"][0]["request_id"]));
         self.put("compute", "os-interface", text(&ports["interfaceAttachments"][0]["port_id"]));
         // No live migration has this number, nor any.
@@ -455,6 +459,9 @@ impl World {
                 "description": "d",
             }}),
             ("compute", "POST", "/v2.1/servers/{id}/action") => json!({"os-getConsoleOutput": {"length": 1}}),
+            ("compute", "POST", "/v2.1/servers/{id}/remote-consoles") => {
+                json!({"remote_console": {"protocol": "serial", "type": "serial"}})
+            }
             ("compute", "POST", "/v2.1/servers/{id}/os-interface") => json!({"interfaceAttachment": {
                 "net_id": network(), "fixed_ips": [{"ip_address": "192.0.2.99"}], "tag": "a",
             }}),

@@ -12,3 +12,4 @@ mod points;
 #[path = "../bench/program.rs"]
 mod program;
 mod random;
+mod stories;

@@ -3,6 +3,7 @@
 mod adopt;
 mod aggregates;
 mod allocation;
+mod consoles;
 mod diagnostics;
 mod documents;
 mod extensions;
@@ -132,6 +133,12 @@ impl App {
     #[must_use]
     pub fn driver(&self) -> &vms::Driver {
         &self.driver
+    }
+
+    /// What Compute serves beside its API: consoles over WebSocket.
+    #[must_use]
+    pub fn pages(&self) -> axum::Router {
+        consoles::router(self)
     }
 
     /// Makes the rows that a first start needs; a second run changes nothing.

@@ -33,7 +33,9 @@ async fn round(app: &App) -> Result<(), Box<dyn std::error::Error + Send + Sync>
                 |row| row.get(0),
             )?;
             for id in due {
-                let Some(server) = store::find(tx, &id)?.filter(|server| server.vm_state == VmState::Shelved) else { continue };
+                let Some(server) = store::find(tx, &id)?.filter(|server| server.vm_state == VmState::Shelved) else {
+                    continue;
+                };
                 let request_id = format!("req-{}", rest::new_uuid());
                 store::set_task_state(tx, &id, Some("shelving_offloading"), &now)?;
                 match tasks::start(tx, &unasked(&server, "shelveOffload", &request_id, &now), &Shelve::Offload) {

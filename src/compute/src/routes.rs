@@ -4,6 +4,7 @@ use rest::{Route, delete, get, post, put};
 
 use crate::{
     App,
+    consoles::{handlers as consoles, policy as console},
     aggregates::{handlers as aggregates, policy as aggregate},
     diagnostics::{handlers as diagnostics, policy as diagnostic},
     extensions,
@@ -38,6 +39,7 @@ pub(crate) fn table() -> Vec<Route<App>> {
         get("/v2.1/servers/{id}/topology", topology::show)
             .rules(&[server::TOPOLOGY, server::TOPOLOGY_HOST])
             .since(2, 78),
+        post("/v2.1/servers/{id}/remote-consoles", consoles::create).rule(console::CREATE).since(2, 6),
         get("/v2.1/servers/{id}/ips", servers::ips).rule(server::IPS),
         get("/v2.1/servers/{id}/ips/{label}", servers::ips_show).rule(server::IPS_SHOW),
         get("/v2.1/servers/{id}/os-security-groups", security_groups::of_server).rule(server::SECURITY_GROUPS),
@@ -143,6 +145,7 @@ pub(crate) fn table() -> Vec<Route<App>> {
         get("/v2.1/os-hosts/{host_name}/startup", hosts::startup).rule(host_rule::HOSTS_START).until(2, 42),
         get("/v2.1/os-hosts/{host_name}/shutdown", hosts::shutdown).rule(host_rule::HOSTS_SHUTDOWN).until(2, 42),
         get("/v2.1/os-hosts/{host_name}/reboot", hosts::reboot).rule(host_rule::HOSTS_REBOOT).until(2, 42),
+        get("/v2.1/os-console-auth-tokens/{token}", consoles::show).rule(console::TOKENS),
         get("/v2.1/extensions", extensions::index).rule(extensions::LIST),
         get("/v2.1/extensions/{alias}", extensions::show).rule(extensions::LIST),
         get("/v2.1/servers/{id}/diagnostics", diagnostics::show).rules(&[diagnostic::SHOW, server::SHOW]),

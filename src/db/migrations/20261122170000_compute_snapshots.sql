@@ -10,3 +10,12 @@ CREATE TABLE compute_server_shelf (
     image_id   TEXT NOT NULL,
     shelved_at TEXT NOT NULL
 );
+-- What may be connected to a console, once. The tokens themselves are nowhere.
+CREATE TABLE compute_console_token (
+    token_hash TEXT PRIMARY KEY,          -- SHA-256, hexadecimal
+    server_id  TEXT NOT NULL REFERENCES compute_server (id) ON DELETE CASCADE,
+    console    TEXT NOT NULL,             -- novnc serial
+    expires_at TEXT NOT NULL
+);
+CREATE INDEX compute_console_token_server ON compute_console_token (server_id);
+CREATE INDEX compute_console_token_expiry ON compute_console_token (expires_at);

@@ -205,7 +205,8 @@ mod tests {
 
     /// Writes the disk, reads it back, and answers the length of the image.
     fn there_and_back(size: u64, pieces: &[(u64, &[u8])]) -> u64 {
-        let (never, image, back) = (AtomicBool::new(false), tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        let (never, image, back) =
+            (AtomicBool::new(false), tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
         let length = write_qcow2(&disk(size, pieces), &image, u64::MAX, &never).unwrap();
         assert_eq!(image.metadata().unwrap().len(), length);
         assert_eq!(inspect_file(&image, Format::Qcow2, &LIMITS).unwrap().virtual_size_bytes, size);

@@ -13,7 +13,7 @@ use disks::{Digests, Format, Hasher};
 
 use crate::app::Images;
 use crate::files;
-use crate::image::model::{Image, Status, Visibility};
+use crate::image::model::{self, Image, Status, Visibility};
 use crate::image::store;
 use crate::live::Guard;
 
@@ -60,9 +60,15 @@ pub fn insert(tx: &Tx<'_>, app: &Images, new: &NewSnapshot) -> rest::Result<()> 
     image.min_disk_gib = new.min_disk_gib;
     image.min_ram_mib = new.min_ram_mib;
     image.properties.clone_from(&new.properties);
+    if let Some(taken) = new.properties.keys().find(|name| model::is_base(name) || model::check_writable(name).is_err())
+    {
+        return Err(rest::Error::bad_request(format!("An image has a {taken} of its own: it is no property.")));
+    }
     image.check_quotas()?;
     if room_of_project(tx, app, &new.owner)? == 0 {
-        return Err(rest::Error::forbidden("Quota exceeded: the project's images take all the storage that it may use."));
+        return Err(rest::Error::forbidden(
+            "Quota exceeded: the project's images take all the storage that it may use.",
+        ));
     }
     store::insert(tx, &image)
 }
@@ -78,7 +84,11 @@ fn room_of_project(tx: &Tx<'_>, app: &Images, owner: &str) -> db::Result<u64> {
 ///
 /// # Errors
 /// The reason, fit for the server's instance action.
-pub async fn fill(app: &Images, image_id: &str, disk: impl FnOnce() -> std::io::Result<File> + Send + 'static) -> Result<(), FillError> {
+pub async fn fill(
+    app: &Images,
+    image_id: &str,
+    disk: impl FnOnce() -> std::io::Result<File> + Send + 'static,
+) -> Result<(), FillError> {
     // Before the record is read: what the reconciler sees without it is nobody's.
     let guard = app.live().register(image_id, &rest::new_uuid());
     let (id, inner) = (image_id.to_owned(), app.clone());
@@ -141,7 +151,9 @@ fn write_file(app: &Images, disk: &File, path: &Path, max_bytes: u64, flag: &Ato
     match disks::write_qcow2(disk, &file, max_bytes.min(room), flag) {
         Ok(_) => {}
         Err(disks::Error::Refused(_)) if room <= max_bytes => return Err(FillError::NoSpace),
-        Err(disks::Error::Refused(refused)) => return Err(FillError::Refused(format!("{refused}, which is all that the project may store"))),
+        Err(disks::Error::Refused(refused)) => {
+            return Err(FillError::Refused(format!("{refused}, which is all that the project may store")));
+        }
         Err(disks::Error::NoSpace) => return Err(FillError::NoSpace),
         Err(disks::Error::Cancelled) => return Err(FillError::Gone),
         Err(error) => return Err(failed(error)),

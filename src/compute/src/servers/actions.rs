@@ -15,7 +15,7 @@ use super::{
     power::Power,
     rebuild, rescue_requests, resize, shelve_requests, snapshots, store,
 };
-use crate::{App, network_info};
+use crate::{App, consoles, network_info};
 
 /// All rules that actions ask, for the route table.
 pub(crate) const RULES: &[Rule] = &[
@@ -27,6 +27,7 @@ pub(crate) const RULES: &[Rule] = &[
     policy::SUSPEND,
     policy::RESUME,
     policy::CONSOLE_OUTPUT,
+    consoles::policy::CREATE,
     policy::CREATE_IMAGE,
     policy::CREATE_BACKUP,
     policy::RESCUE,
@@ -63,10 +64,6 @@ pub(crate) const RULES: &[Rule] = &[
 
 /// Actions that the API reference has and this service has not yet; listed in the README.
 const NOT_BUILT: &[&str] = &[
-    "getRDPConsole",
-    "getSerialConsole",
-    "getSPICEConsole",
-    "getVNCConsole",
 ];
 
 pub(crate) async fn action(
@@ -87,6 +84,9 @@ pub(crate) async fn action(
         "unpause" => simple(&app, &ctx, &id, &UNPAUSE).await,
         "suspend" => simple(&app, &ctx, &id, &SUSPEND).await,
         "resume" => simple(&app, &ctx, &id, &RESUME).await,
+        "os-getVNCConsole" | "os-getSerialConsole" | "os-getSPICEConsole" | "os-getRDPConsole" => {
+            consoles::handlers::action(&app, &ctx, &id, &name, &argument).await
+        }
         "createImage" => snapshots::requests::create_image(&app, &ctx, &id, &argument).await,
         "createBackup" => snapshots::requests::create_backup(&app, &ctx, &id, &argument).await,
         "rescue" => rescue_requests::rescue(&app, &ctx, &id, &argument).await,

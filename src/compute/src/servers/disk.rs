@@ -100,12 +100,7 @@ pub(crate) async fn ensure_from(
 }
 
 /// Makes what a rescue needs beside the server's own disks.
-pub(crate) async fn ensure_rescue(
-    app: &App,
-    server: &Server,
-    image_id: &str,
-    admin_pass: &str,
-) -> Result<(), Failure> {
+pub(crate) async fn ensure_rescue(app: &App, server: &Server, image_id: &str, admin_pass: &str) -> Result<(), Failure> {
     ensure_bootable(app, image_id, directory(app, server).join(RESCUE_DISK), 0).await?;
     if server.config_drive {
         write_config_drive(app, server, Some(admin_pass), RESCUE_CONFIG).await?;

@@ -59,8 +59,7 @@ pub(crate) const UNRESCUE: Rule = rule("os_compute_api:os-unrescue", MEMBER, "Un
 pub(crate) const SHELVE: Rule = rule("os_compute_api:os-shelve:shelve", MEMBER, "Shelve a server", ACTION);
 pub(crate) const SHELVE_OFFLOAD: Rule =
     rule("os_compute_api:os-shelve:shelve_offload", ADMIN, "Remove a shelved server from its host", ACTION);
-pub(crate) const UNSHELVE: Rule =
-    rule("os_compute_api:os-shelve:unshelve", MEMBER, "Unshelve a server", ACTION);
+pub(crate) const UNSHELVE: Rule = rule("os_compute_api:os-shelve:unshelve", MEMBER, "Unshelve a server", ACTION);
 pub(crate) const UNSHELVE_TO_HOST: Rule =
     rule("os_compute_api:os-shelve:unshelve_to_host", ADMIN, "Unshelve a server to a given host", ACTION);
 pub(crate) const LOCK: Rule = rule("os_compute_api:os-lock-server:lock", MEMBER, "Lock a server", ACTION);

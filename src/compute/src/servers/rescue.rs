@@ -43,9 +43,9 @@ fn delete(tx: &Tx<'_>, server_id: &str) -> db::Result<()> {
 pub(crate) async fn of_server(app: &App, server: &Server) -> Result<Option<Rescue>, Failure> {
     let id = server.id.clone();
     let read = |row: &db::Row<'_>| Ok(Rescue { image_id: row.get(0)?, stable: row.get(1)? });
-    let found = app.db.read(move |tx| {
-        tx.find("SELECT image_id, stable FROM compute_server_rescue WHERE server_id = ?1", [id], read)
-    });
+    let found = app
+        .db
+        .read(move |tx| tx.find("SELECT image_id, stable FROM compute_server_rescue WHERE server_id = ?1", [id], read));
     Ok(found.await?)
 }
 
@@ -102,7 +102,8 @@ impl Operation for Rescuing {
                 Ok(Step::next(Self::Disk { admin_pass }, |_| Ok(())))
             }
             Self::Disk { admin_pass } => {
-                let rescue = of_server(app, &server).await?.ok_or_else(|| Failure::fatal("The rescue's row is gone."))?;
+                let rescue =
+                    of_server(app, &server).await?.ok_or_else(|| Failure::fatal("The rescue's row is gone."))?;
                 tokio::select! {
                     made = task.act(disk::ensure_rescue(app, &server, &rescue.image_id, &admin_pass)) => made?,
                     () = task.superseded() => return Err(Failure::fatal("Another operation overtook the rescue.")),

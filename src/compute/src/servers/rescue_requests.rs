@@ -27,11 +27,17 @@ pub(crate) async fn rescue(app: &App, ctx: &Ctx, id: &str, value: &Value) -> Res
     let body = if value.is_null() { Body::default() } else { argument("rescue", value)? };
     let admin_pass = match body.admin_pass {
         Some(password) if password.chars().count() <= 255 => password,
-        Some(_) => return Err(Error::bad_request("Invalid input for field/attribute adminPass: it has more than 255 characters.")),
+        Some(_) => {
+            return Err(Error::bad_request(
+                "Invalid input for field/attribute adminPass: it has more than 255 characters.",
+            ));
+        }
         None => rest::new_hex_id()[..12].to_owned(),
     };
     if body.rescue_image_ref.as_ref().is_some_and(|id| !is_uuid(id)) {
-        return Err(Error::bad_request("Invalid input for field/attribute rescue_image_ref: it must be the id of an image."));
+        return Err(Error::bad_request(
+            "Invalid input for field/attribute rescue_image_ref: it must be the id of an image.",
+        ));
     }
     let server = visible(app, ctx, id, policy::RESCUE).await?;
     refuse_locked(ctx, &server)?;

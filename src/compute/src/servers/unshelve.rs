@@ -23,7 +23,9 @@ pub(crate) enum Unshelve {
     Disk,
     Spawn,
     /// Back to what it was.
-    Undo { why: String },
+    Undo {
+        why: String,
+    },
 }
 
 impl Operation for Unshelve {
@@ -57,7 +59,8 @@ impl Operation for Unshelve {
             Self::Disk => {
                 let wanted = id.clone();
                 let image_id = app.db.read(move |tx| find_shelf(tx, &wanted)).await?;
-                let image_id = image_id.ok_or_else(|| Failure::fatal("Nothing says which image the server is shelved as."))?;
+                let image_id =
+                    image_id.ok_or_else(|| Failure::fatal("Nothing says which image the server is shelved as."))?;
                 tokio::select! {
                     made = task.act(disk::ensure_from(app, &server, &image_id, None)) => made?,
                     () = task.superseded() => return Err(Failure::fatal("Another operation overtook the unshelving.")),

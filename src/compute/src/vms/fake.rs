@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::net::UnixStream;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 use vmspec::protocol::{
@@ -21,7 +22,8 @@ use vmspec::protocol::{
 use vmspec::{ExitCause, ExitRecord, Nic, ServerDirectory, VmSpec, directory};
 
 use super::{
-    EVENTS_KEPT, Observed, Rebooted, Running, VmError, VmEvent, VmEventKind, ids_in, observe_remains, suspended,
+    EVENTS_KEPT, Observed, Rebooted, Running, VmError, VmEvent, VmEventKind, fake_console, ids_in, observe_remains,
+    suspended,
 };
 
 const FAKE: &str = "fake.json";
@@ -221,6 +223,23 @@ impl FakeDriver {
         };
         write().map_err(failed)?;
         self.end(server_id, ExitCause::Suspended, false, None)
+    }
+
+    pub(super) async fn console(&self, server_id: Uuid, screen: bool) -> Result<UnixStream, VmError> {
+        let _turn = self.turn(server_id).await;
+        self.find(server_id)?.ok_or(VmError::NotRunning { server_id })?;
+        let failed = |source| VmError::Io { server_id, what: "cannot connect to a fake", source };
+        let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+        let printed = self.directory(server_id).console_tail(u64::from(u16::MAX)).map_err(failed)?;
+        tokio::spawn(async move {
+            // Its client may go at any time.
+            let _ = if screen {
+                fake_console::screen(theirs, format!("fake server {server_id}")).await
+            } else {
+                fake_console::serial(theirs, printed).await
+            };
+        });
+        Ok(ours)
     }
 
     pub(super) fn freeze(&self, server_id: Uuid) -> Result<bool, String> {

@@ -129,7 +129,9 @@ mod tests {
                 let command = request["execute"].as_str().unwrap().to_owned();
                 let reply = match answer(&command) {
                     Some(reply) => reply,
-                    None if command == "guest-sync-delimited" => format!("{{\"return\": {}}}", request["arguments"]["id"]),
+                    None if command == "guest-sync-delimited" => {
+                        format!("{{\"return\": {}}}", request["arguments"]["id"])
+                    }
                     None => break,
                 };
                 asked.push(command);
@@ -153,7 +155,9 @@ mod tests {
     #[tokio::test]
     async fn an_agent_that_refuses_is_told_to_thaw_and_says_why() {
         let asked = with_agent(
-            |command| (command != "guest-sync-delimited").then(|| "{\"error\": {\"desc\": \"no such thing\"}}".to_owned()),
+            |command| {
+                (command != "guest-sync-delimited").then(|| "{\"error\": {\"desc\": \"no such thing\"}}".to_owned())
+            },
             async |directory| {
                 let refused = freeze(directory, Duration::from_secs(30)).await;
                 assert_eq!(refused, Err("the guest agent did not freeze the file systems: no such thing".to_owned()));
@@ -164,9 +168,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_guest_that_floods_or_says_nothing_is_no_agent() {
-        let flood = with_agent(|_| Some("x".repeat(1 << 20)), async |directory| {
-            assert_eq!(freeze(directory, Duration::from_millis(500)).await, Ok(false));
-        });
+        let flood = with_agent(
+            |_| Some("x".repeat(1 << 20)),
+            async |directory| {
+                assert_eq!(freeze(directory, Duration::from_millis(500)).await, Ok(false));
+            },
+        );
         assert_eq!(flood.await, ["guest-sync-delimited"]);
         let folder = tempfile::tempdir().unwrap();
         let directory = ServerDirectory::at(folder.path());

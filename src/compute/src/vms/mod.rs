@@ -34,6 +34,7 @@
 
 mod agent;
 mod fake;
+mod fake_console;
 mod freeze;
 mod live;
 mod process;
@@ -44,10 +45,11 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::net::UnixStream;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 pub use vmspec::protocol::{Devices, EventKind, Isolation, Statistics, VmState};
-use vmspec::{ExitRecord, Nic, ServerDirectory, SpecError, VmSpec};
+use vmspec::{ExitRecord, Nic, ServerDirectory, SpecError, VmSpec, directory};
 
 pub use self::fake::FakeDriver;
 pub use self::process::{ProcessConfig, ProcessDriver};
@@ -334,6 +336,19 @@ impl Driver {
             Some(lines) => vmspec::console::last_lines(&text, lines).to_vec(),
             None => text,
         })
+    }
+
+    /// A connection to the screen (RFB) or to the first serial line of a VM that runs.
+    pub async fn console(&self, server_id: Uuid, screen: bool) -> Result<UnixStream, VmError> {
+        let name = if screen { directory::VNC } else { directory::SERIAL };
+        match self {
+            Self::Process(driver) => {
+                let directory = ServerDirectory::of(driver.servers(), server_id);
+                let connected = vmspec::client::connect_socket(&directory, name).await;
+                connected.map_err(|source| VmError::Io { server_id, what: "cannot connect to a console", source })
+            }
+            Self::Fake(driver) => driver.console(server_id, screen).await,
+        }
     }
 
     pub async fn statistics(&self, server_id: Uuid) -> Result<Statistics, VmError> {

@@ -98,7 +98,9 @@ async fn go_on(app: &App, server: &Server, id: Uuid, thaw: bool) -> Result<(), F
         match app.driver.thaw(id, PATIENCE).await {
             Ok(()) => {}
             // The agent thaws by itself when it ends, and a guest without one was not frozen.
-            Err(error) => tracing::warn!(server.id = server.id, %error, "the guest's agent does not thaw its file systems"),
+            Err(error) => {
+                tracing::warn!(server.id = server.id, %error, "the guest's agent does not thaw its file systems")
+            }
         }
     }
     Ok(())

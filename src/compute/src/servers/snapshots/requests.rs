@@ -47,19 +47,25 @@ struct CreateBackup {
 
 /// An action's argument, or 400 with what is wrong with it.
 pub(crate) fn argument<T: DeserializeOwned>(action: &str, value: &Value) -> Result<T> {
-    T::deserialize(value).map_err(|error| Error::bad_request(format!("Invalid input for field/attribute {action}: {error}.")))
+    T::deserialize(value)
+        .map_err(|error| Error::bad_request(format!("Invalid input for field/attribute {action}: {error}.")))
 }
 
 pub(crate) async fn create_image(app: &App, ctx: &Ctx, id: &str, value: &Value) -> Result<Reply> {
     let body: CreateImage = argument("createImage", value)?;
-    let image_id = make(app, ctx, id, Request {
-        action: "createImage",
-        rule: policy::CREATE_IMAGE,
-        task_state: "image_snapshot_pending",
-        name: check_name("name", &body.name)?,
-        metadata: request::metadata(body.metadata)?,
-        backup: None,
-    })
+    let image_id = make(
+        app,
+        ctx,
+        id,
+        Request {
+            action: "createImage",
+            rule: policy::CREATE_IMAGE,
+            task_state: "image_snapshot_pending",
+            name: check_name("name", &body.name)?,
+            metadata: request::metadata(body.metadata)?,
+            backup: None,
+        },
+    )
     .await?;
     Ok(answer(ctx, &image_id, true))
 }
@@ -75,17 +81,24 @@ pub(crate) async fn create_backup(app: &App, ctx: &Ctx, id: &str, value: &Value)
         Error::bad_request("Invalid input for field/attribute rotation: it must be a number of backups, 0 or more.")
     })?;
     if body.backup_type.chars().count() > 255 {
-        return Err(Error::bad_request("Invalid input for field/attribute backup_type: it has more than 255 characters."));
+        return Err(Error::bad_request(
+            "Invalid input for field/attribute backup_type: it has more than 255 characters.",
+        ));
     }
     let keep = usize::try_from(keep).unwrap_or(usize::MAX);
-    let image_id = make(app, ctx, id, Request {
-        action: "createBackup",
-        rule: policy::CREATE_BACKUP,
-        task_state: "image_backup",
-        name: check_name("name", &body.name)?,
-        metadata: request::metadata(body.metadata)?,
-        backup: Some((body.backup_type, keep)),
-    })
+    let image_id = make(
+        app,
+        ctx,
+        id,
+        Request {
+            action: "createBackup",
+            rule: policy::CREATE_BACKUP,
+            task_state: "image_backup",
+            name: check_name("name", &body.name)?,
+            metadata: request::metadata(body.metadata)?,
+            backup: Some((body.backup_type, keep)),
+        },
+    )
     .await?;
     // A backup that is not kept has no address.
     Ok(answer(ctx, &image_id, keep > 0))
@@ -110,10 +123,14 @@ async fn make(app: &App, ctx: &Ctx, id: &str, request: Request) -> Result<String
     if let Some((backup_type, _)) = &request.backup {
         kind.push(("backup_type", backup_type.clone()));
     }
-    let rotate =
-        request.backup.map(|(backup_type, keep)| Rotate { owner: owner.clone(), backup_type, keep });
-    let wanted =
-        Wanted { name: request.name, owner: owner.clone(), kind, metadata: request.metadata, maker: Maker::of(ctx.creds()?) };
+    let rotate = request.backup.map(|(backup_type, keep)| Rotate { owner: owner.clone(), backup_type, keep });
+    let wanted = Wanted {
+        name: request.name,
+        owner: owner.clone(),
+        kind,
+        metadata: request.metadata,
+        maker: Maker::of(ctx.creds()?),
+    };
     let (app, task_state) = (app.clone(), request.task_state);
     app.db
         .clone()
