@@ -25,7 +25,12 @@ async fn token(cloud: &TestCloud, id: &str, protocol: &str, kind: &str) -> Strin
 }
 
 /// A connection as a browser makes one: HTTP/1.1 to the whole program, with upgrades.
-async fn connected<T>(cloud: &TestCloud, path: &str, more: &str, client: impl AsyncFnOnce(String, DuplexStream) -> T) -> T {
+async fn connected<T>(
+    cloud: &TestCloud,
+    path: &str,
+    more: &str,
+    client: impl AsyncFnOnce(String, DuplexStream) -> T,
+) -> T {
     let (mut ours, theirs) = tokio::io::duplex(1 << 16);
     let service = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async {
         Ok::<_, std::convert::Infallible>(cloud.handle(request.map(Body::new)).await)
@@ -99,19 +104,24 @@ async fn a_screen_is_seen_through_a_websocket_once() {
     let html = String::from_utf8(page.bytes.to_vec()).unwrap();
     assert!(html.contains("noVNC") && html.contains("<script") && html.contains("</html>"), "{html}");
 
-    connected(&cloud, &path, "Sec-WebSocket-Protocol: binary\r\nOrigin: https://cloud.test\r\n", async |head, mut stream| {
-        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-        assert!(head.to_lowercase().contains("sec-websocket-protocol: binary"), "{head}");
-        let version = hear(&mut stream).await;
-        assert_eq!(version, b"RFB 003.008\n");
-        say(&mut stream, &version).await;
-        assert_eq!(hear(&mut stream).await, [1, 1]);
-        say(&mut stream, &[1]).await;
-        assert_eq!(hear(&mut stream).await, [0; 4]);
-        say(&mut stream, &[1]).await;
-        let start = hear(&mut stream).await;
-        assert_eq!(&start[24..], format!("fake server {id}").as_bytes());
-    })
+    connected(
+        &cloud,
+        &path,
+        "Sec-WebSocket-Protocol: binary\r\nOrigin: https://cloud.test\r\n",
+        async |head, mut stream| {
+            assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+            assert!(head.to_lowercase().contains("sec-websocket-protocol: binary"), "{head}");
+            let version = hear(&mut stream).await;
+            assert_eq!(version, b"RFB 003.008\n");
+            say(&mut stream, &version).await;
+            assert_eq!(hear(&mut stream).await, [1, 1]);
+            say(&mut stream, &[1]).await;
+            assert_eq!(hear(&mut stream).await, [0; 4]);
+            say(&mut stream, &[1]).await;
+            let start = hear(&mut stream).await;
+            assert_eq!(&start[24..], format!("fake server {id}").as_bytes());
+        },
+    )
     .await;
     shut(&cloud, &path, "", 403).await;
 }
@@ -158,7 +168,10 @@ async fn what_is_no_good_token_opens_nothing_and_says_nothing() {
     let orphan = token(&cloud, &id, "serial", "serial").await;
     cloud.delete_server(Member, &id).await;
     shut(&cloud, &path(&orphan), "", 403).await;
-    let kept = cloud.inner().db.read_blocking(|tx| tx.list("SELECT token_hash FROM compute_console_token", [], |row| row.get::<_, String>(0)));
+    let kept = cloud
+        .inner()
+        .db
+        .read_blocking(|tx| tx.list("SELECT token_hash FROM compute_console_token", [], |row| row.get::<_, String>(0)));
     let kept: Vec<String> = kept.map_err(|error: db::Error| error).unwrap();
     assert!(!kept.contains(&orphan), "tokens are not kept as they are");
 }

@@ -190,7 +190,8 @@ impl World {
         let actions = member.get(&format!("/compute/v2.1/servers/{server}/os-instance-actions")).await.expect(200);
         let ports = member.get(&format!("/compute/v2.1/servers/{server}/os-interface")).await.expect(200);
         let console = json!({"remote_console": {"protocol": "serial", "type": "serial"}});
-        let console = member.post(&format!("/compute/v2.1/servers/{server}/remote-consoles"), console).await.expect(200);
+        let console =
+            member.post(&format!("/compute/v2.1/servers/{server}/remote-consoles"), console).await.expect(200);
         let token = text(&console["remote_console"]["url"]).rsplit('=').next().unwrap();
         self.put("compute", "os-console-auth-tokens", token);
         self.put("compute", "os-instance-actions", text(&actions["instanceActions"][0]["request_id"]));
