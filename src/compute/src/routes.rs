@@ -4,8 +4,8 @@ use rest::{Route, delete, get, post, put};
 
 use crate::{
     App,
-    consoles::{handlers as consoles, policy as console},
     aggregates::{handlers as aggregates, policy as aggregate},
+    consoles::{handlers as consoles, policy as console},
     diagnostics::{handlers as diagnostics, policy as diagnostic},
     extensions,
     external_events::{handlers as external_events, policy as external_event},

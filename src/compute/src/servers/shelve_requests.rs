@@ -18,7 +18,7 @@ use super::{
     store,
     unshelve::Unshelve,
 };
-use crate::App;
+use crate::{App, aggregates};
 
 pub(crate) async fn shelve(app: &App, ctx: &Ctx, id: &str) -> Result<Reply> {
     let server = visible(app, ctx, id, policy::SHELVE).await?;
@@ -93,7 +93,8 @@ pub(crate) async fn unshelve(app: &App, ctx: &Ctx, id: &str, value: &Value) -> R
                     server.id
                 )));
             }
-            if place.availability_zone.iter().flatten().any(|zone| *zone != app.options.availability_zone) {
+            let here = aggregates::store::zone(tx, &app.options)?;
+            if place.availability_zone.iter().flatten().any(|zone| *zone != here) {
                 return Err(Error::bad_request("The requested availability zone is not available"));
             }
             if place.host.as_ref().is_some_and(|host| *host != app.options.host_name) {
