@@ -62,10 +62,6 @@ pub(crate) const RULES: &[Rule] = &[
     policy::FLOATING_IP_REMOVE,
 ];
 
-/// Actions that the API reference has and this service has not yet; listed in the README.
-const NOT_BUILT: &[&str] = &[
-];
-
 pub(crate) async fn action(
     State(app): State<App>,
     ctx: Ctx,
@@ -118,10 +114,6 @@ pub(crate) async fn action(
         "restore" => deferred::restore(&app, &ctx, &id, &argument).await,
         "addFloatingIp" => floating_ips::change(&app, &ctx, &id, argument, true).await,
         "removeFloatingIp" => floating_ips::change(&app, &ctx, &id, argument, false).await,
-        known if NOT_BUILT.contains(&known) => {
-            visible(&app, &ctx, &id, super::policy::SHOW).await?;
-            Err(Error::not_implemented(format!("The action {known} is not supported yet.")))
-        }
         unknown => Err(Error::bad_request(format!("There is no such action: {unknown}"))),
     }
 }
