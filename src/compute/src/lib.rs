@@ -136,7 +136,6 @@ impl App {
     }
 
     /// What Compute serves beside its API: consoles over WebSocket.
-    #[must_use]
     pub fn pages(&self) -> axum::Router {
         consoles::router(self)
     }
