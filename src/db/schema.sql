@@ -34,6 +34,17 @@ CREATE TABLE compute_aggregate_metadata (
     PRIMARY KEY (aggregate_id, key)
 );
 
+CREATE TABLE compute_console_token (
+    token_hash TEXT PRIMARY KEY,          -- SHA-256, hexadecimal
+    server_id  TEXT NOT NULL REFERENCES compute_server (id) ON DELETE CASCADE,
+    console    TEXT NOT NULL,             -- novnc serial
+    expires_at TEXT NOT NULL
+);
+
+CREATE INDEX compute_console_token_expiry ON compute_console_token (expires_at);
+
+CREATE INDEX compute_console_token_server ON compute_console_token (server_id);
+
 CREATE TABLE compute_flavor (
     id            TEXT PRIMARY KEY,
     name          TEXT NOT NULL UNIQUE,
@@ -213,6 +224,18 @@ CREATE INDEX compute_server_nic_server ON compute_server_nic (server_id, positio
 CREATE TABLE compute_server_password (
     server_id TEXT PRIMARY KEY REFERENCES compute_server (id) ON DELETE CASCADE,
     password  TEXT NOT NULL
+);
+
+CREATE TABLE compute_server_rescue (
+    server_id TEXT PRIMARY KEY REFERENCES compute_server (id) ON DELETE CASCADE,
+    image_id  TEXT NOT NULL,
+    stable    INTEGER NOT NULL           -- the server's own disks keep their places
+);
+
+CREATE TABLE compute_server_shelf (
+    server_id  TEXT PRIMARY KEY REFERENCES compute_server (id) ON DELETE CASCADE,
+    image_id   TEXT NOT NULL,
+    shelved_at TEXT NOT NULL
 );
 
 CREATE TABLE compute_server_tag (
