@@ -390,9 +390,10 @@ pub(crate) fn fields<T: serde::de::DeserializeOwned>(action: &str, argument: Val
     rest::from_json(argument)
 }
 
-/// An action without arguments.
+/// An action without arguments: null, or as some clients have it, an object with nothing in it.
 pub(crate) fn nothing(action: &str, argument: &Value) -> Result<()> {
-    if argument.is_null() { Ok(()) } else { Err(bad(action, "it must be null")) }
+    let empty = argument.is_null() || argument.as_object().is_some_and(serde_json::Map::is_empty);
+    if empty { Ok(()) } else { Err(bad(action, "it must be null")) }
 }
 
 /// A password of the guest's administrator: what was asked for, or one made up.
