@@ -519,11 +519,11 @@ async fn a_request_for_a_server_that_makes_no_sense_is_refused_and_makes_nothing
 }
 
 #[tokio::test]
-async fn what_is_not_built_says_so_and_what_is_no_action_is_a_mistake() {
+async fn a_state_is_set_by_administrators_and_what_is_no_action_is_a_mistake() {
     let cloud = TestCloud::start().await;
     let id = cloud.boot(Member, json!({})).await;
-    let message = cloud.as_(Member).action(&id, json!({"getRDPConsole": {"type": "rdp-html5"}})).await.refused(501);
-    assert!(message.contains("getRDPConsole"), "{message}");
+    let message = cloud.as_(Member).action(&id, json!({"dance": null})).await.refused(400);
+    assert!(message.contains("dance"), "{message}");
     cloud.as_(Other).action(&id, json!({"migrate": null})).await.refused(404);
     cloud.as_(Member).action(&id, json!({"os-resetState": {"state": "error"}})).await.refused(403);
     cloud.as_(Admin).action(&id, json!({"os-resetState": {"state": "error"}})).await.expect(202);
