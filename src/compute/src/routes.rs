@@ -13,7 +13,7 @@ use crate::{
     host::{hosts, hypervisors, policy as host_rule, services, zones},
     instance_actions::{handlers as instance_actions, policy as instance_action},
     keypairs::{handlers as keypairs, policy as keypair},
-    legacy::{floating_ips, images, networks, policy as legacy, security_groups},
+    legacy::{floating_ips, images as image_proxies, networks, policy as legacy, security_groups},
     limits::{handlers as limits, policy as limit},
     migrations::{handlers as migrations, of_server, policy as migration},
     server_groups::{handlers as server_groups, policy as server_group},
@@ -172,16 +172,20 @@ pub(crate) fn table() -> Vec<Route<App>> {
         delete("/v2.1/os-security-group-rules/{id}", security_groups::rule_delete)
             .rule(legacy::RULES_DELETE)
             .until(2, 35),
-        get("/v2.1/images", images::index).rule(legacy::IMAGES).until(2, 35),
-        get("/v2.1/images/detail", images::detail).rule(legacy::IMAGES).until(2, 35),
-        get("/v2.1/images/{id}", images::show).rule(legacy::IMAGES_SHOW).until(2, 35),
-        delete("/v2.1/images/{id}", images::delete).rule(legacy::IMAGES_DELETE).until(2, 35),
-        get("/v2.1/images/{id}/metadata", images::metadata).rule(legacy::IMAGES_SHOW).until(2, 38),
-        post("/v2.1/images/{id}/metadata", images::metadata_create).rule(legacy::IMAGES_METADATA).until(2, 38),
-        put("/v2.1/images/{id}/metadata", images::metadata_replace).rule(legacy::IMAGES_METADATA).until(2, 38),
-        get("/v2.1/images/{id}/metadata/{key}", images::metadata_show).rule(legacy::IMAGES_SHOW).until(2, 38),
-        put("/v2.1/images/{id}/metadata/{key}", images::metadata_update).rule(legacy::IMAGES_METADATA).until(2, 38),
-        delete("/v2.1/images/{id}/metadata/{key}", images::metadata_delete).rule(legacy::IMAGES_METADATA).until(2, 38),
+        get("/v2.1/images", image_proxies::index).rule(legacy::IMAGES).until(2, 35),
+        get("/v2.1/images/detail", image_proxies::detail).rule(legacy::IMAGES).until(2, 35),
+        get("/v2.1/images/{id}", image_proxies::show).rule(legacy::IMAGES_SHOW).until(2, 35),
+        delete("/v2.1/images/{id}", image_proxies::delete).rule(legacy::IMAGES_DELETE).until(2, 35),
+        get("/v2.1/images/{id}/metadata", image_proxies::metadata).rule(legacy::IMAGES_SHOW).until(2, 38),
+        post("/v2.1/images/{id}/metadata", image_proxies::metadata_create).rule(legacy::IMAGES_METADATA).until(2, 38),
+        put("/v2.1/images/{id}/metadata", image_proxies::metadata_replace).rule(legacy::IMAGES_METADATA).until(2, 38),
+        get("/v2.1/images/{id}/metadata/{key}", image_proxies::metadata_show).rule(legacy::IMAGES_SHOW).until(2, 38),
+        put("/v2.1/images/{id}/metadata/{key}", image_proxies::metadata_update)
+            .rule(legacy::IMAGES_METADATA)
+            .until(2, 38),
+        delete("/v2.1/images/{id}/metadata/{key}", image_proxies::metadata_delete)
+            .rule(legacy::IMAGES_METADATA)
+            .until(2, 38),
     ];
     table.extend(crate::retired::table());
     table
