@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tempest against a cloud of its own: the built program with the fake driver, over TLS that only its own authority vouches for.
 
-    run.py PROGRAM SUITE... [--jobs N] [--every N] [--only REGEX] [--no-write] [--keep]
+    run.py PROGRAM SUITE... [--jobs N] [--every N] [--only REGEX] [--compute-min VERSION] [--no-write] [--keep]
 
 A suite is a file of `tempest/` (the names of its tests), or one of SELECTED below (tests chosen by a pattern). Every chosen
 test is accounted for: what its class skipped or failed to set up counts for each of its tests, and what never reported has
@@ -146,7 +146,7 @@ class Materials:
 
 
 # -- tempest.conf ------------------------------------------------------------------------------------------------------
-def configure(path, work, environment, materials, any_data):
+def configure(path, work, environment, materials, any_data, compute_min=None):
     """What Tempest must know. Features are those of one node, whether we have them yet or not: what is missing must fail."""
     offered = set(materials.api.endpoints)
     has = {name: kind in offered for name, kind in SERVICES.items()}
@@ -180,7 +180,7 @@ def configure(path, work, environment, materials, any_data):
         "compute": {
             "image_ref": materials.images[0], "image_ref_alt": materials.images[1], "flavor_ref": materials.flavors[0],
             "flavor_ref_alt": materials.flavors[1], "min_compute_nodes": 1, "build_timeout": 300, "shelved_offload_time": 0,
-            "max_microversion": materials.versions.get("compute"),
+            "min_microversion": compute_min, "max_microversion": materials.versions.get("compute"),
         },
         "compute-feature-enabled": {
             "resize": yes, "cold_migration": no, "live_migration": no, "pause": yes, "suspend": yes, "shelve": yes, "rescue": yes,
@@ -360,6 +360,7 @@ def main():
     parser.add_argument("--every", type=int, default=1, help="only each N-th test, as a sample")
     parser.add_argument("--only", default="", help="only tests that this expression finds; nothing is written")
     parser.add_argument("--no-write", action="store_true", help="leave the report as it is")
+    parser.add_argument("--compute-min", metavar="VERSION", help="ask Compute at this microversion or later, where a test does")
     parser.add_argument("--keep", action="store_true", help="keep the working directory")
     asked = parser.parse_args()
     work = pathlib.Path(tempfile.mkdtemp(prefix="solostack-tempest-"))
@@ -370,7 +371,7 @@ def main():
         environment = cloud.sourced()
         say(f"the cloud answers at {cloud.url}")
         tempest = Tempest(work, environment["OS_CACERT"])
-        configure(tempest.workspace / "etc/tempest.conf", work, environment, Materials(cloud.api(environment)), any_data)
+        configure(tempest.workspace / "etc/tempest.conf", work, environment, Materials(cloud.api(environment)), any_data, asked.compute_min)
         frozen = subprocess.run([sys.executable, "-m", "pip", "list", "--format=freeze", "--disable-pip-version-check"], check=True, capture_output=True, text=True)
         versions = ", ".join(line.replace("==", " ") for line in frozen.stdout.replace("-", "_").split() if re.match(r"((keystone|glance)_)?tempest(_plugin)?==", line))
         available = tempest.available()
@@ -388,7 +389,8 @@ def main():
             (work / f"{suite}.json").write_text(json.dumps(outcomes, indent=1))
             counts = collections.Counter(status for status, _ in outcomes.values())
             if not asked.only and not asked.no_write:
-                write(suite, outcomes, f", each {asked.every}th test" if asked.every > 1 else "", versions)
+                title = f"{suite} from {asked.compute_min}" if asked.compute_min else suite
+                write(title, outcomes, f", each {asked.every}th test" if asked.every > 1 else "", versions)
             totals = ", ".join(f"{counts[key]} {key}" for key in ("passed", "failed", "skipped"))
             say(f"{suite}: {totals} of {len(outcomes)} in {time.monotonic() - began:.0f} s")
     except Failure as failure:
