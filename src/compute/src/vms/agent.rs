@@ -11,7 +11,7 @@ use tokio::{
     time::timeout,
 };
 use uuid::Uuid;
-use vmspec::{ServerDirectory, directory};
+use vmspec::{ServerDirectory, client, directory};
 
 use super::{Driver, FakeDriver, VmError};
 
@@ -48,47 +48,78 @@ async fn ask(
     patience: Duration,
 ) -> Result<Value, VmError> {
     let refused = |reason: String| VmError::Refused { server_id, reason };
-    let path = ServerDirectory::of(servers, server_id).path().join(directory::AGENT);
-    let stream = UnixStream::connect(path).await.map_err(|_| VmError::NotRunning { server_id })?;
-    let mut port = BufReader::new(stream);
-    let id = Uuid::new_v4().as_u128() as u32;
-    let present = timeout(PRESENT, async {
-        let hello = json!({"execute": "guest-sync-delimited", "arguments": {"id": id}});
-        send(&mut port, &hello, true).await?;
-        loop {
-            let mut skipped = Vec::new();
-            let read = (&mut port).take(MAX_ANSWER_BYTES).read_until(DELIMITER, &mut skipped).await?;
-            if read == 0 || skipped.last() != Some(&DELIMITER) {
-                return Err(std::io::Error::other("it closed its port"));
+    let mut agent = match Agent::find(&ServerDirectory::of(servers, server_id), PRESENT).await {
+        Ok(agent) => agent,
+        Err(Absent::NoMachine) => return Err(VmError::NotRunning { server_id }),
+        Err(Absent::NoAgent(reason)) => return Err(refused(reason)),
+    };
+    agent.ask(command, arguments, patience).await.map_err(refused)
+}
+
+/// Why there is nobody to ask.
+#[derive(Debug)]
+pub(super) enum Absent {
+    NoMachine,
+    NoAgent(String),
+}
+
+/// An agent that has said that it is there.
+pub(super) struct Agent {
+    port: BufReader<UnixStream>,
+}
+
+impl Agent {
+    /// Greets it. A guest without one says nothing for as long as `patience` lasts.
+    pub async fn find(directory: &ServerDirectory, patience: Duration) -> Result<Self, Absent> {
+        let stream = client::connect_socket(directory, directory::AGENT).await.map_err(|_| Absent::NoMachine)?;
+        let mut port = BufReader::new(stream);
+        let id = Uuid::new_v4().as_u128() as u32;
+        let present = timeout(patience, async {
+            let hello = json!({"execute": "guest-sync-delimited", "arguments": {"id": id}});
+            send(&mut port, &hello, true).await?;
+            loop {
+                let mut skipped = Vec::new();
+                let read = (&mut port).take(MAX_ANSWER_BYTES).read_until(DELIMITER, &mut skipped).await?;
+                if read == 0 || skipped.last() != Some(&DELIMITER) {
+                    return Err(std::io::Error::other("it closed its port"));
+                }
+                // What follows may be the answer to a greeting of before.
+                if receive(&mut port).await?["return"] == json!(id) {
+                    return Ok(());
+                }
             }
-            // What follows may be the answer to a greeting of before.
-            if receive(&mut port).await?["return"] == json!(id) {
-                return Ok(());
-            }
+        });
+        match present.await {
+            Ok(Ok(())) => Ok(Self { port }),
+            Ok(Err(error)) => Err(Absent::NoAgent(spoken_to(&error))),
+            Err(_) => Err(Absent::NoAgent("no guest agent answers in it".into())),
         }
-    });
-    match present.await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => return Err(refused(format!("its guest agent cannot be spoken to: {error}"))),
-        Err(_) => return Err(refused("no guest agent answers in it".into())),
     }
-    let asked = timeout(patience, async {
-        send(&mut port, &json!({"execute": command, "arguments": arguments}), false).await?;
-        receive(&mut port).await
-    });
-    match asked.await {
-        Ok(Ok(mut answer)) => match answer.get("error") {
-            None if answer.get("return").is_some() => Ok(answer["return"].take()),
-            Some(error) => {
-                let words = error["desc"].as_str().unwrap_or("no reason given");
-                let words: String = words.chars().filter(|c| !c.is_control()).take(200).collect();
-                Err(refused(format!("its guest agent refused {command}: {words}")))
-            }
-            None => Err(refused("its guest agent answered with something else".into())),
-        },
-        Ok(Err(error)) => Err(refused(format!("its guest agent cannot be spoken to: {error}"))),
-        Err(_) => Err(refused(format!("its guest agent has not done {command} in {} s", patience.as_secs()))),
+
+    /// What it returned, or why not in words.
+    pub async fn ask(&mut self, command: &str, arguments: Value, patience: Duration) -> Result<Value, String> {
+        let asked = timeout(patience, async {
+            send(&mut self.port, &json!({"execute": command, "arguments": arguments}), false).await?;
+            receive(&mut self.port).await
+        });
+        match asked.await {
+            Ok(Ok(mut answer)) => match answer.get("error") {
+                None if answer.get("return").is_some() => Ok(answer["return"].take()),
+                Some(error) => {
+                    let words = error["desc"].as_str().unwrap_or("no reason given");
+                    let words: String = words.chars().filter(|c| !c.is_control()).take(200).collect();
+                    Err(format!("its guest agent refused {command}: {words}"))
+                }
+                None => Err("its guest agent answered with something else".into()),
+            },
+            Ok(Err(error)) => Err(spoken_to(&error)),
+            Err(_) => Err(format!("its guest agent has not done {command} in {} s", patience.as_secs())),
+        }
     }
+}
+
+fn spoken_to(error: &std::io::Error) -> String {
+    format!("its guest agent cannot be spoken to: {error}")
 }
 
 async fn send(port: &mut BufReader<UnixStream>, message: &Value, first: bool) -> std::io::Result<()> {

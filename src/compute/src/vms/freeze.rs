@@ -1,116 +1,41 @@
-//! Asking the guest's agent (qemu-guest-agent, by its QMP-like lines over `agent.sock`) to hold its file systems still.
-//!
-//! What answers is a guest: every line is bounded, everything has a deadline, and whatever it says is only ever taken for
-//! yes or no.
+//! Asking the guest's agent to hold its file systems still. A guest without an agent is not asked.
 
-use std::io;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixStream;
-use tokio::time::timeout;
-use vmspec::{ServerDirectory, client, directory};
+use serde_json::json;
+use vmspec::ServerDirectory;
 
-const MAX_ANSWER_BYTES: usize = 64 * 1024;
+use super::agent::Agent;
+
 /// How long file systems may take to become still. Their last writes go to the disk first.
 const FREEZE: Duration = Duration::from_secs(60);
 const THAW: Duration = Duration::from_secs(30);
-/// Begins a fresh conversation, whatever half line came before.
-const DELIMITER: u8 = 0xff;
 
 /// True once the file systems are frozen, false if no agent answers within `patience`. The error is the agent's.
 pub(super) async fn freeze(directory: &ServerDirectory, patience: Duration) -> Result<bool, String> {
-    let Some(mut agent) = Agent::find(directory, patience).await else { return Ok(false) };
-    match agent.ask("guest-fsfreeze-freeze", FREEZE).await {
+    let Ok(mut agent) = Agent::find(directory, patience).await else { return Ok(false) };
+    match agent.ask("guest-fsfreeze-freeze", json!({}), FREEZE).await {
         Ok(_) => Ok(true),
         Err(error) => {
             // What it may have frozen before it failed.
-            let _ = agent.ask("guest-fsfreeze-thaw", THAW).await;
-            Err(format!("the guest agent did not freeze the file systems: {error}"))
+            let _ = agent.ask("guest-fsfreeze-thaw", json!({}), THAW).await;
+            Err(error)
         }
     }
 }
 
 /// Has them thawed, as far as an agent answers.
 pub(super) async fn thaw(directory: &ServerDirectory, patience: Duration) -> Result<(), String> {
-    let Some(mut agent) = Agent::find(directory, patience).await else { return Ok(()) };
-    agent.ask("guest-fsfreeze-thaw", THAW).await.map(|_| ())
-}
-
-struct Agent {
-    stream: UnixStream,
-    heard: Vec<u8>,
-}
-
-impl Agent {
-    async fn find(directory: &ServerDirectory, patience: Duration) -> Option<Self> {
-        let greeting = async {
-            let stream = client::connect_socket(directory, directory::AGENT).await?;
-            let mut agent = Self { stream, heard: Vec::new() };
-            let number = vmspec::unix_ms() & 0xffff_ffff;
-            let hello = json!({"execute": "guest-sync-delimited", "arguments": {"id": number}});
-            agent.stream.write_all(&[DELIMITER]).await?;
-            agent.say(&hello).await?;
-            // Answers to what somebody asked before come first.
-            while agent.line().await?.get("return").and_then(Value::as_u64) != Some(number) {}
-            Ok::<_, io::Error>(agent)
-        };
-        timeout(patience, greeting).await.ok()?.ok()
-    }
-
-    async fn say(&mut self, message: &Value) -> io::Result<()> {
-        let mut line = message.to_string().into_bytes();
-        line.push(b'\n');
-        self.stream.write_all(&line).await
-    }
-
-    async fn ask(&mut self, command: &str, deadline: Duration) -> Result<Value, String> {
-        let conversation = async {
-            self.say(&json!({"execute": command})).await?;
-            self.line().await
-        };
-        let answer = match timeout(deadline, conversation).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return Err(error.to_string()),
-            Err(_) => return Err(format!("no answer within {} s", deadline.as_secs())),
-        };
-        match (answer.get("return"), answer.pointer("/error/desc").and_then(Value::as_str)) {
-            (Some(value), _) => Ok(value.clone()),
-            (None, reason) => {
-                let reason = reason.unwrap_or("an answer that is none");
-                Err(reason.chars().filter(|c| !c.is_control()).take(200).collect())
-            }
-        }
-    }
-
-    /// The next line that is JSON.
-    async fn line(&mut self) -> io::Result<Value> {
-        loop {
-            while let Some(end) = self.heard.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.heard.drain(..=end).collect();
-                let start = line.iter().rposition(|byte| *byte == DELIMITER).map_or(0, |at| at + 1);
-                if let Ok(value) = serde_json::from_slice(line.get(start..).unwrap_or_default()) {
-                    return Ok(value);
-                }
-            }
-            if self.heard.len() > MAX_ANSWER_BYTES {
-                return Err(io::Error::other("the guest agent's answer is too long"));
-            }
-            let mut chunk = [0; 4096];
-            let read = self.stream.read(&mut chunk).await?;
-            if read == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            self.heard.extend_from_slice(chunk.get(..read).unwrap_or_default());
-        }
-    }
+    let Ok(mut agent) = Agent::find(directory, patience).await else { return Ok(()) };
+    agent.ask("guest-fsfreeze-thaw", json!({}), THAW).await.map(|_| ())
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncBufReadExt as _, BufReader};
+    use serde_json::Value;
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
     use tokio::net::UnixListener;
+    use vmspec::directory;
 
     use super::*;
 
@@ -124,7 +49,7 @@ mod tests {
             let (from, mut to) = stream.into_split();
             let (mut from, mut line, mut asked) = (BufReader::new(from), Vec::new(), Vec::new());
             while from.read_until(b'\n', &mut line).await.unwrap_or(0) > 0 {
-                let text: Vec<u8> = std::mem::take(&mut line).into_iter().filter(|byte| *byte != DELIMITER).collect();
+                let text: Vec<u8> = std::mem::take(&mut line).into_iter().filter(|byte| *byte != 0xff).collect();
                 let request: Value = serde_json::from_slice(&text).unwrap();
                 let command = request["execute"].as_str().unwrap().to_owned();
                 let reply = match answer(&command) {
@@ -134,8 +59,12 @@ mod tests {
                     }
                     None => break,
                 };
+                let before: &[u8] = if command == "guest-sync-delimited" { b"noise\n\xff" } else { b"" };
                 asked.push(command);
-                to.write_all(&[b"noise\n\xff", reply.as_bytes(), b"\n"].concat()).await.unwrap();
+                // A client that has heard enough hangs up.
+                if to.write_all(&[before, reply.as_bytes(), b"\n"].concat()).await.is_err() {
+                    break;
+                }
             }
             asked
         });
@@ -160,7 +89,7 @@ mod tests {
             },
             async |directory| {
                 let refused = freeze(directory, Duration::from_secs(30)).await;
-                assert_eq!(refused, Err("the guest agent did not freeze the file systems: no such thing".to_owned()));
+                assert_eq!(refused, Err("its guest agent refused guest-fsfreeze-freeze: no such thing".to_owned()));
             },
         );
         assert_eq!(asked.await, ["guest-sync-delimited", "guest-fsfreeze-freeze", "guest-fsfreeze-thaw"]);

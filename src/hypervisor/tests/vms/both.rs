@@ -147,10 +147,7 @@ pub async fn a_soft_reboot_asks_first_and_resets_later(bench: Bench) {
         eventually(async || bench.console(id).await.matches("hello").count() == 2).await;
         assert!(bench.console(id).await.contains("bye"));
     }
-    match bench.fake() {
-        Some(fake) => fake.guest_ignores_power_button(id, true),
-        None => bench.type_in(id, "d").await,
-    }
+    bench.guest_goes_deaf(id).await;
     assert_eq!(bench.driver.reboot_soft(id, Duration::from_millis(500)).await.unwrap(), Rebooted::Hard);
     assert_eq!(bench.running(id).await, before);
 }
