@@ -47,8 +47,16 @@ pub enum Story {
     ShelveOfSuspended,
     Unshelve,
     UnshelveThatFails,
+    Rebuild,
+    RebuildOfStopped,
+    Resize,
+    ResizeOfStopped,
+    ConfirmResize,
+    RevertResize,
+    ChangePassword,
     DeleteOfRescued,
     DeleteOfShelved,
+    DeleteOfResized,
     Delete,
     DeleteOfStopped,
     DeleteOfPaused,
@@ -89,6 +97,12 @@ impl Story {
             Self::CreateImage | Self::CreateImageThatFails | Self::CreateBackup | Self::Unrescue | Self::Unshelve => {
                 json!(["active", null, 1])
             }
+            Self::Rebuild | Self::ConfirmResize | Self::RevertResize | Self::ChangePassword => {
+                json!(["active", null, 1])
+            }
+            Self::RebuildOfStopped => json!(["stopped", null, 4]),
+            Self::Resize => json!(["resized", null, 1]),
+            Self::ResizeOfStopped => json!(["resized", null, 4]),
             Self::Rescue => json!(["rescued", null, 1]),
             Self::RescueThatFails => json!(["error", null, 4]),
             Self::Shelve | Self::ShelveOfSuspended | Self::UnshelveThatFails => json!(["shelved_offloaded", null, 4]),
@@ -105,6 +119,7 @@ impl Story {
             | Self::DeleteOfSuspended
             | Self::DeleteOfRescued
             | Self::DeleteOfShelved
+            | Self::DeleteOfResized
             | Self::DeleteOfFailed => Value::Null,
         }
     }
@@ -128,6 +143,14 @@ impl Story {
                 Some(boot(cloud).await)
             }
             Self::Attach | Self::CreateImage | Self::Shelve | Self::Rescue => Some(boot(cloud).await),
+            Self::Rebuild | Self::Resize | Self::ChangePassword => Some(boot(cloud).await),
+            Self::RebuildOfStopped | Self::ResizeOfStopped => Some(boot_and(cloud, "os-stop", "SHUTOFF").await),
+            Self::ConfirmResize | Self::RevertResize | Self::DeleteOfResized => {
+                let id = boot(cloud).await;
+                resize(cloud, &id).await;
+                cloud.wait_for_status(Admin, &id, "VERIFY_RESIZE").await;
+                Some(id)
+            }
             Self::CreateBackup => {
                 let id = boot(cloud).await;
                 backup(cloud, &id).await;
@@ -268,6 +291,26 @@ impl Story {
                 id
             }
             Self::Unrescue => action(json!({"unrescue": null})).await,
+            Self::Rebuild | Self::RebuildOfStopped => {
+                action(json!({"rebuild": {"imageRef": cloud.image().await}})).await
+            }
+            Self::Resize | Self::ResizeOfStopped => {
+                let id = prepared.unwrap();
+                resize(cloud, &id).await;
+                id
+            }
+            Self::ConfirmResize => {
+                let id = prepared.unwrap();
+                admin.action(&id, json!({"confirmResize": null})).await.expect(204);
+                id
+            }
+            Self::RevertResize => action(json!({"revertResize": null})).await,
+            Self::ChangePassword => {
+                let id = prepared.unwrap();
+                let body = json!({"changePassword": {"adminPass": "new password"}});
+                unless_dead(cloud, admin.action(&id, body)).await;
+                id
+            }
             Self::Shelve | Self::ShelveOfSuspended => action(json!({"shelve": null})).await,
             Self::Unshelve | Self::UnshelveThatFails => action(json!({"unshelve": null})).await,
             Self::Delete
@@ -275,6 +318,7 @@ impl Story {
             | Self::DeleteOfPaused
             | Self::DeleteOfRescued
             | Self::DeleteOfShelved
+            | Self::DeleteOfResized
             | Self::DeleteOfSuspended
             | Self::DeleteOfFailed => {
                 let id = prepared.unwrap();
@@ -319,6 +363,12 @@ async fn attach(cloud: &TestCloud, id: &str) -> Reply {
 async fn backup(cloud: &TestCloud, id: &str) {
     let body = json!({"createBackup": {"name": "of it", "backup_type": "daily", "rotation": 1}});
     cloud.as_(Admin).action(id, body).await.expect(202);
+}
+
+/// Asks for twice of everything.
+async fn resize(cloud: &TestCloud, id: &str) {
+    let flavor = cloud.flavor(json!({"vcpus": 2, "ram": 256, "disk": 2})).await;
+    cloud.as_(Admin).action(id, json!({"resize": {"flavorRef": flavor}})).await.expect(202);
 }
 
 /// A request whose answer waits for its operation has none once the process is dead.

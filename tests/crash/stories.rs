@@ -216,3 +216,43 @@ async fn an_image_import_survives_death_at_every_point() {
 async fn a_refused_image_import_says_why_and_leaves_nothing_whatever_dies_meanwhile() {
     dies_everywhere(Story::ImportThatIsRefused).await;
 }
+
+#[tokio::test]
+async fn a_rebuild_survives_death_at_every_point() {
+    dies_everywhere(Story::Rebuild).await;
+}
+
+#[tokio::test]
+async fn a_rebuild_of_a_stopped_server_survives_death_at_every_point() {
+    dies_everywhere(Story::RebuildOfStopped).await;
+}
+
+#[tokio::test]
+async fn a_resize_survives_death_at_every_point() {
+    dies_everywhere(Story::Resize).await;
+}
+
+#[tokio::test]
+async fn a_resize_of_a_stopped_server_survives_death_at_every_point() {
+    dies_everywhere(Story::ResizeOfStopped).await;
+}
+
+#[tokio::test]
+async fn a_confirmation_of_a_resize_survives_death_at_every_point() {
+    dies_everywhere(Story::ConfirmResize).await;
+}
+
+#[tokio::test]
+async fn a_resize_is_taken_back_whatever_dies_meanwhile() {
+    dies_everywhere(Story::RevertResize).await;
+}
+
+#[tokio::test]
+async fn a_change_of_password_survives_death_at_every_point() {
+    dies_everywhere(Story::ChangePassword).await;
+}
+
+#[tokio::test]
+async fn a_delete_of_a_resized_server_survives_death_at_every_point() {
+    dies_everywhere(Story::DeleteOfResized).await;
+}
