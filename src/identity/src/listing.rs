@@ -1,6 +1,6 @@
 //! Collections as Identity answers them: `{"users": [...], "links": {"self", "previous", "next"}}`.
 
-use rest::{Ctx, Params, Reply};
+use rest::{Ctx, Listing, Params, Reply};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Value, json};
 
@@ -47,6 +47,19 @@ pub(crate) fn page_of<T: Serialize>(
     next: Option<String>,
 ) -> Reply {
     Reply::ok(&Collection { name, items, url: own_url(ctx, params), next })
+}
+
+/// One page of a collection as it was read, each row shown by `view`; the next page begins after the last one's `id`.
+pub(crate) fn page<'a, T, V: Serialize>(
+    ctx: &Ctx,
+    params: &Params,
+    name: &'static str,
+    listing: &'a Listing<T>,
+    view: impl Fn(&'a T) -> V,
+    id: impl FnOnce(&T) -> &str,
+) -> Reply {
+    let views: Vec<_> = listing.rows.iter().map(view).collect();
+    page_of(ctx, params, name, &views, listing.next_link(ctx, params, id))
 }
 
 fn own_url(ctx: &Ctx, params: &Params) -> String {

@@ -101,9 +101,7 @@ pub(crate) async fn index(State(app): State<App>, ctx: Ctx, mut params: Params) 
     app.db
         .read(move |tx| {
             let listing = page.fetch(tx, endpoint)?;
-            let views: Vec<_> = listing.rows.iter().map(|endpoint| view(&ctx, &base, endpoint)).collect();
-            let next = listing.next_link(&ctx, &asked, |endpoint| &endpoint.id);
-            Ok(listing::page_of(&ctx, &asked, "endpoints", &views, next))
+            Ok(listing::page(&ctx, &asked, "endpoints", &listing, |endpoint| view(&ctx, &base, endpoint), |endpoint| &endpoint.id))
         })
         .await
 }

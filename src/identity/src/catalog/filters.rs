@@ -136,9 +136,7 @@ pub(crate) async fn index(State(app): State<App>, ctx: Ctx, mut params: Params) 
     app.db
         .read(move |tx| {
             let listing = page.fetch(tx, group)?;
-            let views: Vec<_> = listing.rows.iter().map(|group| view(&ctx, group)).collect();
-            let next = listing.next_link(&ctx, &asked, |group| &group.id);
-            Ok(listing::page_of(&ctx, &asked, "endpoint_groups", &views, next))
+            Ok(listing::page(&ctx, &asked, "endpoint_groups", &listing, |group| view(&ctx, group), |group| &group.id))
         })
         .await
 }

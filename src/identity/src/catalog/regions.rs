@@ -95,9 +95,7 @@ pub(crate) async fn index(State(app): State<App>, ctx: Ctx, mut params: Params) 
     app.db
         .read(move |tx| {
             let listing = page.fetch(tx, region)?;
-            let views: Vec<_> = listing.rows.iter().map(|region| view(&ctx, region)).collect();
-            let next = listing.next_link(&ctx, &asked, |region| &region.id);
-            Ok(listing::page_of(&ctx, &asked, "regions", &views, next))
+            Ok(listing::page(&ctx, &asked, "regions", &listing, |region| view(&ctx, region), |region| &region.id))
         })
         .await
 }

@@ -95,9 +95,7 @@ pub(crate) async fn index(State(app): State<App>, ctx: Ctx, mut params: Params) 
     app.db
         .read(move |tx| {
             let listing = page.fetch(tx, service)?;
-            let views: Vec<_> = listing.rows.iter().map(|service| view(&ctx, service)).collect();
-            let next = listing.next_link(&ctx, &asked, |service| &service.id);
-            Ok(listing::page_of(&ctx, &asked, "services", &views, next))
+            Ok(listing::page(&ctx, &asked, "services", &listing, |service| view(&ctx, service), |service| &service.id))
         })
         .await
 }

@@ -35,9 +35,7 @@ pub(crate) async fn index(State(app): State<App>, ctx: Ctx, mut params: Params) 
     app.db
         .read(move |tx| {
             let listing = page.fetch(tx, store::project)?;
-            let views: Vec<_> = listing.rows.iter().map(|domain| views::domain(&ctx, domain)).collect();
-            let next = listing.next_link(&ctx, &asked, |domain| &domain.id);
-            Ok(listing::page_of(&ctx, &asked, "domains", &views, next))
+            Ok(listing::page(&ctx, &asked, "domains", &listing, |domain| views::domain(&ctx, domain), |domain| &domain.id))
         })
         .await
 }

@@ -75,9 +75,7 @@ pub(crate) async fn index(State(app): State<App>, ctx: Ctx, mut params: Params) 
     app.db
         .read(move |tx| {
             let listing = page.fetch(tx, mapping)?;
-            let views: Vec<_> = listing.rows.iter().map(|mapping| view(&ctx, mapping)).collect();
-            let next = listing.next_link(&ctx, &asked, |mapping| &mapping.id);
-            Ok(listing::page_of(&ctx, &asked, "mappings", &views, next))
+            Ok(listing::page(&ctx, &asked, "mappings", &listing, |mapping| view(&ctx, mapping), |mapping| &mapping.id))
         })
         .await
 }

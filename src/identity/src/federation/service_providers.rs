@@ -91,9 +91,7 @@ pub(crate) async fn index(State(app): State<App>, ctx: Ctx, mut params: Params) 
     app.db
         .read(move |tx| {
             let listing = page.fetch(tx, provider)?;
-            let views: Vec<_> = listing.rows.iter().map(|provider| view(&ctx, provider)).collect();
-            let next = listing.next_link(&ctx, &asked, |provider| &provider.id);
-            Ok(listing::page_of(&ctx, &asked, "service_providers", &views, next))
+            Ok(listing::page(&ctx, &asked, "service_providers", &listing, |provider| view(&ctx, provider), |provider| &provider.id))
         })
         .await
 }

@@ -120,9 +120,7 @@ pub(crate) async fn index(State(app): State<App>, ctx: Ctx, mut params: Params) 
     app.db
         .read(move |tx| {
             let listing = page.fetch(tx, limit)?;
-            let views: Vec<_> = listing.rows.iter().map(|row| view(&ctx, row)).collect();
-            let next = listing.next_link(&ctx, &asked, |row| &row.id);
-            Ok(listing::page_of(&ctx, &asked, "limits", &views, next))
+            Ok(listing::page(&ctx, &asked, "limits", &listing, |row| view(&ctx, row), |row| &row.id))
         })
         .await
 }

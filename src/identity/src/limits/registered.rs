@@ -126,9 +126,7 @@ pub(crate) async fn index(State(app): State<App>, ctx: Ctx, mut params: Params) 
     app.db
         .read(move |tx| {
             let listing = page.fetch(tx, registered)?;
-            let views: Vec<_> = listing.rows.iter().map(|row| view(&ctx, row)).collect();
-            let next = listing.next_link(&ctx, &asked, |row| &row.id);
-            Ok(listing::page_of(&ctx, &asked, "registered_limits", &views, next))
+            Ok(listing::page(&ctx, &asked, "registered_limits", &listing, |row| view(&ctx, row), |row| &row.id))
         })
         .await
 }

@@ -69,9 +69,7 @@ pub(crate) async fn index(State(app): State<App>, ctx: Ctx, mut params: Params) 
     app.db
         .read(move |tx| {
             let listing = page.fetch(tx, consumer)?;
-            let views: Vec<_> = listing.rows.iter().map(|consumer| view(&ctx, consumer)).collect();
-            let next = listing.next_link(&ctx, &asked, |consumer| &consumer.id);
-            Ok(listing::page_of(&ctx, &asked, "consumers", &views, next))
+            Ok(listing::page(&ctx, &asked, "consumers", &listing, |consumer| view(&ctx, consumer), |consumer| &consumer.id))
         })
         .await
 }

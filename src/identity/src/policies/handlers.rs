@@ -77,9 +77,7 @@ pub(crate) async fn index(State(app): State<App>, ctx: Ctx, mut params: Params) 
     app.db
         .read(move |tx| {
             let listing = page.fetch(tx, policy)?;
-            let views: Vec<_> = listing.rows.iter().map(|policy| view(&ctx, policy)).collect();
-            let next = listing.next_link(&ctx, &asked, |policy| &policy.id);
-            Ok(listing::page_of(&ctx, &asked, "policies", &views, next))
+            Ok(listing::page(&ctx, &asked, "policies", &listing, |policy| view(&ctx, policy), |policy| &policy.id))
         })
         .await
 }

@@ -59,9 +59,7 @@ pub(crate) async fn index(State(app): State<App>, ctx: Ctx, mut params: Params) 
     app.db
         .read(move |tx| {
             let listing = page.fetch(tx, store::project)?;
-            let views: Vec<_> = listing.rows.iter().map(|project| views::project(&ctx, project)).collect();
-            let next = listing.next_link(&ctx, &asked, |project| &project.id);
-            Ok(listing::page_of(&ctx, &asked, "projects", &views, next))
+            Ok(listing::page(&ctx, &asked, "projects", &listing, |project| views::project(&ctx, project), |project| &project.id))
         })
         .await
 }

@@ -39,9 +39,7 @@ pub(crate) async fn index(State(app): State<App>, ctx: Ctx, mut params: Params) 
     app.db
         .read(move |tx| {
             let listing = page.fetch(tx, store::role)?;
-            let views: Vec<_> = listing.rows.iter().map(|role| views::role(&ctx, role)).collect();
-            let next = listing.next_link(&ctx, &asked, |role| &role.id);
-            Ok(listing::page_of(&ctx, &asked, "roles", &views, next))
+            Ok(listing::page(&ctx, &asked, "roles", &listing, |role| views::role(&ctx, role), |role| &role.id))
         })
         .await
 }
