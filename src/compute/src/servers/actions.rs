@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Server, admin_actions,
-    create::Asker,
+    begin::Wish,
     deferred, floating_ips,
-    handlers::{busy, refuse_locked, require, visible},
+    handlers::{refuse_locked, require, visible},
     model::VmState,
     moves, password, policy,
     power::Power,
@@ -189,23 +189,17 @@ async fn power(
     operation: Power,
     states: &'static [VmState],
 ) -> Result<Reply> {
-    let (id, asker, now) = (server.id.clone(), Asker::of(ctx)?, app.clock.now_text());
-    let request_id = ctx.request_id().to_owned();
+    let wish = Wish::new(app, ctx, server, action)?;
     app.db
         .write(move |tx| {
-            let server = store::get(tx, &id)?;
+            let server = store::get(tx, &wish.id)?;
             let overtaken = server.task_state.as_deref().is_some_and(|state| OVERTAKEN.contains(&state));
             if matches!(operation, Power::RebootHard) && overtaken {
                 require(&Server { task_state: None, ..server }, action, states)?;
-                store::set_task_state(tx, &id, Some(task_state), &now)?;
-                tasks::supersede(tx, &asker.task(&id, action, &request_id, &now), &operation)?;
-                return Ok(());
+                return wish.supersede(tx, task_state, &operation);
             }
             require(&server, action, states)?;
-            store::set_task_state(tx, &id, Some(task_state), &now)?;
-            tasks::start(tx, &asker.task(&id, action, &request_id, &now), &operation)
-                .map_err(|error| busy(error, &id))?;
-            Ok::<_, Error>(())
+            wish.start(tx, task_state, &operation)
         })
         .await?;
     Ok(Reply::empty(StatusCode::ACCEPTED))

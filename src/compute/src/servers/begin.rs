@@ -1,10 +1,16 @@
 //! How an action becomes an operation: the server is in a state that allows it, and nothing else is done to it.
 
 use db::Tx;
-use rest::{Ctx, Error, Result};
-use tasks::Operation;
+use rest::{Ctx, Result};
+use tasks::{NewTask, Operation};
 
-use super::{Server, create::Asker, handlers::require, model::VmState, store};
+use super::{
+    Server,
+    create::Asker,
+    handlers::{busy, require},
+    model::VmState,
+    store,
+};
 use crate::App;
 
 /// A request for an action, as far as every action is the same.
@@ -35,12 +41,30 @@ impl Wish {
         Ok(server)
     }
 
+    /// The operation as the log of the server's actions has it.
+    pub fn task(&self) -> NewTask<'_> {
+        self.asker.task(&self.id, self.action, &self.request_id, &self.now)
+    }
+
+    /// Starts the operation, and the server shows that it is under way.
     pub fn start<O: Operation>(&self, tx: &Tx<'_>, task_state: &str, operation: &O) -> Result<()> {
-        store::set_task_state(tx, &self.id, Some(task_state), &self.now)?;
-        let task = self.asker.task(&self.id, self.action, &self.request_id, &self.now);
-        tasks::start(tx, &task, operation).map(|_| ()).map_err(|busy| match busy {
-            tasks::Busy::Busy(_) => Error::conflict(format!("Instance {} is busy with another operation.", self.id)),
-            tasks::Busy::Db(error) => error.into(),
-        })
+        self.show(tx, task_state)?;
+        self.start_as_is(tx, operation)
+    }
+
+    /// Starts an operation that the server does not show, or shows already.
+    pub fn start_as_is<O: Operation>(&self, tx: &Tx<'_>, operation: &O) -> Result<()> {
+        tasks::start(tx, &self.task(), operation).map(|_| ()).map_err(|error| busy(error, &self.id))
+    }
+
+    /// As [`Self::start`], in place of whatever is done to the server.
+    pub fn supersede<O: Operation>(&self, tx: &Tx<'_>, task_state: &str, operation: &O) -> Result<()> {
+        self.show(tx, task_state)?;
+        tasks::supersede(tx, &self.task(), operation)?;
+        Ok(())
+    }
+
+    fn show(&self, tx: &Tx<'_>, task_state: &str) -> Result<()> {
+        Ok(store::set_task_state(tx, &self.id, Some(task_state), &self.now)?)
     }
 }

@@ -13,7 +13,7 @@ use crate::App;
 pub(crate) async fn force_delete(app: &App, ctx: &Ctx, id: &str) -> Result<Reply> {
     let server = visible(app, ctx, id, policy::FORCE_DELETE).await?;
     refuse_locked(ctx, &server)?;
-    delete_now(app, ctx, server.id, "forceDelete").await?;
+    delete_now(app, ctx, &server, "forceDelete").await?;
     Ok(Reply::empty(StatusCode::ACCEPTED))
 }
 

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    Server, create,
+    Server,
+    begin::Wish,
+    create,
     delete::Delete,
     filters,
     model::{VmState, states_of_status, task_states_of_status},
@@ -484,22 +486,20 @@ pub(crate) async fn update(
 pub(crate) async fn delete(State(app): State<App>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {
     let server = visible(&app, &ctx, &id, policy::DELETE).await?;
     refuse_locked(&ctx, &server)?;
-    delete_now(&app, &ctx, server.id, "delete").await?;
+    delete_now(&app, &ctx, &server, "delete").await?;
     Ok(Reply::no_content())
 }
 
 /// Starts the delete, whatever else is being done to the server.
-pub(crate) async fn delete_now(app: &App, ctx: &Ctx, id: String, action: &'static str) -> Result<()> {
-    let (asker, now, request_id) = (create::Asker::of(ctx)?, app.clock.now_text(), ctx.request_id().to_owned());
+pub(crate) async fn delete_now(app: &App, ctx: &Ctx, server: &Server, action: &'static str) -> Result<()> {
+    let wish = Wish::new(app, ctx, server, action)?;
     app.db
         .write(move |tx| {
             // Deleting twice at once is one delete: the second finds the first under way.
-            if store::get(tx, &id)?.task_state.as_deref() == Some("deleting") {
+            if store::get(tx, &wish.id)?.task_state.as_deref() == Some("deleting") {
                 return Ok(());
             }
-            store::set_task_state(tx, &id, Some("deleting"), &now)?;
-            tasks::supersede(tx, &asker.task(&id, action, &request_id, &now), &Delete::Stop)?;
-            Ok(())
+            wish.supersede(tx, "deleting", &Delete::Stop)
         })
         .await
 }

@@ -11,8 +11,8 @@ use tasks::LogEntry;
 
 use super::{
     attach::{self, Interfaces},
-    create::Asker,
-    handlers::{busy, interfaces, refuse_locked, require, visible},
+    begin::Wish,
+    handlers::{interfaces, refuse_locked, require, visible},
     model::VmState,
     policy, store,
 };
@@ -147,22 +147,19 @@ pub(crate) async fn create(
     let server = visible(&app, &ctx, &id, policy::INTERFACES_CREATE).await?;
     refuse_locked(&ctx, &server)?;
     let mut request = attachment.checked(&ctx)?;
-    let (asker, now, request_id) = (Asker::of(&ctx)?, app.clock.now_text(), ctx.request_id().to_owned());
+    let wish = Wish::new(&app, &ctx, &server, "attach_interface")?;
     let changer = app.clone();
     let port_id = app
         .db
         .write(move |tx| {
-            let server = store::get(tx, &id)?;
-            require(&server, "attach_interface", STATES)?;
+            let server = wish.server(tx, STATES)?;
             if request.port_id.is_none() && request.network_id.is_none() {
                 request.network_id = Some(only_network(tx, &server.project_id)?);
             }
             let running = server.vm_state != VmState::Stopped;
-            let port_id = network_info::attach(tx, &changer, &server, &request, asker.admin, running)
+            let port_id = network_info::attach(tx, &changer, &server, &request, wish.asker.admin, running)
                 .map_err(in_attachs_words)?;
-            let operation = Interfaces::Attach { port_id: port_id.clone() };
-            let task = asker.task(&id, "attach_interface", &request_id, &now);
-            tasks::start(tx, &task, &operation).map_err(|error| busy(error, &id))?;
+            wish.start_as_is(tx, &Interfaces::Attach { port_id: port_id.clone() })?;
             Ok::<_, Error>(port_id)
         })
         .await?;
@@ -207,16 +204,15 @@ pub(crate) async fn delete(
 ) -> Result<Reply> {
     let server = visible(&app, &ctx, &id, policy::INTERFACES_DELETE).await?;
     refuse_locked(&ctx, &server)?;
-    let (asker, now, request_id) = (Asker::of(&ctx)?, app.clock.now_text(), ctx.request_id().to_owned());
+    let wish = Wish::new(&app, &ctx, &server, "detach_interface")?;
     app.db
         .write(move |tx| {
-            require(&store::get(tx, &id)?, "detach_interface", STATES)?;
+            wish.server(tx, STATES)?;
             let all = network_info::of_servers(tx, &[&id])?;
             if !all.of(&id).iter().any(|interface| interface.port_id == port_id) {
                 return Err(no_such_port(&id, &port_id));
             }
-            let task = asker.task(&id, "detach_interface", &request_id, &now);
-            tasks::start(tx, &task, &Interfaces::Detach { port_id }).map_err(|error| busy(error, &id))
+            wish.start_as_is(tx, &Interfaces::Detach { port_id })
         })
         .await?;
     // A hypervisor that cannot says so at once; a guest has its time, and the client need not wait for it.

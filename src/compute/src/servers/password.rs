@@ -13,8 +13,8 @@ use tasks::{Failure, Operation, Record, Step, TaskContext};
 
 use super::{
     Server,
-    create::Asker,
-    handlers::{busy, refuse_locked, require, visible},
+    begin::Wish,
+    handlers::{refuse_locked, visible},
     interfaces::ended,
     model::VmState,
     policy, request, run, store,
@@ -97,15 +97,11 @@ pub(crate) async fn change(app: &App, ctx: &Ctx, id: &str, argument: Value) -> R
     let password = request::admin_pass(Some(wanted.admin_pass))?;
     let server = visible(app, ctx, id, policy::CHANGE_PASSWORD).await?;
     refuse_locked(ctx, &server)?;
-    let (asker, now, request_id) = (Asker::of(ctx)?, app.clock.now_text(), ctx.request_id().to_owned());
-    let server_id = server.id.clone();
+    let wish = Wish::new(app, ctx, &server, "changePassword")?;
     app.db
         .write(move |tx| {
-            require(&store::get(tx, &server_id)?, "changePassword", &[VmState::Active])?;
-            store::set_task_state(tx, &server_id, Some("updating_password"), &now)?;
-            let task = asker.task(&server_id, "changePassword", &request_id, &now);
-            tasks::start(tx, &task, &SetPassword { password }).map_err(|error| busy(error, &server_id))?;
-            Ok::<_, Error>(())
+            wish.server(tx, &[VmState::Active])?;
+            wish.start(tx, "updating_password", &SetPassword { password })
         })
         .await?;
     let entry = ended(app, ctx, &server.id, ANSWER).await?;

@@ -20,9 +20,10 @@ use crate::{
     },
     image_info, keypairs, limits,
     servers::{
-        Server, cpus,
-        create::Asker,
-        handlers::{busy, document, refuse_locked, require, root_gib, visible},
+        Server,
+        begin::Wish,
+        cpus,
+        handlers::{document, refuse_locked, require, root_gib, visible},
         model::VmState,
         policy,
         request::{self, bad},
@@ -104,15 +105,14 @@ pub(crate) async fn rebuild(app: &App, ctx: &Ctx, id: &str, argument: Value) -> 
     let tuning = extra_specs::tuning(&server.flavor, &image.properties)?;
     run::firmware(&image.properties).map_err(Error::bad_request)?;
 
-    let (asker, now, request_id) = (Asker::of(ctx)?, app.clock.now_text(), ctx.request_id().to_owned());
+    let wish = Wish::new(app, ctx, &server, "rebuild")?;
     let (quotas, password, preserve_ephemeral) =
         (app.options.quotas.clone(), admin_pass.clone(), wanted.preserve_ephemeral);
     let key_name = wanted.key_name;
     let server = app
         .db
         .write(move |tx| {
-            let mut server = store::get(tx, &server.id)?;
-            require(&server, "rebuild", STATES)?;
+            let mut server = wish.server(tx, STATES)?;
             let before = Before {
                 image_id: server.image_id.take(),
                 image_properties: std::mem::take(&mut server.image_properties),
@@ -126,7 +126,7 @@ pub(crate) async fn rebuild(app: &App, ctx: &Ctx, id: &str, argument: Value) -> 
                 server.metadata = metadata;
             }
             if let Some(key_name) = key_name {
-                give_key(tx, &mut server, &asker.user_id, key_name)?;
+                give_key(tx, &mut server, &wish.asker.user_id, key_name)?;
             }
             for (field, value) in [
                 (&mut server.name, name),
@@ -149,7 +149,7 @@ pub(crate) async fn rebuild(app: &App, ctx: &Ctx, id: &str, argument: Value) -> 
             server.image_id = Some(image.id);
             server.image_properties = image.properties;
             server.task_state = Some("rebuilding".into());
-            server.updated_at = now.clone();
+            server.updated_at = wish.now.clone();
             // The larger of both, until the old disk is gone.
             server.root_gib = root_gib.max(before.root_gib);
             if let Err(shortage) = allocation::claim(tx, &server)? {
@@ -164,8 +164,7 @@ pub(crate) async fn rebuild(app: &App, ctx: &Ctx, id: &str, argument: Value) -> 
                 stopped: server.vm_state == VmState::Stopped,
                 before,
             };
-            let task = asker.task(&server.id, "rebuild", &request_id, &now);
-            tasks::start(tx, &task, &Rebuild::Image(order)).map_err(|error| busy(error, &server.id))?;
+            wish.start_as_is(tx, &Rebuild::Image(order))?;
             Ok::<_, Error>(server)
         })
         .await?;

@@ -12,9 +12,10 @@ use crate::{
     image_info, limits,
     migrations::{self, Migration, Status},
     servers::{
-        Server, cpus,
-        create::Asker,
-        handlers::{busy, refuse_locked, require, visible},
+        Server,
+        begin::Wish,
+        cpus,
+        handlers::{refuse_locked, require, visible},
         model::VmState,
         policy, request, store,
     },
@@ -40,23 +41,22 @@ pub(crate) async fn resize(app: &App, ctx: &Ctx, id: &str, argument: Value) -> R
     let root_gib = check_disks(&server, &flavor)?;
     let tuning = extra_specs::tuning(&flavor, &server.image_properties)?;
     check_memory(app, ctx, &server, &flavor).await?;
-    let (asker, now, request_id) = (Asker::of(ctx)?, app.clock.now_text(), ctx.request_id().to_owned());
+    let wish = Wish::new(app, ctx, &server, "resize")?;
     let quotas = app.options.quotas.clone();
     app.db
         .write(move |tx| {
-            let mut server = store::get(tx, &server.id)?;
-            require(&server, "resize", STATES)?;
+            let mut server = wish.server(tx, STATES)?;
             if server.flavor.id == flavor.id {
                 return Err(Error::bad_request("When resizing, instances must change flavor!"));
             }
-            super::close(tx, &server.id, &now)?;
+            super::close(tx, &server.id, &wish.now)?;
             check_quota(tx, &quotas, &server, &flavor)?;
             let migration = Migration {
                 id: 0,
                 uuid: rest::new_uuid(),
                 server_id: server.id.clone(),
                 project_id: server.project_id.clone(),
-                user_id: asker.user_id.clone(),
+                user_id: wish.asker.user_id.clone(),
                 status: Status::PreMigrating.as_str().into(),
                 old_flavor: server.flavor.clone(),
                 new_flavor: flavor,
@@ -65,8 +65,8 @@ pub(crate) async fn resize(app: &App, ctx: &Ctx, id: &str, argument: Value) -> R
                 old_root_gib: server.root_gib,
                 new_root_gib: root_gib,
                 old_vm_state: server.vm_state,
-                created_at: now.clone(),
-                updated_at: now.clone(),
+                created_at: wish.now.clone(),
+                updated_at: wish.now.clone(),
             };
             let larger = super::with_flavor(&server, &migration, true);
             if let Err(shortage) = allocation::claim_both(tx, &server, &larger, &migration.uuid)? {
@@ -84,10 +84,7 @@ pub(crate) async fn resize(app: &App, ctx: &Ctx, id: &str, argument: Value) -> R
                 server.disk_config = disk_config;
                 store::update(tx, &server)?;
             }
-            store::set_task_state(tx, &server.id, Some("resize_prep"), &now)?;
-            let task = asker.task(&server.id, "resize", &request_id, &now);
-            tasks::start(tx, &task, &Resize::Stop { migration: number }).map_err(|error| busy(error, &server.id))?;
-            Ok(())
+            wish.start(tx, "resize_prep", &Resize::Stop { migration: number })
         })
         .await?;
     Ok(Reply::empty(StatusCode::ACCEPTED))
@@ -166,10 +163,8 @@ pub(crate) async fn confirm(app: &App, ctx: &Ctx, id: &str, argument: &Value) ->
     request::nothing("confirmResize", argument)?;
     let server = visible(app, ctx, id, policy::CONFIRM_RESIZE).await?;
     refuse_locked(ctx, &server)?;
-    let (asker, now, request_id) = (Asker::of(ctx)?, app.clock.now_text(), ctx.request_id().to_owned());
-    app.db
-        .write(move |tx| confirm::start(tx, &server.id, &asker.task(&server.id, "confirmResize", &request_id, &now)))
-        .await?;
+    let wish = Wish::new(app, ctx, &server, "confirmResize")?;
+    app.db.write(move |tx| confirm::start(tx, &wish.id, &wish.task())).await?;
     Ok(Reply::no_content())
 }
 
@@ -177,17 +172,13 @@ pub(crate) async fn revert(app: &App, ctx: &Ctx, id: &str, argument: &Value) -> 
     request::nothing("revertResize", argument)?;
     let server = visible(app, ctx, id, policy::REVERT_RESIZE).await?;
     refuse_locked(ctx, &server)?;
-    let (asker, now, request_id) = (Asker::of(ctx)?, app.clock.now_text(), ctx.request_id().to_owned());
+    let wish = Wish::new(app, ctx, &server, "revertResize")?;
     app.db
         .write(move |tx| {
-            let server = store::get(tx, &server.id)?;
-            require(&server, "revertResize", &[VmState::Resized])?;
-            let migration = confirm::waiting(tx, &server.id)?;
-            store::set_task_state(tx, &server.id, Some("resize_reverting"), &now)?;
-            migrations::store::set_status(tx, migration, Status::Reverting, &now)?;
-            let task = asker.task(&server.id, "revertResize", &request_id, &now);
-            tasks::start(tx, &task, &Resize::Back { migration, why: None }).map_err(|error| busy(error, &server.id))?;
-            Ok::<_, Error>(())
+            wish.server(tx, &[VmState::Resized])?;
+            let migration = confirm::waiting(tx, &wish.id)?;
+            migrations::store::set_status(tx, migration, Status::Reverting, &wish.now)?;
+            wish.start(tx, "resize_reverting", &Resize::Back { migration, why: None })
         })
         .await?;
     Ok(Reply::empty(StatusCode::ACCEPTED))
