@@ -14,7 +14,7 @@ use super::{
     model::{ZONE, check_metadata, check_zone},
     policy, store, views,
 };
-use crate::{App, Options, flavors::model::check_name};
+use crate::{App, Options, flavors::model::check_name, servers::request};
 
 fn number(id: &str) -> Result<i64> {
     id.parse().map_err(|_| Error::new(Kind::NotFound, format!("Aggregate {id} could not be found.")))
@@ -186,11 +186,6 @@ struct MetadataArgument {
     metadata: BTreeMap<String, Option<String>>,
 }
 
-fn argument<T: serde::de::DeserializeOwned>(action: &str, value: Value) -> Result<T> {
-    serde_json::from_value(value)
-        .map_err(|error| Error::bad_request(format!("Invalid input for field/attribute {action}: {error}.")))
-}
-
 pub(crate) async fn action(
     State(app): State<App>,
     ctx: Ctx,
@@ -216,7 +211,7 @@ pub(crate) async fn action(
 async fn change_host(app: &App, ctx: &Ctx, id: &str, value: Value, add: bool) -> Result<Reply> {
     let (rule, name) = if add { (policy::ADD_HOST, "add_host") } else { (policy::REMOVE_HOST, "remove_host") };
     ctx.allow(rule, &target(&[]))?;
-    let HostArgument { host } = argument(name, value)?;
+    let HostArgument { host } = request::fields(name, value)?;
     let id = number(id)?;
     let (now, options) = (app.clock.now_text(), app.options.clone());
     let aggregate = app
@@ -250,7 +245,7 @@ async fn change_host(app: &App, ctx: &Ctx, id: &str, value: Value, add: bool) ->
 
 async fn set_metadata(app: &App, ctx: &Ctx, id: &str, value: Value) -> Result<Reply> {
     ctx.allow(policy::SET_METADATA, &target(&[]))?;
-    let MetadataArgument { metadata: changes } = argument("set_metadata", value)?;
+    let MetadataArgument { metadata: changes } = request::fields("set_metadata", value)?;
     check_metadata(&changes)?;
     let id = number(id)?;
     let (now, options) = (app.clock.now_text(), app.options.clone());

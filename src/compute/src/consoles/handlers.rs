@@ -14,7 +14,7 @@ use crate::{
     servers::{
         handlers::visible,
         model::VmState::{Active, Paused, Rescued},
-        snapshots::requests::argument,
+        request,
     },
 };
 
@@ -52,11 +52,11 @@ struct ActionBody {
 }
 
 /// `os-getVNCConsole` and its like, before 2.6.
-pub(crate) async fn action(app: &App, ctx: &Ctx, id: &str, name: &str, value: &Value) -> Result<Reply> {
+pub(crate) async fn action(app: &App, ctx: &Ctx, id: &str, name: &str, argument: Value) -> Result<Reply> {
     if ctx.since(2, 6) {
         return Err(Error::no_such_route());
     }
-    let ActionBody { kind } = argument(name, value)?;
+    let ActionBody { kind } = request::fields(name, argument)?;
     let protocol = match name {
         "os-getVNCConsole" => "vnc",
         "os-getSPICEConsole" => "spice",

@@ -81,15 +81,15 @@ pub(crate) async fn action(
         "suspend" => simple(&app, &ctx, &id, &SUSPEND).await,
         "resume" => simple(&app, &ctx, &id, &RESUME).await,
         "os-getVNCConsole" | "os-getSerialConsole" | "os-getSPICEConsole" | "os-getRDPConsole" => {
-            consoles::handlers::action(&app, &ctx, &id, &name, &argument).await
+            consoles::handlers::action(&app, &ctx, &id, &name, argument).await
         }
-        "createImage" => snapshots::requests::create_image(&app, &ctx, &id, &argument).await,
-        "createBackup" => snapshots::requests::create_backup(&app, &ctx, &id, &argument).await,
-        "rescue" => rescue_requests::rescue(&app, &ctx, &id, &argument).await,
+        "createImage" => snapshots::requests::create_image(&app, &ctx, &id, argument).await,
+        "createBackup" => snapshots::requests::create_backup(&app, &ctx, &id, argument).await,
+        "rescue" => rescue_requests::rescue(&app, &ctx, &id, argument).await,
         "unrescue" => rescue_requests::unrescue(&app, &ctx, &id).await,
         "shelve" => shelve_requests::shelve(&app, &ctx, &id).await,
         "shelveOffload" => shelve_requests::offload(&app, &ctx, &id).await,
-        "unshelve" => shelve_requests::unshelve(&app, &ctx, &id, &argument).await,
+        "unshelve" => shelve_requests::unshelve(&app, &ctx, &id, argument).await,
         "reboot" => reboot(&app, &ctx, &id, &argument).await,
         "os-getConsoleOutput" => console_output(&app, &ctx, &id, &argument).await,
         "lock" => lock(&app, &ctx, &id, &argument).await,

@@ -20,7 +20,7 @@ fn nowhere(app: &App) -> Error {
     ))
 }
 
-fn no_such_host(host: &str) -> Error {
+pub(super) fn no_such_host(host: &str) -> Error {
     Error::bad_request(format!("Compute host {host} could not be found."))
 }
 

@@ -9,9 +9,8 @@ use super::{
     begin::Wish,
     handlers::{refuse_locked, visible},
     model::VmState,
-    policy,
+    policy, request,
     rescue::{self, Rescue, Rescuing},
-    snapshots::requests::argument,
 };
 use crate::{App, image_info::BootImage};
 
@@ -23,17 +22,9 @@ struct Body {
     rescue_image_ref: Option<String>,
 }
 
-pub(crate) async fn rescue(app: &App, ctx: &Ctx, id: &str, value: &Value) -> Result<Reply> {
-    let body = if value.is_null() { Body::default() } else { argument("rescue", value)? };
-    let admin_pass = match body.admin_pass {
-        Some(password) if password.chars().count() <= 255 => password,
-        Some(_) => {
-            return Err(Error::bad_request(
-                "Invalid input for field/attribute adminPass: it has more than 255 characters.",
-            ));
-        }
-        None => rest::new_hex_id()[..12].to_owned(),
-    };
+pub(crate) async fn rescue(app: &App, ctx: &Ctx, id: &str, argument: Value) -> Result<Reply> {
+    let body = if argument.is_null() { Body::default() } else { request::fields("rescue", argument)? };
+    let admin_pass = request::admin_pass(body.admin_pass)?;
     if body.rescue_image_ref.as_ref().is_some_and(|id| !is_uuid(id)) {
         return Err(Error::bad_request(
             "Invalid input for field/attribute rescue_image_ref: it must be the id of an image.",

@@ -45,7 +45,8 @@ pub(crate) fn clear_shelf(tx: &Tx<'_>, app: &App, server_id: &str) -> db::Result
     Ok(())
 }
 
-async fn shelved_as(app: &App, server: &Server) -> Result<String, Failure> {
+/// As [`find_shelf`], for operations: without it nothing goes on.
+pub(super) async fn shelved_as(app: &App, server: &Server) -> Result<String, Failure> {
     let id = server.id.clone();
     let found = app.db.read(move |tx| find_shelf(tx, &id)).await?;
     found.ok_or_else(|| Failure::fatal("Nothing says which image the server is shelved as."))

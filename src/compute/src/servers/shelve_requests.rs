@@ -1,7 +1,7 @@
 //! `shelve`, `shelveOffload`, `unshelve`. Compute API reference, "Servers - run an action".
 
 use http::StatusCode;
-use rest::{Ctx, Error, Kind, Reply, Result, nullable, target};
+use rest::{Ctx, Error, Reply, Result, nullable, target};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -9,11 +9,12 @@ use super::{
     begin::Wish,
     handlers::{refuse_locked, visible},
     model::VmState,
-    policy, shelve,
+    moves::no_such_host,
+    policy, request, shelve,
     shelve::Shelve,
     snapshots::{
         image::{self, Maker, Wanted},
-        requests::{STATES, argument},
+        requests::STATES,
     },
     store,
     unshelve::Unshelve,
@@ -73,8 +74,8 @@ struct Where {
     host: Option<String>,
 }
 
-pub(crate) async fn unshelve(app: &App, ctx: &Ctx, id: &str, value: &Value) -> Result<Reply> {
-    let place = place(ctx, value)?;
+pub(crate) async fn unshelve(app: &App, ctx: &Ctx, id: &str, argument: Value) -> Result<Reply> {
+    let place = place(ctx, argument)?;
     let server = visible(app, ctx, id, policy::UNSHELVE).await?;
     refuse_locked(ctx, &server)?;
     if place.host.is_some() {
@@ -97,9 +98,8 @@ pub(crate) async fn unshelve(app: &App, ctx: &Ctx, id: &str, value: &Value) -> R
             if place.availability_zone.iter().flatten().any(|zone| *zone != here) {
                 return Err(Error::bad_request("The requested availability zone is not available"));
             }
-            if place.host.as_ref().is_some_and(|host| *host != app.options.host_name) {
-                let host = place.host.unwrap_or_default();
-                return Err(Error::new(Kind::BadRequest, format!("Compute host {host} could not be found.")));
+            if let Some(host) = place.host.filter(|host| *host != app.options.host_name) {
+                return Err(no_such_host(&host));
             }
             if let Some(zone) = &place.availability_zone {
                 store::set_availability_zone(tx, &server.id, zone.as_deref())?;
@@ -111,12 +111,12 @@ pub(crate) async fn unshelve(app: &App, ctx: &Ctx, id: &str, value: &Value) -> R
 }
 
 /// Where it shall go: nowhere in particular before 2.77, to a zone since, and since 2.91 to a host, or to no zone.
-fn place(ctx: &Ctx, value: &Value) -> Result<Where> {
-    if value.is_null() || !ctx.since(2, 77) {
+fn place(ctx: &Ctx, argument: Value) -> Result<Where> {
+    if argument.is_null() || !ctx.since(2, 77) {
         return Ok(Where::default());
     }
-    let place: Where = argument("unshelve", value)?;
-    let refuse = |what: &str| Err(Error::bad_request(format!("Invalid input for field/attribute unshelve: {what}.")));
+    let place: Where = request::fields("unshelve", argument)?;
+    let refuse = |what: &str| Err(request::bad("unshelve", what));
     if !ctx.since(2, 91) {
         if place.host.is_some() {
             return refuse("host comes with microversion 2.91");

@@ -11,7 +11,7 @@ use super::{
     Server, cpus, disk,
     model::{PowerState, VmState},
     run,
-    shelve::{clear_shelf, find_shelf},
+    shelve::{clear_shelf, find_shelf, shelved_as},
     store,
 };
 use crate::{App, allocation, flavors::extra_specs, server_groups};
@@ -57,10 +57,7 @@ impl Operation for Unshelve {
                 Ok(Step::next(Self::Disk, move |tx| store::set_task_state(tx, &id, Some("spawning"), &now)))
             }
             Self::Disk => {
-                let wanted = id.clone();
-                let image_id = app.db.read(move |tx| find_shelf(tx, &wanted)).await?;
-                let image_id =
-                    image_id.ok_or_else(|| Failure::fatal("Nothing says which image the server is shelved as."))?;
+                let image_id = shelved_as(app, &server).await?;
                 tokio::select! {
                     made = task.act(disk::ensure_from(app, &server, &image_id, None)) => made?,
                     () = task.superseded() => return Err(Failure::fatal("Another operation overtook the unshelving.")),

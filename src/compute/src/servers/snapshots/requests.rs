@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use http::{StatusCode, header};
 use rest::{Ctx, Error, Reply, Result, Rule};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
@@ -45,14 +45,8 @@ struct CreateBackup {
     metadata: BTreeMap<String, Value>,
 }
 
-/// An action's argument, or 400 with what is wrong with it.
-pub(crate) fn argument<T: DeserializeOwned>(action: &str, value: &Value) -> Result<T> {
-    T::deserialize(value)
-        .map_err(|error| Error::bad_request(format!("Invalid input for field/attribute {action}: {error}.")))
-}
-
-pub(crate) async fn create_image(app: &App, ctx: &Ctx, id: &str, value: &Value) -> Result<Reply> {
-    let body: CreateImage = argument("createImage", value)?;
+pub(crate) async fn create_image(app: &App, ctx: &Ctx, id: &str, argument: Value) -> Result<Reply> {
+    let body: CreateImage = request::fields("createImage", argument)?;
     let image_id = make(
         app,
         ctx,
@@ -70,8 +64,8 @@ pub(crate) async fn create_image(app: &App, ctx: &Ctx, id: &str, value: &Value) 
     Ok(answer(ctx, &image_id, true))
 }
 
-pub(crate) async fn create_backup(app: &App, ctx: &Ctx, id: &str, value: &Value) -> Result<Reply> {
-    let body: CreateBackup = argument("createBackup", value)?;
+pub(crate) async fn create_backup(app: &App, ctx: &Ctx, id: &str, argument: Value) -> Result<Reply> {
+    let body: CreateBackup = request::fields("createBackup", argument)?;
     let keep = match &body.rotation {
         Value::Number(number) => number.as_u64(),
         Value::String(text) => text.parse().ok(),
