@@ -1,6 +1,7 @@
 //! The APIs, asked by people with different rights: one file per resource, and some that walk the whole route table.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failing helper fails the test that called it")]
 
+mod actions;
 mod aggregates;
 mod audit;
 mod consoles;

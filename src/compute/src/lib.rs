@@ -28,6 +28,7 @@ mod retired;
 mod routes;
 mod server_groups;
 mod servers;
+mod sisters;
 mod tenant_usage;
 mod versions;
 pub mod vms;

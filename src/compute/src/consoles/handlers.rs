@@ -16,6 +16,7 @@ use crate::{
         model::VmState::{Active, Paused, Rescued},
         request,
     },
+    sisters,
 };
 
 #[derive(Deserialize)]
@@ -89,12 +90,11 @@ async fn open(app: &App, ctx: &Ctx, id: &str, console: Result<Console>) -> Resul
     Ok(url(ctx.base_url(), console, &token))
 }
 
-/// Where the console is: on the shared port, or, for who uses Compute's own port, on the console's.
+/// What listens on it is the shared port's own root.
+const PORT: u16 = 6080;
+
 fn url(base_url: &str, console: Console, token: &str) -> String {
-    let root = match base_url.strip_suffix(crate::INFO.prefix) {
-        Some(root) => root.to_owned(),
-        None => base_url.replacen(&format!(":{}", crate::INFO.port), ":6080", 1),
-    };
+    let root = sisters::root(base_url, "", PORT);
     match console {
         // noVNC takes the path of the WebSocket from here.
         Console::Screen => format!("{root}/console/vnc.html?path=console%2Fws%3Ftoken%3D{token}"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use db::{Constraint, Row, Tx, Value, params, rusqlite};
-use rest::{Dialect, Direction, Error, ListSpec, Listing, Page, Result};
+use rest::{Credentials, Dialect, Direction, Error, Kind, ListSpec, Listing, Page, Result};
 
 use super::Flavor;
 
@@ -75,6 +75,23 @@ pub(crate) fn min_filters(page: &mut Page, min_ram: Option<&str>, min_disk: Opti
         }
     }
     Ok(())
+}
+
+/// The project by which somebody uses flavors; administrators may use all.
+pub(crate) fn user(creds: &Credentials) -> Option<String> {
+    (!creds.has_role("admin")).then(|| creds.project_id().unwrap_or_default().to_owned())
+}
+
+/// The flavor that a request names, if its project may use it. A request that names another is wrong; it is not itself
+/// missing.
+pub(crate) fn usable(tx: &Tx<'_>, id: &str, project_id: Option<&str>) -> Result<Flavor> {
+    let unknown = || Error::bad_request(format!("Flavor {id} could not be found."));
+    match get(tx, id, project_id) {
+        Ok(flavor) if !flavor.disabled => Ok(flavor),
+        Ok(_) => Err(unknown()),
+        Err(error) if error.kind() == Kind::NotFound => Err(unknown()),
+        Err(error) => Err(error),
+    }
 }
 
 /// The flavor with this id, if the caller may see it.

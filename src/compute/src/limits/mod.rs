@@ -8,6 +8,15 @@ use rest::{Error, Result};
 
 use crate::Quotas;
 
+/// Whether a server may have so many items of metadata.
+pub(crate) fn check_metadata(quotas: &Quotas, items: usize) -> Result<()> {
+    let most = quotas.metadata_items;
+    if most >= 0 && i64::try_from(items).unwrap_or(i64::MAX) > most {
+        return Err(Error::over_quota(format!("Maximum number of metadata items exceeds {most}")));
+    }
+    Ok(())
+}
+
 /// How many more servers of a size fit, between `min` and `max`.
 pub(crate) fn room(quotas: &Quotas, used: (i64, i64, i64), each: (i64, i64), min: usize, max: usize) -> Result<usize> {
     let (instances, cores, ram) = used;
@@ -50,6 +59,15 @@ pub(crate) fn room(quotas: &Quotas, used: (i64, i64, i64), each: (i64, i64), min
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn metadata_has_a_number_of_items_at_most() {
+        let quotas = Quotas { metadata_items: 2, ..Quotas::default() };
+        assert!(check_metadata(&quotas, 2).is_ok());
+        let error = check_metadata(&quotas, 3).unwrap_err();
+        assert_eq!(error.public(), "Maximum number of metadata items exceeds 2");
+        assert!(check_metadata(&Quotas { metadata_items: -1, ..quotas }, 1 << 20).is_ok());
+    }
 
     #[test]
     fn a_quota_gives_as_many_as_fit_and_names_what_is_short() {

@@ -92,13 +92,7 @@ impl Command {
     fn count(&self, tx: &db::Tx<'_>, app: &App) -> Result<usize> {
         let flavor = &self.plan.flavor;
         let quotas = limits::store::of_project(tx, &self.project_id, &app.options.quotas)?;
-        let metadata = i64::try_from(self.wanted.metadata.len()).unwrap_or(i64::MAX);
-        if quotas.metadata_items >= 0 && metadata > quotas.metadata_items {
-            return Err(Error::over_quota(format!(
-                "Maximum number of metadata items exceeds {}",
-                quotas.metadata_items
-            )));
-        }
+        limits::check_metadata(&quotas, self.wanted.metadata.len())?;
         let used = store::usage(tx, &self.project_id)?;
         let (each, min) = ((flavor.vcpus, flavor.ram_mib), self.wanted.min_count);
         let count = limits::room(&quotas, used, each, min, self.wanted.max_count)?;

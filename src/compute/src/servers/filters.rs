@@ -1,9 +1,13 @@
-//! Query parameters of the lists of servers that depend on the microversion. Compute API reference, "List servers".
+//! Query parameters of the lists of servers that are more than a column and a value, or depend on the microversion. Compute API reference, "List servers".
 
 use db::Value as Sql;
 use rest::{Ctx, Error, Filter, FilterKind, Page, Params, Result, parse_bool};
+use serde_json::json;
 
-use super::store::ADMIN_FILTERS;
+use super::{
+    model::{states_of_status, task_states_of_status},
+    store::ADMIN_FILTERS,
+};
 use crate::versions;
 
 /// Filters that everyone may use since 2.83.
@@ -129,6 +133,74 @@ fn changes_before(page: &mut Page, params: &mut Params, since: Option<&str>) -> 
         return Err(Error::bad_request("The value of changes-since must be less than or equal to changes-before."));
     }
     page.filter(&CHANGES_BEFORE, &[before])
+}
+
+/// `status`, which stands for states of servers and what is done to them. Whether it leaves any: before 2.38, one that is
+/// none has no servers.
+///
+/// # Errors
+/// 400 for one that is none.
+pub(crate) fn by_status(ctx: &Ctx, page: &mut Page, params: &mut Params) -> Result<bool> {
+    let statuses = params.take_all("status");
+    if statuses.is_empty() {
+        return Ok(true);
+    }
+    let (mut states, mut tasks, mut any_task) = (Vec::new(), Vec::new(), false);
+    for status in &statuses {
+        match states_of_status(status) {
+            Some(list) => {
+                states.extend(list.iter().map(|state| (*state).to_owned()));
+                let named = task_states_of_status(status);
+                tasks.extend(named.iter().map(|state| (*state).to_owned()));
+                any_task |= named.is_empty();
+            }
+            None if ctx.since(2, 38) => return Err(Error::bad_request(format!("Invalid status value: {status}"))),
+            None => {}
+        }
+    }
+    let some = !states.is_empty();
+    page.and_in("s.vm_state", states);
+    if !any_task && !tasks.is_empty() {
+        page.and_in("ifnull(s.task_state, '')", tasks);
+    }
+    Ok(some)
+}
+
+/// `ip` and `ip6`: patterns of addresses, by the name of the filter.
+///
+/// # Errors
+/// 400 for a pattern that is none, or one that would cost too much.
+pub(crate) fn addresses(params: &mut Params) -> Result<Vec<(String, String)>> {
+    let mut patterns = Vec::new();
+    for name in ["ip", "ip6"] {
+        let Some(pattern) = params.take(name) else { continue };
+        if pattern.len() > 255 || regex::RegexBuilder::new(&pattern).size_limit(1 << 18).build().is_err() {
+            return Err(Error::bad_request(format!(
+                "Invalid value {pattern:?} for filter {name}: expected a regular expression."
+            )));
+        }
+        patterns.push((name.to_owned(), pattern));
+    }
+    Ok(patterns)
+}
+
+/// `tags`: all of them; `tags-any`: one of them; `not-tags`: not all of them; `not-tags-any`: none of them.
+pub(crate) fn by_tags(page: &mut Page, params: &mut Params) {
+    // SQLite's json_each lets any number of tags be one bound value.
+    const ALL: &str = "NOT EXISTS (SELECT 1 FROM json_each(?) WHERE NOT EXISTS \
+                       (SELECT 1 FROM compute_server_tag t WHERE t.server_id = s.id AND t.tag = value))";
+    const ANY: &str = "EXISTS (SELECT 1 FROM json_each(?) WHERE EXISTS \
+                       (SELECT 1 FROM compute_server_tag t WHERE t.server_id = s.id AND t.tag = value))";
+    const NOT_ALL: &str = "EXISTS (SELECT 1 FROM json_each(?) WHERE NOT EXISTS \
+                       (SELECT 1 FROM compute_server_tag t WHERE t.server_id = s.id AND t.tag = value))";
+    const NOT_ANY: &str = "NOT EXISTS (SELECT 1 FROM json_each(?) WHERE EXISTS \
+                       (SELECT 1 FROM compute_server_tag t WHERE t.server_id = s.id AND t.tag = value))";
+    for (name, condition) in [("tags", ALL), ("tags-any", ANY), ("not-tags", NOT_ALL), ("not-tags-any", NOT_ANY)] {
+        if let Some(text) = params.take(name) {
+            let tags: Vec<&str> = text.split(',').collect();
+            page.and(condition, [Sql::Text(json!(tags).to_string())]);
+        }
+    }
 }
 
 /// Since 2.75 what is left must at least be a name that upstream knows.

@@ -15,7 +15,7 @@ use super::{
     create,
     delete::Delete,
     filters,
-    model::{VmState, states_of_status, task_states_of_status},
+    model::VmState,
     policy,
     request::{self, CreateBody, Wanted},
     store,
@@ -114,43 +114,14 @@ async fn list(app: App, ctx: Ctx, params: Params, detail: bool) -> Result<Reply>
         page.and("s.project_id = ?", [Sql::Text(project_id)]);
     }
     filters::take(&ctx, &mut page, &mut rest, &params, whole, all)?;
-    let mut nothing = false;
-    let statuses = rest.take_all("status");
-    if !statuses.is_empty() {
-        let (mut states, mut tasks, mut any_task) = (Vec::new(), Vec::new(), false);
-        for status in &statuses {
-            match states_of_status(status) {
-                Some(list) => {
-                    states.extend(list.iter().map(|state| (*state).to_owned()));
-                    let named = task_states_of_status(status);
-                    tasks.extend(named.iter().map(|state| (*state).to_owned()));
-                    any_task |= named.is_empty();
-                }
-                None if ctx.since(2, 38) => return Err(Error::bad_request(format!("Invalid status value: {status}"))),
-                None => {}
-            }
-        }
-        nothing |= states.is_empty();
-        page.and_in("s.vm_state", states);
-        if !any_task && !tasks.is_empty() {
-            page.and_in("ifnull(s.task_state, '')", tasks);
-        }
-    }
+    let mut nothing = !filters::by_status(&ctx, &mut page, &mut rest)?;
     if let Some(host) = rest.take("host").filter(|_| whole) {
         nothing |= host != app.options.host_name;
     }
     if ctx.since(2, 26) {
-        tag_filters(&mut page, &mut rest);
+        filters::by_tags(&mut page, &mut rest);
     }
-    let addresses: Vec<(String, String)> =
-        ["ip", "ip6"].iter().filter_map(|name| rest.take(name).map(|value| ((*name).to_owned(), value))).collect();
-    for (name, pattern) in &addresses {
-        if pattern.len() > 255 || regex::RegexBuilder::new(pattern).size_limit(1 << 18).build().is_err() {
-            return Err(Error::bad_request(format!(
-                "Invalid value {pattern:?} for filter {name}: expected a regular expression."
-            )));
-        }
-    }
+    let addresses = filters::addresses(&mut rest)?;
     filters::finish(&ctx, rest)?;
     let sight = sight(&ctx, &own)?;
     if nothing {
@@ -262,25 +233,6 @@ impl Which {
 /// Tags by server.
 type Tags = std::collections::HashMap<String, Vec<String>>;
 
-/// `tags`: all of them; `tags-any`: one of them; `not-tags`: not all of them; `not-tags-any`: none of them.
-fn tag_filters(page: &mut rest::Page, params: &mut Params) {
-    // SQLite's json_each lets any number of tags be one bound value.
-    const ALL: &str = "NOT EXISTS (SELECT 1 FROM json_each(?) WHERE NOT EXISTS \
-                       (SELECT 1 FROM compute_server_tag t WHERE t.server_id = s.id AND t.tag = value))";
-    const ANY: &str = "EXISTS (SELECT 1 FROM json_each(?) WHERE EXISTS \
-                       (SELECT 1 FROM compute_server_tag t WHERE t.server_id = s.id AND t.tag = value))";
-    const NOT_ALL: &str = "EXISTS (SELECT 1 FROM json_each(?) WHERE NOT EXISTS \
-                       (SELECT 1 FROM compute_server_tag t WHERE t.server_id = s.id AND t.tag = value))";
-    const NOT_ANY: &str = "NOT EXISTS (SELECT 1 FROM json_each(?) WHERE EXISTS \
-                       (SELECT 1 FROM compute_server_tag t WHERE t.server_id = s.id AND t.tag = value))";
-    for (name, condition) in [("tags", ALL), ("tags-any", ANY), ("not-tags", NOT_ALL), ("not-tags-any", NOT_ANY)] {
-        if let Some(text) = params.take(name) {
-            let tags: Vec<&str> = text.split(',').collect();
-            page.and(condition, [Sql::Text(json!(tags).to_string())]);
-        }
-    }
-}
-
 fn sight(ctx: &Ctx, owner: &::policy::Target) -> Result<Sight> {
     Ok(Sight {
         extended: ctx.may(policy::EXTENDED, owner)?,
@@ -370,18 +322,12 @@ pub(crate) async fn create(State(app): State<App>, ctx: Ctx, Body(body): Body<Cr
 /// Everything the request names, looked up; what does not fit together is refused.
 async fn plan(app: &App, ctx: &Ctx, wanted: &Wanted) -> Result<create::Plan> {
     let creds = ctx.creds()?;
-    let admin = creds.has_role("admin");
-    let project_id = creds.project_id().unwrap_or_default().to_owned();
+    let flavor_user = flavors::store::user(creds);
     let (flavor_id, user_id, key_name) = (wanted.flavor_id.clone(), creds.user.id.clone(), wanted.key_name.clone());
     let (flavor, keypair) = app
         .db
         .read(move |tx| {
-            let flavor = flavors::store::get(tx, &flavor_id, (!admin).then_some(&project_id)).map_err(|error| {
-                match error.kind() {
-                    Kind::NotFound => Error::bad_request(format!("Flavor {flavor_id} could not be found.")),
-                    _ => error,
-                }
-            })?;
+            let flavor = flavors::store::usable(tx, &flavor_id, flavor_user.as_deref())?;
             let keypair = match &key_name {
                 None => None,
                 Some(name) => Some(

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{handlers::visible, policy, request, store};
-use crate::App;
+use crate::{App, limits};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -109,12 +109,10 @@ async fn change(
     let (now, defaults) = (app.clock.now_text(), app.options.quotas.clone());
     app.db
         .write(move |tx| {
-            let max = crate::limits::store::of_project(tx, &server.project_id, &defaults)?.metadata_items;
+            let quotas = limits::store::of_project(tx, &server.project_id, &defaults)?;
             let mut metadata = store::get(tx, &server.id)?.metadata;
             edit(&mut metadata)?;
-            if max >= 0 && i64::try_from(metadata.len()).unwrap_or(i64::MAX) > max {
-                return Err(Error::over_quota(format!("Maximum number of metadata items exceeds {max}")));
-            }
+            limits::check_metadata(&quotas, metadata.len())?;
             store::set_metadata(tx, &server.id, &metadata, &now)?;
             Ok(metadata)
         })

@@ -101,7 +101,14 @@ pub(crate) async fn index(State(app): State<App>, ctx: Ctx, mut params: Params) 
     app.db
         .read(move |tx| {
             let listing = page.fetch(tx, endpoint)?;
-            Ok(listing::page(&ctx, &asked, "endpoints", &listing, |endpoint| view(&ctx, &base, endpoint), |endpoint| &endpoint.id))
+            Ok(listing::page(
+                &ctx,
+                &asked,
+                "endpoints",
+                &listing,
+                |endpoint| view(&ctx, &base, endpoint),
+                |endpoint| &endpoint.id,
+            ))
         })
         .await
 }

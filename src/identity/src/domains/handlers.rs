@@ -35,7 +35,14 @@ pub(crate) async fn index(State(app): State<App>, ctx: Ctx, mut params: Params) 
     app.db
         .read(move |tx| {
             let listing = page.fetch(tx, store::project)?;
-            Ok(listing::page(&ctx, &asked, "domains", &listing, |domain| views::domain(&ctx, domain), |domain| &domain.id))
+            Ok(listing::page(
+                &ctx,
+                &asked,
+                "domains",
+                &listing,
+                |domain| views::domain(&ctx, domain),
+                |domain| &domain.id,
+            ))
         })
         .await
 }

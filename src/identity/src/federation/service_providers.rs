@@ -91,7 +91,14 @@ pub(crate) async fn index(State(app): State<App>, ctx: Ctx, mut params: Params) 
     app.db
         .read(move |tx| {
             let listing = page.fetch(tx, provider)?;
-            Ok(listing::page(&ctx, &asked, "service_providers", &listing, |provider| view(&ctx, provider), |provider| &provider.id))
+            Ok(listing::page(
+                &ctx,
+                &asked,
+                "service_providers",
+                &listing,
+                |provider| view(&ctx, provider),
+                |provider| &provider.id,
+            ))
         })
         .await
 }

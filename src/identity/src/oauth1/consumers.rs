@@ -69,7 +69,14 @@ pub(crate) async fn index(State(app): State<App>, ctx: Ctx, mut params: Params) 
     app.db
         .read(move |tx| {
             let listing = page.fetch(tx, consumer)?;
-            Ok(listing::page(&ctx, &asked, "consumers", &listing, |consumer| view(&ctx, consumer), |consumer| &consumer.id))
+            Ok(listing::page(
+                &ctx,
+                &asked,
+                "consumers",
+                &listing,
+                |consumer| view(&ctx, consumer),
+                |consumer| &consumer.id,
+            ))
         })
         .await
 }

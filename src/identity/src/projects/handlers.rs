@@ -59,7 +59,14 @@ pub(crate) async fn index(State(app): State<App>, ctx: Ctx, mut params: Params) 
     app.db
         .read(move |tx| {
             let listing = page.fetch(tx, store::project)?;
-            Ok(listing::page(&ctx, &asked, "projects", &listing, |project| views::project(&ctx, project), |project| &project.id))
+            Ok(listing::page(
+                &ctx,
+                &asked,
+                "projects",
+                &listing,
+                |project| views::project(&ctx, project),
+                |project| &project.id,
+            ))
         })
         .await
 }

@@ -119,10 +119,7 @@ pub(crate) async fn rebuild(app: &App, ctx: &Ctx, id: &str, argument: Value) -> 
                 root_gib: server.root_gib,
             };
             if let Some(metadata) = metadata {
-                let most = limits::store::of_project(tx, &server.project_id, &quotas)?.metadata_items;
-                if most >= 0 && i64::try_from(metadata.len()).unwrap_or(i64::MAX) > most {
-                    return Err(Error::over_quota(format!("Maximum number of metadata items exceeds {most}")));
-                }
+                limits::check_metadata(&limits::store::of_project(tx, &server.project_id, &quotas)?, metadata.len())?;
                 server.metadata = metadata;
             }
             if let Some(key_name) = key_name {

@@ -1,7 +1,7 @@
 //! `resize`, `confirmResize`, `revertResize`. Compute API reference, "Servers - run an action".
 
 use http::StatusCode;
-use rest::{Ctx, Error, Kind, Reply, Result};
+use rest::{Ctx, Error, Reply, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -37,7 +37,8 @@ pub(crate) async fn resize(app: &App, ctx: &Ctx, id: &str, argument: Value) -> R
     let server = visible(app, ctx, id, policy::RESIZE).await?;
     refuse_locked(ctx, &server)?;
     require(&server, "resize", STATES)?;
-    let flavor = new_flavor(app, ctx, flavor_id).await?;
+    let user = flavors::store::user(ctx.creds()?);
+    let flavor = app.db.read(move |tx| flavors::store::usable(tx, &flavor_id, user.as_deref())).await?;
     let root_gib = check_disks(&server, &flavor)?;
     let tuning = extra_specs::tuning(&flavor, &server.image_properties)?;
     check_memory(app, ctx, &server, &flavor).await?;
@@ -91,21 +92,6 @@ pub(crate) async fn resize(app: &App, ctx: &Ctx, id: &str, argument: Value) -> R
 }
 
 const STATES: &[VmState] = &[VmState::Active, VmState::Stopped];
-
-/// One that the caller may use. A request that names another is wrong; it is not itself missing.
-async fn new_flavor(app: &App, ctx: &Ctx, flavor_id: String) -> Result<Flavor> {
-    let creds = ctx.creds()?;
-    let (admin, project_id) = (creds.has_role("admin"), creds.project_id().unwrap_or_default().to_owned());
-    let unknown = format!("Flavor {flavor_id} could not be found.");
-    let found =
-        app.db.read(move |tx| flavors::store::get(tx, &flavor_id, (!admin).then_some(project_id.as_str()))).await;
-    match found {
-        Ok(flavor) if !flavor.disabled => Ok(flavor),
-        Ok(_) => Err(Error::bad_request(unknown)),
-        Err(error) if error.kind() == Kind::NotFound => Err(Error::bad_request(unknown)),
-        Err(error) => Err(error),
-    }
-}
 
 /// The size of the root disk with the new flavor. A disk in use is never made smaller, so what cannot work is refused now.
 fn check_disks(server: &Server, flavor: &Flavor) -> Result<i64> {

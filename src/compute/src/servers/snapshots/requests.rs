@@ -22,6 +22,7 @@ use crate::{
         model::VmState::{self, Active, Paused, Stopped, Suspended},
         policy, request,
     },
+    sisters,
 };
 
 /// States in which a server's disk can be had.
@@ -130,10 +131,9 @@ async fn make(app: &App, ctx: &Ctx, id: &str, request: Request) -> Result<String
         .clone()
         .write(move |tx| {
             let server = wish.server(tx, STATES)?;
-            let most = limits::store::of_project(tx, &owner, &app.options.quotas)?.metadata_items;
-            if most >= 0 && i64::try_from(wanted.metadata.len()).unwrap_or(i64::MAX) > most {
-                return Err(Error::over_quota("Image metadata limit exceeded"));
-            }
+            let quotas = limits::store::of_project(tx, &owner, &app.options.quotas)?;
+            limits::check_metadata(&quotas, wanted.metadata.len())
+                .map_err(|_| Error::over_quota("Image metadata limit exceeded"))?;
             let image_id = image::insert(tx, &app, &server, &wanted)?;
             let work = Work { image_id: image_id.clone(), rotate };
             wish.start(tx, task_state, &Snapshot::Begin(work))?;
@@ -151,16 +151,9 @@ fn answer(ctx: &Ctx, image_id: &str, address: bool) -> Reply {
     if address { reply.with_header(header::LOCATION, &image_url(ctx.base_url(), image_id)) } else { reply }
 }
 
-/// Where Images has it: beside Compute, or on its own port.
+/// Where Images has it.
 fn image_url(base_url: &str, image_id: &str) -> String {
-    let images = match base_url.strip_suffix(crate::INFO.prefix) {
-        Some(root) => format!("{root}{}", images::INFO.prefix),
-        None => {
-            let port = format!(":{}", crate::INFO.port);
-            base_url.replacen(&port, &format!(":{}", images::INFO.port), 1)
-        }
-    };
-    format!("{images}/v2/images/{image_id}")
+    format!("{}/v2/images/{image_id}", sisters::root(base_url, images::INFO.prefix, images::INFO.port))
 }
 
 #[cfg(test)]
@@ -168,9 +161,8 @@ mod tests {
     use super::image_url;
 
     #[test]
-    fn an_image_is_found_beside_compute_or_on_its_own_port() {
+    fn an_image_is_found_where_images_is() {
         assert_eq!(image_url("https://cloud.test/compute", "x"), "https://cloud.test/image/v2/images/x");
         assert_eq!(image_url("https://cloud.test:8774", "x"), "https://cloud.test:9292/v2/images/x");
-        assert_eq!(image_url("https://[::1]:8774", "x"), "https://[::1]:9292/v2/images/x");
     }
 }

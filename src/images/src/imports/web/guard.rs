@@ -167,22 +167,21 @@ mod tests {
     #[test]
     fn the_operator_opens_and_closes_networks_hosts_and_ports() {
         let guard = Guard {
-            allowed_hosts: vec![".example.org".into(), "mirror.test".into(), "10.1.2.3".into()],
+            allowed_hosts: vec![".example.org".into(), "files.test".into(), "10.1.2.3".into()],
             denied_hosts: vec!["bad.example.org".into()],
             allowed_ports: vec![443, 8080],
             allowed_networks: vec!["10.1.0.0/16".parse().unwrap()],
             denied_networks: vec!["10.1.9.0/24".parse().unwrap(), "1.1.1.0/24".parse().unwrap()],
         };
         let check = |text: &str| guard.check_url(&Address::parse(text).unwrap());
-        for fine in
-            ["https://example.org/", "https://a.b.example.org/", "http://mirror.test:8080/", "https://10.1.2.3/"]
+        for fine in ["https://example.org/", "https://a.b.example.org/", "http://files.test:8080/", "https://10.1.2.3/"]
         {
             assert_eq!(check(fine), Ok(()), "{fine}");
         }
         for refused in [
             "https://bad.example.org/",
             "https://badexample.org/",
-            "http://mirror.test/",
+            "http://files.test/",
             "https://other.test/",
             "https://10.9.0.1/",
         ] {
