@@ -253,6 +253,7 @@ impl Cloud {
         let engine = images::operations(engine, &images).reconcilers(network.reconcilers());
         let engine = compute.register(engine).start();
 
+        let dashboard = web::Dashboard::new(db.clone(), clock.clone(), &config.region);
         let services = vec![
             identity::service(identity.clone()),
             images::service(&images),
@@ -262,7 +263,7 @@ impl Cloud {
         ];
         let options = GatewayOptions {
             default_authority: authority.to_owned(),
-            pages: pages.merge(compute.pages()),
+            pages: pages.merge(compute.pages()).merge(dashboard.router()),
             policy_overrides: policies::overrides(&layout),
         };
         let retention = audit::Retention { events: config.audit.keep_events, days: config.audit.keep_days };
@@ -270,6 +271,7 @@ impl Cloud {
         let gateway =
             Gateway::new(services, identity.tokens(), options)?.audited_by(Arc::<audit::Trail>::clone(&trail));
         let gateway = Arc::new(gateway);
+        dashboard.connect(&gateway);
         Ok(Self { gateway, trail, engine, db, identity, network, compute, _lock: lock })
     }
 

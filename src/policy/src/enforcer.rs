@@ -191,6 +191,25 @@ impl Enforcer {
         rows
     }
 
+    /// The check of a rule as it is in force, with the rules it names written out: for people.
+    pub fn check(&self, name: &str) -> Option<String> {
+        let snapshot = self.current();
+        let text = |name: &str| -> Option<String> {
+            let overridden = snapshot.overrides.get(name).cloned();
+            overridden.or_else(|| self.rules.iter().find(|rule| rule.name == name).map(|rule| rule.check.to_owned()))
+        };
+        let mut check = text(name)?;
+        // Rules that name each other in a circle were refused when they were loaded; this bounds the length.
+        for _ in 0..8 {
+            let Some((before, rest)) = check.split_once("rule:") else { break };
+            let end = rest.find(|c: char| c.is_whitespace() || c == ')').unwrap_or(rest.len());
+            let (named, after) = rest.split_at(end);
+            let Some(inner) = text(named) else { break };
+            check = format!("{before}({inner}){after}");
+        }
+        Some(check)
+    }
+
     /// A policy file with every default, commented out, to start an own file from.
     pub fn sample_yaml(&self) -> String {
         let mut text = String::new();

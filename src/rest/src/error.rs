@@ -38,6 +38,7 @@ struct Inner {
     kind: Kind,
     public: Cow<'static, str>,
     code: Option<Cow<'static, str>>,
+    rule: Option<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
     headers: HeaderMap,
 }
@@ -56,7 +57,14 @@ impl fmt::Debug for Error {
 impl Error {
     #[must_use]
     pub fn new(kind: Kind, public: impl Into<Cow<'static, str>>) -> Self {
-        Self(Box::new(Inner { kind, public: public.into(), code: None, source: None, headers: HeaderMap::new() }))
+        Self(Box::new(Inner {
+            kind,
+            public: public.into(),
+            code: None,
+            rule: None,
+            source: None,
+            headers: HeaderMap::new(),
+        }))
     }
 
     #[must_use]
@@ -137,6 +145,18 @@ impl Error {
     pub fn with_code(mut self, code: impl Into<Cow<'static, str>>) -> Self {
         self.0.code = Some(code.into());
         self
+    }
+
+    /// The rule that refused.
+    #[must_use]
+    pub fn refused_by(mut self, rule: &str) -> Self {
+        self.0.rule = Some(rule.to_owned());
+        self
+    }
+
+    #[must_use]
+    pub fn rule(&self) -> Option<&str> {
+        self.0.rule.as_deref()
     }
 
     /// Keeps the cause for the log.

@@ -36,7 +36,7 @@ impl Style {
     /// What a refused rule says to the user.
     #[must_use]
     pub fn refusal(self, rule: &str) -> Error {
-        match self {
+        let error = match self {
             Self::Identity => {
                 Error::forbidden(format!("You are not authorized to perform the requested action: {rule}."))
             }
@@ -46,7 +46,8 @@ impl Style {
             }
             Self::Placement => Error::forbidden(format!("{rule} is not permitted by policy.")),
             Self::Compute | Self::Volume => Error::forbidden(format!("Policy doesn't allow {rule} to be performed.")),
-        }
+        };
+        error.refused_by(rule)
     }
 
     pub(crate) fn body(self, error: &Error, request_id: &str, version: Option<Microversion>) -> Value {

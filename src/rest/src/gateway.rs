@@ -46,6 +46,14 @@ pub struct GatewayOptions {
     pub policy_overrides: HashMap<String, String>,
 }
 
+/// Which rule refused a request, and its check string as it is in force: an extension of the answer, for callers in process,
+/// who can then say what is missing.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    pub rule: String,
+    pub check: Option<String>,
+}
+
 struct Mounted {
     info: ServiceInfo,
     routes: Vec<RouteInfo>,
@@ -235,7 +243,14 @@ impl Gateway {
         let mut response = mounted.router.clone().oneshot(request).await.into_response();
         let failed = response.extensions_mut().remove::<Arc<Error>>();
         let mut response = match failed {
-            Some(error) => refuse(&error, answered, &identity_url),
+            Some(error) => {
+                let mut response = refuse(&error, answered, &identity_url);
+                if let Some(rule) = error.rule() {
+                    let refusal = Refusal { rule: rule.to_owned(), check: mounted.policy.check(rule) };
+                    response.extensions_mut().insert(refusal);
+                }
+                response
+            }
             None => match foreign_error(&response) {
                 // What axum itself refuses (a path that is no UTF-8) speaks the service's language too.
                 Some(kind) => {

@@ -27,7 +27,7 @@ pub use context::{
 pub use discovery::{ApiVersion, DiscoveryStyle};
 pub use error::{Error, Kind, Result};
 pub use error_body::Style;
-pub use gateway::{Gateway, GatewayOptions};
+pub use gateway::{Gateway, GatewayOptions, Refusal};
 pub use list::{Dialect, Direction, Filter, FilterKind, ListSpec, Listing, Page};
 pub use microversion::{Microversion, Range};
 pub use params::{Params, parse_bool};

@@ -208,8 +208,8 @@ class Machine:
         self.process.wait()
 
 
-# Nothing that is counted is silent for so long, also on a busy host.
-SILENCE = 600
+# Nothing that is counted is silent for so long, also on a busy host: a boot says something each ten seconds of a quiet one.
+SILENCE = 180
 
 
 def lines_of(pipe, seconds):

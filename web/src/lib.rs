@@ -1,0 +1,76 @@
+//! The dashboard: pages made on the server, which use the cloud's APIs in process with the token of whoever is signed in.
+//! It can do nothing that the APIs cannot.
+
+#![allow(dead_code, reason = "pages that are still being written use the rest")]
+
+mod api;
+mod assets;
+mod failure;
+mod frame;
+mod live;
+mod overview;
+mod scope;
+mod servers;
+mod session;
+mod settings;
+mod show;
+mod signin;
+mod visit;
+mod words;
+
+use std::sync::Arc;
+
+use axum::{Router, middleware, routing::get};
+use db::{Clock, Db};
+use rest::Gateway;
+use tokio::sync::Semaphore;
+use tower_http::compression::CompressionLayer;
+
+/// The dashboard of one cloud. Clones share everything.
+#[derive(Clone, Debug)]
+pub struct Dashboard {
+    sessions: session::Sessions,
+    door: api::Door,
+    region: Arc<str>,
+    /// How many pages are followed at once.
+    followers: Arc<Semaphore>,
+}
+
+/// Each costs a task and a look at its page after every change.
+const FOLLOWERS_MAX: usize = 256;
+
+impl Dashboard {
+    /// Sessions are kept in `db`.
+    #[must_use]
+    pub fn new(db: Db, clock: Clock, region: &str) -> Self {
+        Self {
+            sessions: session::Sessions { db, clock },
+            door: api::Door::default(),
+            region: region.into(),
+            followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
+        }
+    }
+
+    /// All pages.
+    pub fn router(&self) -> Router {
+        let pages = Router::new()
+            .merge(overview::routes())
+            .merge(servers::routes())
+            .merge(scope::routes())
+            .merge(settings::routes())
+            .merge(signin::routes())
+            .merge(live::routes())
+            .fallback(async || http::StatusCode::NOT_FOUND)
+            .layer(middleware::from_fn_with_state(self.clone(), visit::guard))
+            .with_state(self.clone());
+        Router::new()
+            .route("/static/{version}/{*name}", get(assets::show))
+            .fallback_service(pages)
+            .layer(CompressionLayer::new())
+    }
+
+    /// The gateway that answers the dashboard's requests, once there is one. Until then pages say that the cloud is starting.
+    pub fn connect(&self, gateway: &Arc<Gateway>) {
+        self.door.connect(gateway);
+    }
+}
