@@ -1097,3 +1097,13 @@ CREATE TABLE tasks_task (
 );
 
 CREATE INDEX tasks_task_due ON tasks_task (not_before_ms);
+
+CREATE TABLE web_session (
+    id         TEXT PRIMARY KEY,
+    sealed     BLOB NOT NULL,
+    flash      TEXT,
+    used_at    TEXT NOT NULL,
+    expires_at TEXT NOT NULL
+);
+
+CREATE INDEX web_session_expires ON web_session (expires_at);

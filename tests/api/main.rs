@@ -6,6 +6,7 @@ mod aggregates;
 mod audit;
 mod consoles;
 mod crashes;
+mod dashboard;
 mod diagnostics;
 mod flavors;
 mod gone;

@@ -3,6 +3,7 @@
 //! What must stay true: no sockets, nothing of the host is touched outside the state directory, and no test sleeps.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failing helper fails the test that called it")]
 
+mod browser;
 mod checks;
 mod client;
 mod cloud;
@@ -12,6 +13,7 @@ mod personas;
 mod servers;
 mod wait;
 
+pub use browser::Browser;
 pub use client::{Client, Reply};
 pub use cloud::{HOST, TestCloud};
 pub use golden::golden;

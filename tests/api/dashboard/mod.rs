@@ -1,0 +1,3 @@
+//! The dashboard, by a browser without script.
+
+mod sessions;
