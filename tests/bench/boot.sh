@@ -114,7 +114,7 @@ awk '
   # Where nothing stood still the rounds agree within one in a hundred: the least is what a boot takes.
   $1 == "RES" { if (!($2 in least) || $3 < least[$2]) least[$2] = $3 }
   # A firmware of 260 KB is what servers start with.
-  $1 == "START" { first[$2] += $NF - $5; starts[$2]++ }
+  $1 == "START" { first[$2] += $NF - $6; starts[$2]++ }
   / kB beyond the guest/ { for (i = 1; i < NF; i++) if ($(i + 1) == "kB" && $(i + 2) == "beyond") beyond = $i }
   function row(what, value, bar) {
     printf "%-34s %8.3f   bar %8.3f   %s\n", what, value, bar, value <= bar ? "ok" : "ABOVE"
