@@ -19,6 +19,9 @@ async fn diagnostics_are_the_administrators_and_of_what_runs() {
     assert_eq!((&standard["state"], &standard["num_cpus"]), (&json!("running"), &json!(1)));
     assert_eq!(standard["memory_details"]["maximum"], 128);
     assert_eq!(standard["disk_details"].as_array().map(Vec::len).map(|n| json!(n)).unwrap(), standard["num_disks"]);
+    let card = &standard["nic_details"][0];
+    assert!(card["mac_address"].is_string() && card["rx_octets"] == 0 && card["tx_packets"] == 0, "{card}");
+    assert!(free.as_object().unwrap().keys().any(|key| key.starts_with("tap") && key.ends_with("_rx")), "{free}");
     assert!(standard["uptime"].is_u64(), "{}", standard["uptime"]);
     let action = format!("/compute/v2.1/servers/{id}/action");
     cloud.as_(Member).post(&action, json!({"pause": null})).await.expect(202);

@@ -36,6 +36,11 @@ fn the_stock_client_boots_a_server_reaches_it_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn real_guests_go_through_everything_that_can_be_done_to_a_server() {
+    run("actions.py", &[]);
+}
+
+#[test]
 fn openstacksdk_finds_every_service_as_it_expects() {
     run("sdk.py", &[]);
 }

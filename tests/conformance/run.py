@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """Tempest against a cloud of its own: the built program with the fake driver, over TLS that only its own authority vouches for.
 
-    run.py PROGRAM SUITE... [--jobs N] [--every N] [--only REGEX] [--compute-min VERSION] [--no-write] [--keep]
+    run.py PROGRAM SUITE... [--ssh] [--jobs N] [--every N] [--only REGEX] [--compute-min VERSION] [--no-write] [--keep]
+
+With --ssh servers are real guests (`tests/guests`, `tiny`) in QEMU, and Tempest logs in to them; the run is in namespaces of
+its own then, and needs root.
 
 A suite is a file of `tempest/` (the names of its tests), or one of SELECTED below (tests chosen by a pattern). Every chosen
 test is accounted for: what its class skipped or failed to set up counts for each of its tests, and what never reported has
@@ -32,6 +35,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT / "tests/clients"))
 
+import cloud as host  # noqa: E402
 from cloud import Cloud, Failure, expect, say  # noqa: E402
 
 REPORT = ROOT / "docs/CONFORMANCE.md"
@@ -39,6 +43,10 @@ REPORT = ROOT / "docs/CONFORMANCE.md"
 SELECTED = {
     "identity-rbac": r"^keystone_tempest_plugin\.tests\.rbac\.",
     "image-rbac": r"^glance_tempest_plugin\.tests\.rbac\.",
+    # All that several services at once are judged by, and of Compute what looks into guests: both are for --ssh.
+    "scenario-all": r"^tempest\.(serial_tests\.)?scenario\.",
+    "compute-guests": r"^tempest\.api\.compute\.(servers\.test_(create_server|server_actions|attach_interfaces|device_tagging|server_rescue\w*|server_password)"
+    r"|admin\.test_create_server)\.",
 }
 # Room for many servers that take nothing, and the rules for passwords that the tests of `security_compliance` need.
 CONFIGURATION = """\
@@ -64,12 +72,14 @@ SERVICES = {"nova": "compute", "neutron": "network", "cinder": "block-storage", 
 
 
 # -- the cloud ---------------------------------------------------------------------------------------------------------
-def start(program, folder, any_data):
+def start(program, folder, any_data, ssh):
     configuration = folder / "solostack.toml"
     configuration.write_text(CONFIGURATION + (ANY_DATA if any_data else ""))
-    arguments = ["--driver", "fake", "--listen", "127.0.0.1", "--https-port", "0", "--http-port", "0", "--service-ports", "off",
+    # In namespaces of its own it may have every port.
+    real = ["--driver", "tcg", "--log-level", "warn", "--config", str(configuration)]
+    fake = ["--driver", "fake", "--listen", "127.0.0.1", "--https-port", "0", "--http-port", "0", "--service-ports", "off",
                  "--public-host", "127.0.0.1", "--log-level", "warn", "--config", str(configuration)]  # fmt: skip
-    cloud = Cloud(program, folder, arguments)
+    cloud = Cloud(program, folder, real if ssh else fake)
     cloud.start()
     return cloud
 
@@ -102,10 +112,10 @@ def empty_qcow2(size):
 class Materials:
     """What tests of Compute and Network expect to find, made through the APIs: images, flavors, an external network."""
 
-    def __init__(self, api):
-        self.api = api
+    def __init__(self, api, guest=None):
+        self.api, self.guest = api, guest
         self.images = [self.image(f"conformance-{n}") for n in (1, 2)] if "image" in api.endpoints else ["", ""]
-        self.flavors = [self.flavor(f"conformance-{n}", 64 * n) for n in (1, 2)] if "compute" in api.endpoints else ["", ""]
+        self.flavors = [self.flavor(f"conformance-{n}", 64 * (n + bool(guest))) for n in (1, 2)] if "compute" in api.endpoints else ["", ""]
         self.network, self.network_name = self.external() if "network" in api.endpoints else ("", "")
         self.extensions = self.aliases() if "network" in api.endpoints else []
         self.versions = {name: self.version(name) for name in ("compute", "block-storage") if name in api.endpoints}
@@ -117,11 +127,14 @@ class Materials:
 
     def image(self, name):
         body = {"name": name, "disk_format": "raw", "container_format": "bare", "visibility": "public"}
+        if self.guest:
+            # Whom a new password is for. The guest's agent sets it.
+            body |= {"disk_format": "qcow2", "os_admin_user": "tiny", "hw_qemu_guest_agent": "yes"}
         made = self.ask("POST", "image", "/v2/images", body)
         import urllib.request
 
         url = f"{self.api.endpoints['image']}/v2/images/{made['id']}/file"
-        request = urllib.request.Request(url, method="PUT", data=bytes(1 << 20))
+        request = urllib.request.Request(url, method="PUT", data=self.guest.read_bytes() if self.guest else bytes(1 << 20))
         request.add_header("Content-Type", "application/octet-stream")
         request.add_header("X-Auth-Token", self.api.token)
         with urllib.request.urlopen(request, context=self.api.context, timeout=60) as reply:
@@ -146,7 +159,7 @@ class Materials:
 
 
 # -- tempest.conf ------------------------------------------------------------------------------------------------------
-def configure(path, work, environment, materials, any_data, compute_min=None):
+def configure(path, work, environment, materials, any_data, compute_min=None, ssh=False):
     """What Tempest must know. Features are those of one node, whether we have them yet or not: what is missing must fail."""
     offered = set(materials.api.endpoints)
     has = {name: kind in offered for name, kind in SERVICES.items()}
@@ -198,8 +211,13 @@ def configure(path, work, environment, materials, any_data, compute_min=None):
         },
         "volume": {"max_microversion": materials.versions.get("block-storage"), "volume_size": 1},
         "volume-feature-enabled": {"backup": no, "snapshot": yes, "clone": yes, "multi_backend": no},
-        # The fake driver has no guests to log in to.
-        "validation": {"run_validation": no},
+        # The fake driver has no guests to log in to. Emulated ones on a busy machine need time.
+        "validation": {
+            "run_validation": yes, "connect_method": "floating", "auth_method": "keypair", "network_for_ssh": materials.network_name,
+            "image_ssh_user": "tiny", "image_ssh_password": "tiny", "image_alt_ssh_user": "tiny", "image_alt_ssh_password": "tiny",
+            "ping_timeout": 240, "ssh_timeout": 400, "allowed_network_downtime": 60, "allowed_metadata_downtime": 60,
+        } if ssh else {"run_validation": no},
+        "scenario": {"dhcp_client": "udhcpc", "img_file": materials.guest, "img_disk_format": "qcow2"} if ssh else {},
     }  # fmt: skip
     written = configparser.RawConfigParser()
     written.optionxform = str
@@ -217,7 +235,7 @@ class Tempest:
         drop = re.compile(r"^(OS_|REQUESTS_CA_BUNDLE$|CURL_CA_BUNDLE$|SSL_CERT|https?_proxy$|all_proxy$)", re.IGNORECASE)
         environment = {name: value for name, value in os.environ.items() if not drop.match(name)}
         # Tempest keeps a list of workspaces in the home directory.
-        self.environment = environment | {"PATH": f"{self.bin}:{os.environ['PATH']}", "HOME": str(work), "OS_TEST_TIMEOUT": "600"}
+        self.environment = environment | {"PATH": f"{self.bin}:{os.environ['PATH']}", "HOME": str(work), "OS_TEST_TIMEOUT": "1500"}
         # Clients of Keystone's plugin do not look at ca_certificates_file: for them it is the only authority there is.
         self.environment["SSL_CERT_FILE"] = authority
         self.workspace = work / "workspace"
@@ -303,6 +321,7 @@ HEAD = """\
 Written by `just test-tempest SUITE...` and `just test-placement`, not by hand: each suite's section is that suite's last run,
 on the built program with the fake driver over TLS with the cloud's own authority. A test that was skipped has not passed;
 its reason is the suite's own. The lists are in `tests/conformance`; suites with `rbac` are all tests of a plugin's package.
+Suites with real guests (`--ssh`) have Tempest log in to the guest `tiny` in QEMU without KVM.
 
 """
 
@@ -361,17 +380,22 @@ def main():
     parser.add_argument("--only", default="", help="only tests that this expression finds; nothing is written")
     parser.add_argument("--no-write", action="store_true", help="leave the report as it is")
     parser.add_argument("--compute-min", metavar="VERSION", help="ask Compute at this microversion or later, where a test does")
+    parser.add_argument("--ssh", action="store_true", help="real guests in QEMU, which tests log in to")
     parser.add_argument("--keep", action="store_true", help="keep the working directory")
     asked = parser.parse_args()
+    if asked.ssh:
+        host.inside()
+    guest = host.guest_image() if asked.ssh else None
     work = pathlib.Path(tempfile.mkdtemp(prefix="solostack-tempest-"))
     cloud, failed = None, 0
     try:
         any_data = not OF_ANY_DATA.isdisjoint(asked.suites)
-        cloud = start(asked.program.resolve(), work, any_data)
+        cloud = start(asked.program.resolve(), work, any_data, asked.ssh)
         environment = cloud.sourced()
         say(f"the cloud answers at {cloud.url}")
         tempest = Tempest(work, environment["OS_CACERT"])
-        configure(tempest.workspace / "etc/tempest.conf", work, environment, Materials(cloud.api(environment)), any_data, asked.compute_min)
+        materials = Materials(cloud.api(environment), guest)
+        configure(tempest.workspace / "etc/tempest.conf", work, environment, materials, any_data, asked.compute_min, asked.ssh)
         frozen = subprocess.run([sys.executable, "-m", "pip", "list", "--format=freeze", "--disable-pip-version-check"], check=True, capture_output=True, text=True)
         versions = ", ".join(line.replace("==", " ") for line in frozen.stdout.replace("-", "_").split() if re.match(r"((keystone|glance)_)?tempest(_plugin)?==", line))
         available = tempest.available()
@@ -389,7 +413,7 @@ def main():
             (work / f"{suite}.json").write_text(json.dumps(outcomes, indent=1))
             counts = collections.Counter(status for status, _ in outcomes.values())
             if not asked.only and not asked.no_write:
-                title = f"{suite} from {asked.compute_min}" if asked.compute_min else suite
+                title = suite + (f" from {asked.compute_min}" if asked.compute_min else "") + (" with real guests" if asked.ssh else "")
                 write(title, outcomes, f", each {asked.every}th test" if asked.every > 1 else "", versions)
             totals = ", ".join(f"{counts[key]} {key}" for key in ("passed", "failed", "skipped"))
             say(f"{suite}: {totals} of {len(outcomes)} in {time.monotonic() - began:.0f} s")

@@ -21,13 +21,13 @@ TRIPLET = "i386-linux-gnu"
 # The default first, then the one for small machines.
 KERNELS = ["cloud-amd64:amd64", "686-pae:i386"]
 LIBRARY_FOLDERS = [f"/usr/lib/{TRIPLET}", "/usr/lib", "/usr/libexec/sudo"]
-PACKAGES = "busybox-static dropbear-bin bash iputils-ping curl jq sudo util-linux e2fsprogs dosfstools libpam-modules".split()
+PACKAGES = "busybox-static dropbear-bin bash iputils-ping curl jq sudo util-linux e2fsprogs dosfstools libpam-modules qemu-guest-agent".split()
 
 # Real tools where busybox has none or one that differs in what scripts read; everything else is a busybox applet.
 # bash is the login shell because Debian's busybox sh runs its own applet where a program of that name exists.
 PROGRAMS = """
 bin/bash bin/ping bin/curl bin/jq bin/sudo bin/dropbearkey bin/lsblk sbin/dropbear sbin/blkid sbin/wipefs
-sbin/mke2fs sbin/e2fsck sbin/resize2fs sbin/tune2fs sbin/mkfs.fat sbin/mkfs
+sbin/mke2fs sbin/e2fsck sbin/resize2fs sbin/tune2fs sbin/mkfs.fat sbin/mkfs sbin/qemu-ga
 """.split()
 # Opened at run time by name, so no loader lists them.
 PLUGINS = [f"lib/{TRIPLET}/security/pam_permit.so", "libexec/sudo/sudoers.so", "lib/sudo/sudoers.so"]

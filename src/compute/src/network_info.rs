@@ -4,6 +4,7 @@ use std::{collections::HashMap, net::IpAddr, os::fd::OwnedFd};
 
 use db::Tx;
 use network::peer;
+pub(crate) use network::peer::Traffic;
 use rest::{Error, Result};
 use serde_json::{Value, json};
 use tasks::Failure;
@@ -33,6 +34,13 @@ pub(crate) struct Interface {
     pub placed: bool,
     /// Device tag, as given at create or attach.
     pub tag: Option<String>,
+}
+
+impl Interface {
+    /// What its tap is called on this machine: as Neutron names it.
+    pub fn tap_name(&self) -> String {
+        format!("tap{}", self.port_id.get(..11).unwrap_or(&self.port_id))
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -583,6 +591,17 @@ fn place_all(tx: &Tx<'_>, server_id: &str) -> Result<()> {
         store::insert_nic(tx, server_id, &interface.port_id, interface.slot, None)?;
     }
     Ok(())
+}
+
+/// What has gone through an interface. `None` where nobody can tell.
+pub(crate) async fn traffic(app: &App, interface: &Interface) -> Option<Traffic> {
+    match peer::traffic(&app.network, &interface.network_id, &interface.port_id).await {
+        Ok(traffic) => traffic,
+        Err(error) => {
+            tracing::warn!(port.id = interface.port_id, %error, "counters of an interface cannot be read");
+            None
+        }
+    }
 }
 
 pub(crate) async fn interfaces(app: &App, server: &Server) -> std::result::Result<Vec<Interface>, Failure> {

@@ -109,6 +109,15 @@ impl Host {
             .await
     }
 
+    /// What has gone through the tap of a port, in the guest's words: `received` is what the guest received. [`Error::NotFound`]
+    /// where there is no tap.
+    pub async fn tap_traffic(&self, network_id: Id, port_id: Id) -> Result<Traffic> {
+        self.run(namespace::network(network_id), "reading a tap's counters", move |_| {
+            network::tap_traffic(network_id, port_id)
+        })
+        .await
+    }
+
     /// Brings the namespace `rtr-<id>` to the specification: interfaces, addresses, routes, NAT, announcements. Flows
     /// through floating IPs that are gone end at once. The networks named in it must exist.
     pub async fn apply_router(&self, spec: &RouterSpec) -> Result<()> {

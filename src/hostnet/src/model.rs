@@ -413,6 +413,22 @@ pub enum DhcpChange {
     Stopped,
 }
 
+/// What has gone through an interface since it was made, seen from the interface itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    pub received: OneWay,
+    pub sent: OneWay,
+}
+
+/// What went one way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OneWay {
+    pub bytes: u64,
+    pub packets: u64,
+    pub errors: u64,
+    pub dropped: u64,
+}
+
 /// What of this instance exists in the kernel, for reconcilers and for the check that nothing leaked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Observed {

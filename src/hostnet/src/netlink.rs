@@ -22,7 +22,7 @@ use rtnetlink::packet_route::route::{
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::{Socket, SocketAddr, protocols};
 
-use crate::{Error, Mac, Result};
+use crate::{Error, Mac, OneWay, Result, Traffic};
 
 /// The kernel answers in microseconds; this only guards against a lost answer.
 const TIMEOUT_SECONDS: i64 = 10;
@@ -46,6 +46,7 @@ pub(crate) struct Link {
     pub running: bool,
     pub master: Option<u32>,
     pub alias: Option<String>,
+    pub traffic: Traffic,
 }
 
 /// A unicast route of the main table.
@@ -459,6 +460,7 @@ fn link(message: RouteNetlinkMessage) -> Option<Link> {
         running: message.header.flags.contains(LinkFlags::Running),
         master: None,
         alias: None,
+        traffic: Traffic::default(),
     };
     for attribute in message.attributes {
         match attribute {
@@ -467,6 +469,13 @@ fn link(message: RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::Controller(master) => link.master = Some(master),
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+            LinkAttribute::Stats64(counted) => {
+                let one_way = |bytes, packets, errors, dropped| OneWay { bytes, packets, errors, dropped };
+                link.traffic = Traffic {
+                    received: one_way(counted.rx_bytes, counted.rx_packets, counted.rx_errors, counted.rx_dropped),
+                    sent: one_way(counted.tx_bytes, counted.tx_packets, counted.tx_errors, counted.tx_dropped),
+                };
+            }
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
                     if let LinkInfo::Kind(kind) = info {

@@ -12,7 +12,7 @@ use nix::libc;
 
 use crate::netlink::{Netlink, Route};
 use crate::{
-    Error, Id, Inner, METADATA_ADDRESS, Mac, NetworkFirewall, NetworkSpec, Result, dhcp, firewall, namespace, netfilter,
+    Error, Id, Inner, METADATA_ADDRESS, Mac, NetworkFirewall, NetworkSpec, Result, Traffic, dhcp, firewall, namespace, netfilter,
 };
 
 pub(crate) const BRIDGE: &str = "br0";
@@ -228,6 +228,13 @@ fn open_tap(name: &str) -> Result<OwnedFd> {
     // SAFETY: a pointer to an integer that outlives the call.
     unsafe { tun_set_header_size(fd, &VNET_HEADER_BYTES) }.map_err(failed)?;
     Ok(file.into())
+}
+
+pub(crate) fn tap_traffic(network_id: Id, port_id: Id) -> Result<Traffic> {
+    namespace::enter(namespace::get(&namespace::network(network_id))?)?;
+    // What comes out of the tap for the host is what the guest has sent.
+    let Traffic { received, sent } = Netlink::open()?.get(&tap_name(port_id))?.traffic;
+    Ok(Traffic { received: sent, sent: received })
 }
 
 pub(crate) fn remove_tap(network_id: Id, port_id: Id) -> Result<()> {

@@ -177,6 +177,8 @@ fn boot(spec: &VmSpec, uefi: Option<&uefi::UefiFiles>, firmware: Option<firmware
         (Some(files), _) => Boot::Uefi { secure: files.secure },
         // Its disks are nothing that the firmware knows.
         (None, _) if spec.guest_os == GuestOs::Windows => Boot::Bios,
+        // It boots the first disk and no other.
+        (None, _) if spec.boot_slot() != spec.first_slot() => Boot::Bios,
         (None, Some(places)) => Boot::Firmware(places),
         (None, None) => {
             tracing::warn!("QEMU cannot read our firmware: SeaBIOS boots the disk");

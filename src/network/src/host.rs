@@ -12,7 +12,7 @@ use std::{
 
 use hostnet::{
     DhcpSpec, Error, ExternalSpec, FirewallChange, Id, Mac, NetworkFirewall, NetworkSpec, Observed, ObservedNamespace,
-    Result, RouterSpec,
+    Result, RouterSpec, Traffic,
 };
 
 /// Where networks are made.
@@ -153,6 +153,15 @@ impl HostSide {
                 fake.lock().taps.remove(&(network_id, port_id));
                 Ok(())
             }
+        }
+    }
+
+    pub(crate) async fn tap_traffic(&self, network_id: Id, port_id: Id) -> Result<Traffic> {
+        match self {
+            Self::Kernel(host) => host.tap_traffic(network_id, port_id).await,
+            // A fake guest has nobody to talk to.
+            Self::Fake(fake) if fake.lock().taps.contains(&(network_id, port_id)) => Ok(Traffic::default()),
+            Self::Fake(_) => Err(missing("tap", port_id)),
         }
     }
 

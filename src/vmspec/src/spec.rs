@@ -401,6 +401,19 @@ impl VmSpec {
         Ok(spec)
     }
 
+    /// The slot of the disk that is booted. What is not marked as root may still be the only thing to boot from.
+    #[must_use]
+    pub fn boot_slot(&self) -> Option<u8> {
+        let root = self.disks.iter().find(|disk| disk.kind == DiskKind::Root);
+        root.map(|disk| disk.slot).or_else(|| self.first_slot())
+    }
+
+    /// The slot of the disk that the guest meets first. A machine that is rescued with its disks in their places boots another.
+    #[must_use]
+    pub fn first_slot(&self) -> Option<u8> {
+        self.disks.iter().map(|disk| disk.slot).min()
+    }
+
     /// The bytes of `spec.json`.
     pub fn to_bytes(&self) -> Result<Vec<u8>, SpecError> {
         self.validate()?;

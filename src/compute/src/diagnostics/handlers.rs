@@ -5,7 +5,7 @@ use rest::{Ctx, Error, Reply, Result};
 
 use super::{policy, views};
 use crate::{
-    App, servers,
+    App, network_info, servers,
     servers::model::PowerState,
     vms::{Observed, VmError},
 };
@@ -35,7 +35,12 @@ pub(crate) async fn show(State(app): State<App>, ctx: Ctx, Path(id): Path<String
     };
     let uptime_s = pid.and_then(uptime_s);
     let interfaces = servers::handlers::interfaces(&app, &server.id).await?;
-    let subject = views::Subject { server: &server, options: &app.options, interfaces, statistics, uptime_s };
+    let mut cards = Vec::with_capacity(interfaces.len());
+    for interface in interfaces {
+        let traffic = network_info::traffic(&app, &interface).await;
+        cards.push(views::Card { interface, traffic });
+    }
+    let subject = views::Subject { server: &server, options: &app.options, cards, statistics, uptime_s };
     Ok(Reply::ok(&if ctx.since(2, 48) { subject.standard() } else { subject.free_form() }))
 }
 

@@ -2,15 +2,21 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::{Options, network_info::Interface, servers::Server, vms::Statistics};
+use crate::{Options, network_info::{Interface, Traffic}, servers::Server, vms::Statistics};
 
 pub(super) struct Subject<'a> {
     pub server: &'a Server,
     pub options: &'a Options,
-    pub interfaces: Vec<Interface>,
+    pub cards: Vec<Card>,
     pub statistics: Statistics,
     /// `None`: not known.
     pub uptime_s: Option<u64>,
+}
+
+/// An interface, and what went through it. `None`: not known.
+pub(super) struct Card {
+    pub interface: Interface,
+    pub traffic: Option<Traffic>,
 }
 
 impl Subject<'_> {
@@ -30,13 +36,22 @@ impl Subject<'_> {
         let cpu_details: Vec<Value> =
             (0..cpus).map(|id| json!({"id": id, "time": time, "utilisation": null})).collect();
         let nic_details: Vec<Value> = self
-            .interfaces
+            .cards
             .iter()
-            .map(|interface| {
+            .map(|card| {
+                let (rx, tx) = card.traffic.map(|traffic| (traffic.received, traffic.sent)).unzip();
                 json!({
-                    "mac_address": interface.mac,
-                    "rx_octets": null, "rx_errors": null, "rx_drop": null, "rx_packets": null, "rx_rate": null,
-                    "tx_octets": null, "tx_errors": null, "tx_drop": null, "tx_packets": null, "tx_rate": null,
+                    "mac_address": card.interface.mac,
+                    "rx_octets": rx.map(|rx| rx.bytes),
+                    "rx_packets": rx.map(|rx| rx.packets),
+                    "rx_errors": rx.map(|rx| rx.errors),
+                    "rx_drop": rx.map(|rx| rx.dropped),
+                    "rx_rate": null,
+                    "tx_octets": tx.map(|tx| tx.bytes),
+                    "tx_packets": tx.map(|tx| tx.packets),
+                    "tx_errors": tx.map(|tx| tx.errors),
+                    "tx_drop": tx.map(|tx| tx.dropped),
+                    "tx_rate": null,
                 })
             })
             .collect();
@@ -75,7 +90,8 @@ impl Subject<'_> {
         })
     }
 
-    /// Names as libvirt's driver has them: `cpu_time` in nanoseconds, memory in KiB, disks as the guest names them.
+    /// Names as libvirt's driver has them: `cpu_time` in nanoseconds, memory in KiB, disks as the guest names them, interfaces
+    /// by their taps.
     pub fn free_form(&self) -> Value {
         let statistics = &self.statistics;
         let mut view = Map::new();
@@ -91,6 +107,16 @@ impl Subject<'_> {
                 ("errors", disk.errors),
             ] {
                 view.insert(format!("vd{letter}_{name}"), json!(value));
+            }
+        }
+        for card in &self.cards {
+            let Some(traffic) = card.traffic else { continue };
+            let name = card.interface.tap_name();
+            for (way, counted) in [("rx", traffic.received), ("tx", traffic.sent)] {
+                view.insert(format!("{name}_{way}"), json!(counted.bytes));
+                view.insert(format!("{name}_{way}_packets"), json!(counted.packets));
+                view.insert(format!("{name}_{way}_errors"), json!(counted.errors));
+                view.insert(format!("{name}_{way}_drop"), json!(counted.dropped));
             }
         }
         Value::Object(view)

@@ -177,9 +177,18 @@ fn make(
         Some(restore) => Some((take(restore.state_descriptor)?, take(restore.memory_descriptor)?)),
         None => None,
     };
+    let start = match bios {
+        // Our firmware boots the first disk and no other.
+        Some(bios) if spec.boot_slot() != spec.first_slot() => Start::Bios { bios },
+        None if spec.boot_slot() != spec.first_slot() => {
+            let why = "another disk than the first needs a BIOS to boot, and this host has none (package seabios)";
+            return Err(io::Error::other(why));
+        }
+        bios => Start::Firmware { elf: FIRMWARE, bios },
+    };
     let parts = Parts {
         kvm: crate::sys::kvm_from(kvm),
-        start: Start::Firmware { elf: FIRMWARE, bios },
+        start,
         output,
         disks,
         nics,

@@ -35,7 +35,7 @@ use kvm_ioctls::{Cap, Kvm, VmFd};
 use tokio::sync::mpsc::UnboundedReceiver;
 use vm_memory::{Bytes as _, GuestAddress, GuestAddressSpace as _, GuestMemoryBackend as _};
 use vmspec::protocol::{Device, Devices, DiskStatistics};
-use vmspec::{DiskKind, VmSpec};
+use vmspec::VmSpec;
 
 use self::boot::{BiosRom, Entry, Start, Tables};
 use self::cpuid::{Cpuid, Features, Topology};
@@ -578,11 +578,8 @@ fn fw_cfg_items(spec: &VmSpec, ram_bytes: u64, smbios: &smbios::Tables, acpi: ac
     items.file("etc/sercon-port", u64::from(layout::SERIAL_PORT).to_le_bytes().to_vec());
     items.file("etc/show-boot-menu", 0_u64.to_le_bytes().to_vec());
     items.file("etc/boot-fail-wait", 0_u64.to_le_bytes().to_vec());
-    let mut disks: Vec<_> = spec.disks.iter().collect();
-    disks.sort_unstable_by_key(|disk| disk.slot);
-    // What is not marked as root may still be the only thing to boot from.
-    if let Some(disk) = disks.iter().find(|disk| disk.kind == DiskKind::Root).or(disks.first()) {
-        let order = format!("/pci@i0cf8/scsi@{:x}/disk@0,0\nHALT\0", slots::FIRST_DISK + disk.slot);
+    if let Some(slot) = spec.boot_slot() {
+        let order = format!("/pci@i0cf8/scsi@{:x}/disk@0,0\nHALT\0", slots::FIRST_DISK + slot);
         items.file("bootorder", order.into_bytes());
     }
     items

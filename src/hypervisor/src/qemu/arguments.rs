@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use serde_json::{Value, json};
-use vmspec::{Disk, DiskKind, GuestOs, Nic, VmSpec};
+use vmspec::{Disk, GuestOs, Nic, VmSpec};
 
 use super::firmware::Places;
 
@@ -92,12 +92,6 @@ fn escaped(text: &str) -> String {
     text.replace(',', ",,")
 }
 
-/// The slot of the disk that is booted. What is not marked as root may still be the only thing to boot from.
-pub fn boot_slot(spec: &VmSpec) -> Option<u8> {
-    let root = spec.disks.iter().find(|disk| disk.kind == DiskKind::Root);
-    root.map(|disk| disk.slot).or_else(|| spec.disks.iter().map(|disk| disk.slot).min())
-}
-
 pub fn disk_name(slot: u8) -> String {
     format!("virtio-disk{slot}")
 }
@@ -125,13 +119,21 @@ pub fn disk_backend(disk: &Disk, set: i64) -> Value {
     })
 }
 
-/// The disk that is booted sits on the root bus, where our firmware looks; every other behind the bridge.
-pub fn disk_device(disk: &Disk, booted: bool) -> Value {
+/// What is said of a disk's place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// On the root bus, which guests look at before any other, and the only one where our firmware looks.
+    pub first: bool,
+    pub booted: bool,
+}
+
+/// The first disk sits on the root bus, every other behind the bridge.
+pub fn disk_device(disk: &Disk, Place { first, booted }: Place) -> Value {
     let mut device = json!({
         "driver": "virtio-blk-pci",
         "id": disk_name(disk.slot),
         "drive": disk_node(disk.slot),
-        "bus": if booted { ROOT_BUS } else { PLUG_BUS },
+        "bus": if first { ROOT_BUS } else { PLUG_BUS },
         "addr": format!("{:#x}", DISK_DEVICE + disk.slot),
         "disable-legacy": "on",
     });
@@ -262,12 +264,13 @@ pub fn line(spec: &VmSpec, means: &Means) -> Vec<OsString> {
     line.push(&["-device", &format!("pci-bridge,id={PLUG_BUS},bus={ROOT_BUS},addr={BRIDGE_DEVICE:#x},chassis_nr=1")]);
     let mut disks: Vec<_> = spec.disks.iter().collect();
     disks.sort_unstable_by_key(|disk| disk.slot);
-    let boots = boot_slot(spec);
+    let (first, boots) = (spec.first_slot(), spec.boot_slot());
     for disk in disks {
         let set = disk.descriptor;
+        let place = Place { first: first == Some(disk.slot), booted: boots == Some(disk.slot) };
         line.push(&["-add-fd", &format!("fd={},set={set}", DEVICES_FD + set.cast_signed())]);
         line.push(&["-blockdev", &disk_backend(disk, set.into()).to_string()]);
-        line.push(&["-device", &disk_device(disk, boots == Some(disk.slot)).to_string()]);
+        line.push(&["-device", &disk_device(disk, place).to_string()]);
     }
     for nic in &spec.nics {
         let first = DEVICES_FD + nic.descriptor.cast_signed();
@@ -334,7 +337,7 @@ fn processor(spec: &VmSpec, accelerator: Accelerator) -> String {
 
 #[cfg(test)]
 mod tests {
-    use vmspec::{Firmware, Restore, SecureBoot};
+    use vmspec::{DiskKind, Firmware, Restore, SecureBoot};
 
     use super::*;
 
@@ -405,6 +408,17 @@ mod tests {
         let boots: Vec<_> = line.iter().filter(|word| word.contains("\"bootindex\"")).collect();
         assert_eq!(boots.len(), 1);
         assert!(boots[0].contains("\"virtio-disk0\"") && boots[0].contains("\"pcie.0\""));
+    }
+
+    #[test]
+    fn a_machine_that_boots_another_disk_keeps_its_first_one_first() {
+        let mut spec = golden();
+        spec.disks[0].kind = DiskKind::Ephemeral;
+        spec.disks[1].kind = DiskKind::Root;
+        let line = words(&spec, &Means { boot: Boot::Bios, ..with_firmware() });
+        let disk = |slot: u8| line.iter().find(|word| word.contains(&format!("\"virtio-disk{slot}\""))).unwrap();
+        assert!(disk(0).contains("\"pcie.0\"") && !disk(0).contains("bootindex"), "{}", disk(0));
+        assert!(disk(1).contains("\"pci.1\"") && disk(1).contains("\"bootindex\":1"), "{}", disk(1));
     }
 
     #[test]

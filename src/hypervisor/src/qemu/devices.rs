@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use vmspec::protocol::{Device, Devices, DiskStatistics, PluggedDisk, PluggedNic, Refusal, RefusalCode};
 use vmspec::{Disk, Nic, VmSpec};
 
-use super::arguments::{boot_slot, disk_backend, disk_device, disk_name, disk_node, nic_backend, nic_device, nic_name};
+use super::arguments::{Place, disk_backend, disk_device, disk_name, disk_node, nic_backend, nic_device, nic_name};
 use super::qmp::{Qmp, QmpError};
 use crate::machine::refusal;
 
@@ -33,7 +33,8 @@ pub struct Plugged {
     /// Each with the set of descriptors that QEMU has its file in.
     disks: Vec<Leaving<(Disk, i64)>>,
     nics: Vec<Leaving<Nic>>,
-    boots: Option<u8>,
+    /// The slots of the disk on the root bus and of the one that was booted.
+    stay: [Option<u8>; 2],
 }
 
 fn failed(error: QmpError) -> Refusal {
@@ -64,7 +65,7 @@ impl Plugged {
         Self {
             disks: spec.disks.iter().map(|disk| Leaving::staying((disk.clone(), disk.descriptor.into()))).collect(),
             nics: spec.nics.iter().map(|nic| Leaving::staying(nic.clone())).collect(),
-            boots: boot_slot(spec),
+            stay: [spec.first_slot(), spec.boot_slot()],
         }
     }
 
@@ -176,10 +177,10 @@ impl Plugged {
 
     /// Ask the guest to let go. A slot that is empty is done already.
     pub async fn detach(&mut self, qmp: &mut Qmp, device: Device) -> Result<(), Refusal> {
-        let booted = self.boots;
+        let stay = self.stay;
         let (name, leaving) = match device {
             Device::Disk { slot } => match self.disk(slot) {
-                Some(_) if booted == Some(slot) => {
+                Some(_) if stay.contains(&Some(slot)) => {
                     return Err(refusal(RefusalCode::Failed, "the disk that was booted cannot be taken away"));
                 }
                 Some(disk) => (disk_name(slot), &mut disk.leaving),
@@ -252,7 +253,7 @@ impl Plugged {
 
 async fn plug_disk(qmp: &mut Qmp, disk: &Disk, set: i64) -> Result<(), QmpError> {
     qmp.execute("blockdev-add", disk_backend(disk, set)).await?;
-    qmp.execute("device_add", disk_device(disk, false)).await?;
+    qmp.execute("device_add", disk_device(disk, Place::default())).await?;
     Ok(())
 }
 

@@ -32,7 +32,7 @@ pub use self::{
         floating_ip_pools, floating_ips, list_security_groups, security_group, security_groups_by_id,
         update_security_group, visible_network, visible_networks,
     },
-    plug::{Plug, PlugError, plug, unplug},
+    plug::{OneWay, Plug, PlugError, Traffic, plug, traffic, unplug},
     read::{FixedIp, PortInfo, SubnetInfo, missing, port, ports_of, ports_of_many, servers_with_address},
 };
 use crate::errors;

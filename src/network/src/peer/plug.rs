@@ -4,6 +4,8 @@ use std::os::fd::OwnedFd;
 
 use rest::Error;
 
+pub use hostnet::{OneWay, Traffic};
+
 use crate::{
     App, desired, networks, ports,
     reconcile::{self, Failure},
@@ -80,6 +82,18 @@ pub async fn plug(app: &App, port_id: &str) -> std::result::Result<Plug, PlugErr
     let (text, now) = (port.id.clone(), app.now());
     app.db.write(move |tx| ports::store::set_plugged(tx, &text, true, &now)).await?;
     Ok(Plug { port_id: port.id, tap, mac: port.mac.to_string(), mtu })
+}
+
+/// What has gone through a port's tap since it was made, in the guest's words; `None` where it has no tap now.
+///
+/// # Errors
+/// What the machine said.
+pub async fn traffic(app: &App, network_id: &str, port_id: &str) -> std::result::Result<Option<Traffic>, PlugError> {
+    match app.host.tap_traffic(desired::id(network_id)?, desired::id(port_id)?).await {
+        Ok(traffic) => Ok(Some(traffic)),
+        Err(hostnet::Error::NotFound(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Removes the tap of a port; the port is DOWN. Succeeds when there is none, and when the port is gone.
