@@ -12,7 +12,8 @@ use nix::libc;
 
 use crate::netlink::{Netlink, Route};
 use crate::{
-    Error, Id, Inner, METADATA_ADDRESS, Mac, NetworkFirewall, NetworkSpec, Result, Traffic, dhcp, firewall, namespace, netfilter,
+    Error, Id, Inner, METADATA_ADDRESS, Mac, NetworkFirewall, NetworkSpec, Result, Traffic, dhcp, firewall, namespace,
+    netfilter,
 };
 
 pub(crate) const BRIDGE: &str = "br0";

@@ -2,7 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::{Options, network_info::{Interface, Traffic}, servers::Server, vms::Statistics};
+use crate::{
+    Options,
+    network_info::{Interface, Traffic},
+    servers::Server,
+    vms::Statistics,
+};
 
 pub(super) struct Subject<'a> {
     pub server: &'a Server,

@@ -186,17 +186,8 @@ fn make(
         }
         bios => Start::Firmware { elf: FIRMWARE, bios },
     };
-    let parts = Parts {
-        kvm: crate::sys::kvm_from(kvm),
-        start,
-        output,
-        disks,
-        nics,
-        vhost,
-        vsock,
-        restore,
-        debug_port: false,
-    };
+    let parts =
+        Parts { kvm: crate::sys::kvm_from(kvm), start, output, disks, nics, vhost, vsock, restore, debug_port: false };
     let (guest, heard) = KvmMachine::new(spec, parts)?;
     Ok((guest, heard, memory_use))
 }

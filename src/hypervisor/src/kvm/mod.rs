@@ -34,8 +34,8 @@ use kvm_bindings::{
 use kvm_ioctls::{Cap, Kvm, VmFd};
 use tokio::sync::mpsc::UnboundedReceiver;
 use vm_memory::{Bytes as _, GuestAddress, GuestAddressSpace as _, GuestMemoryBackend as _};
-use vmspec::protocol::{Device, Devices, DiskStatistics};
 use vmspec::VmSpec;
+use vmspec::protocol::{Device, Devices, DiskStatistics};
 
 use self::boot::{BiosRom, Entry, Start, Tables};
 use self::cpuid::{Cpuid, Features, Topology};
