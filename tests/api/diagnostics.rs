@@ -10,7 +10,8 @@ use serde_json::json;
 #[tokio::test]
 async fn diagnostics_are_the_administrators_and_of_what_runs() {
     let cloud = TestCloud::start().await;
-    let id = cloud.boot(Member, json!({})).await;
+    let (network, _) = cloud.network(Member, "private", "10.0.0.0/24").await;
+    let id = cloud.boot(Member, json!({"networks": [{"uuid": network}]})).await;
     let path = format!("/compute/v2.1/servers/{id}/diagnostics");
     cloud.as_(Member).get(&path).await.refused(403);
     let free = cloud.as_(Admin).get(&path).await.expect(200);
