@@ -97,6 +97,21 @@ test-guests-qemu: (guests "tiny")
 test-clients: (guests "tiny")
     cargo nextest run --locked --profile slow --workspace --test clients -E 'package(solostack) and not test(kvm_)' --success-output immediate
 
+# Every page of the dashboard in headless Chromium: accessible, harmless, light (fake driver, hostile names)
+test-browser:
+    cargo build --locked --bin solostack
+    "$(dirname "$(tests/setup/tools openstack)")/python" tests/browser/pages.py {{ target }}/debug/solostack
+
+# A picture of every page in both themes, into FOLDER (not committed)
+screenshots FOLDER="target/screenshots":
+    cargo build --locked --bin solostack
+    "$(dirname "$(tests/setup/tools openstack)")/python" tests/browser/pages.py {{ target }}/debug/solostack --screens {{ FOLDER }}
+
+# The server's time for each page with 1,000 servers (a release build)
+bench-pages:
+    cargo build --release --locked --bin solostack
+    "$(dirname "$(tests/setup/tools openstack)")/python" tests/browser/pages.py {{ target }}/release/solostack --speed
+
 # Tempest against the built program: identity, image, network, compute ...; the figures go into docs/CONFORMANCE.md
 test-tempest *SUITES="identity":
     cargo build --locked --bin solostack
