@@ -3,6 +3,7 @@
 
 mod actions;
 mod aggregates;
+mod attachments;
 mod audit;
 mod consoles;
 mod crashes;

@@ -3,6 +3,7 @@
 mod adopt;
 mod aggregates;
 mod allocation;
+mod attachments;
 mod consoles;
 mod diagnostics;
 mod documents;

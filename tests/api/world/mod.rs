@@ -22,6 +22,7 @@ pub const MARK: &str = "secret-of-one";
 const SHARED: &str = "of-the-cloud";
 /// Names that nothing has.
 const ABSENT_UUID: &str = "0abcdef0-0000-4000-8000-000000000000";
+const NO_VOLUME: &str = "0abcdef0-0000-4000-8000-000000000001";
 const ABSENT_HEX: &str = "0abcdef0000040008000000000000000";
 
 pub struct World {
@@ -184,6 +185,9 @@ impl World {
         self.put("compute", "os-console-auth-tokens", token);
         self.put("compute", "os-instance-actions", text(&actions["instanceActions"][0]["request_id"]));
         self.put("compute", "os-interface", text(&ports["interfaceAttachments"][0]["port_id"]));
+        // There are no volumes and no shares, so no server has any.
+        self.put("compute", "os-volume_attachments", NO_VOLUME);
+        self.put("compute", "shares", NO_VOLUME);
         // No live migration has this number, nor any.
         self.put("compute", "migrations", "77");
         self.put("compute", "servers", server);

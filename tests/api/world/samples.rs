@@ -5,7 +5,7 @@ use kit::Persona::Reader;
 use rest::RouteInfo;
 use serde_json::{Value, json};
 
-use super::{ABSENT_UUID, MARK, SHARED, World};
+use super::{ABSENT_UUID, MARK, NO_VOLUME, SHARED, World};
 
 /// What Compute answers 410 for.
 const RETIRED: &[&str] = &[
@@ -57,6 +57,15 @@ impl World {
             ("compute", "POST", "/v2.1/servers/{id}/os-interface") => json!({"interfaceAttachment": {
                 "net_id": network(), "fixed_ips": [{"ip_address": "192.0.2.99"}], "tag": "a",
             }}),
+            ("compute", "POST", "/v2.1/servers/{id}/os-volume_attachments") => json!({"volumeAttachment": {
+                "volumeId": NO_VOLUME, "device": "/dev/vdb", "tag": "a", "delete_on_termination": true,
+            }}),
+            ("compute", "PUT", "/v2.1/servers/{id}/os-volume_attachments/{volume_id}") => json!({"volumeAttachment": {
+                "volumeId": NO_VOLUME, "id": "x", "serverId": "x", "delete_on_termination": false,
+            }}),
+            ("compute", "POST", "/v2.1/servers/{id}/shares") => {
+                json!({"share": {"share_id": NO_VOLUME, "tag": "a"}})
+            }
             ("compute", "POST" | "PUT", "/v2.1/servers/{id}/metadata") => json!({"metadata": {MARK: MARK}}),
             ("compute", "PUT", "/v2.1/servers/{id}/metadata/{key}") => json!({"meta": {MARK: MARK}}),
             ("compute", "PUT", "/v2.1/servers/{id}/tags") => json!({"tags": [MARK]}),
