@@ -42,7 +42,7 @@ fn real_guests_go_through_everything_that_can_be_done_to_a_server() {
 
 #[test]
 fn openstacksdk_finds_every_service_as_it_expects() {
-    run("sdk.py", &[]);
+    run("sdk", &[]);
 }
 
 #[test]
