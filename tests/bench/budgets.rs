@@ -23,9 +23,10 @@ use serde_json::{Value, json};
 mod bare;
 mod identity;
 mod program;
+mod servers;
 
 use bare::Bare;
-use program::{Connection, Place, Program, ROOM, password_request, trusting, wait_for};
+use program::{Connection, Place, Program, ROOM, password_request, trusting};
 
 /// A budget missed by this factor is a defect, whatever else the machine is doing.
 const GROSS: f64 = 4.0;
@@ -118,8 +119,10 @@ fn arguments() -> Arguments {
             "--image-mib" => arguments.image_mib = number(),
             // Cargo's own.
             "--bench" => {}
-            "identity" => arguments.only = Some(word),
-            _ => panic!("unknown argument {word}; there are identity, --servers N, --users N and --image-mib N"),
+            "identity" | "servers" => arguments.only = Some(word),
+            _ => {
+                panic!("unknown argument {word}; there are identity, servers, --servers N, --users N and --image-mib N")
+            }
         }
     }
     arguments
@@ -332,103 +335,6 @@ async fn images(table: &mut Table, place: &Place, connection: &mut Connection, m
     table.row("  as a share of the plain copy", 100.0 * down / copied, "%", Budget::AtLeast(70.0), None);
 }
 
-async fn status_counts(connection: &mut Connection) -> (usize, usize) {
-    let (mut active, mut all, mut marker) = (0, 0, String::new());
-    loop {
-        let path = format!("/compute/v2.1/servers/detail?limit=1000{marker}");
-        let page = connection.get(&path).await.unwrap().expect(200);
-        let page = page["servers"].as_array().unwrap();
-        all += page.len();
-        active += page.iter().filter(|server| server["status"] == "ACTIVE").count();
-        let failed = page.iter().find(|server| server["status"] == "ERROR");
-        assert!(failed.is_none(), "a server failed: {}", failed.unwrap()["fault"]);
-        let Some(last) = page.last() else { return (active, all) };
-        marker = format!("&marker={}", last["id"].as_str().unwrap());
-    }
-}
-
-async fn servers(table: &mut Table, program: &Program, connection: &mut Connection, count: usize) {
-    let image = new_image(connection, "small").await;
-    connection.upload(&image, vec![0; 1 << 16].into()).await.unwrap().expect(204);
-    let flavor = json!({"flavor": {"name": "bench", "ram": 1, "vcpus": 1, "disk": 1}});
-    let flavor = connection.post("/compute/v2.1/flavors", &flavor).await.unwrap().expect(200)["flavor"]["id"].clone();
-    // A thousand guests that take nothing have room on any machine.
-    let found = connection.get("/placement/resource_providers").await.unwrap().expect(200);
-    let provider = found["resource_providers"][0]["uuid"].as_str().unwrap();
-    let path = format!("/placement/resource_providers/{provider}/inventories");
-    let mut inventories = connection.get(&path).await.unwrap().expect(200);
-    for inventory in inventories["inventories"].as_object_mut().unwrap().values_mut() {
-        inventory["total"] = json!(10_000_000);
-        inventory["max_unit"] = json!(10_000_000);
-    }
-    let headers = [("content-type", "application/json")];
-    connection.send(Method::PUT, &path, &headers, inventories.to_string()).await.unwrap().expect(200);
-    // A network with room for all of them.
-    let network = json!({"network": {"name": "bench"}});
-    let network =
-        connection.post("/network/v2.0/networks", &network).await.unwrap().expect(201)["network"]["id"].clone();
-    let subnet = json!({"subnet": {"network_id": network, "ip_version": 4, "cidr": "10.64.0.0/16"}});
-    connection.post("/network/v2.0/subnets", &subnet).await.unwrap().expect(201);
-
-    let body = |name: String, many: usize| {
-        let mut server = json!({"name": name, "imageRef": image, "flavorRef": flavor, "networks": [{"uuid": network}]});
-        if many > 1 {
-            server["min_count"] = json!(many);
-        }
-        json!({ "server": server })
-    };
-    let (mut accepted, mut active) = (Vec::new(), Vec::new());
-    for number in 0..60 {
-        let began = Instant::now();
-        let made = connection.post("/compute/v2.1/servers", &body(format!("one-{number}"), 1)).await.unwrap();
-        accepted.push(ms(began));
-        let made: Value = made.expect(202);
-        let path = format!("/compute/v2.1/servers/{}", made["server"]["id"].as_str().unwrap());
-        loop {
-            let server = connection.get(&path).await.unwrap().expect(200);
-            match server["server"]["status"].as_str() {
-                Some("BUILD") => {}
-                Some("ACTIVE") => break,
-                _ => panic!("{server}"),
-            }
-        }
-        active.push(ms(began));
-    }
-    // The first one converts the image.
-    let (accepted, active) = (&accepted[1..], &active[1..]);
-    table.row("POST /servers accepted (durable), p50", percentile(accepted, 50), "ms", Budget::AtMost(10.0), None);
-    table.row("POST /servers accepted (durable), p99", percentile(accepted, 99), "ms", Budget::None, None);
-    let what = "POST /servers to ACTIVE, fake driver, p50";
-    table.row(what, percentile(active, 50), "ms", Budget::AtMost(30.0), Some(1189.0));
-    table.row("POST /servers to ACTIVE, fake driver, p99", percentile(active, 99), "ms", Budget::None, None);
-
-    let began = Instant::now();
-    let mut made = 60;
-    while made < count {
-        let many = (count - made).min(50);
-        connection.post("/compute/v2.1/servers", &body(format!("many-{made}"), many)).await.unwrap().expect(202);
-        made += many;
-    }
-    wait_for("all servers to be ACTIVE", DEADLINE, async || {
-        let (active, all) = status_counts(connection).await;
-        if active == made && all == made { Ok(()) } else { Err(format!("{active} of {all} are")) }
-    })
-    .await;
-    #[allow(clippy::cast_precision_loss, reason = "a few thousand")]
-    let each = ms(began) / (made - 60).max(1) as f64;
-    table.row(format!("creating {} more servers, each", made - 60), each, "ms", Budget::None, None);
-    let (took, _) = time_get(connection, "/compute/v2.1/servers/detail?limit=100", 25).await;
-    table.row("100 servers with details", took, "ms", Budget::None, Some(440.0));
-    let (took, size) = time_get(connection, &format!("/compute/v2.1/servers/detail?limit={made}"), 15).await;
-    let what = format!("{made} servers with details ({} KiB)", size >> 10);
-    table.row(what, took, "ms", Budget::AtMost(30.0), None);
-    let (took, size) = time_get(connection, "/network/v2.0/ports", 15).await;
-    table.row(format!("{made} ports ({} KiB)", size >> 10), took, "ms", Budget::AtMost(12.0), None);
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let what = format!("resident with {made} servers known");
-    table.row(what, program.resident_mib(), "MiB", Budget::AtMost(64.0), None);
-}
-
 fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some(bare::ARGUMENT) {
         bare::serve();
@@ -443,9 +349,14 @@ async fn measure() -> ExitCode {
     let binary = std::env::var_os("SOLOSTACK_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_solostack").into());
     let place = Place { binary: binary.into(), state: state.path().to_owned(), driver: "fake", config: ROOM };
     let mut table = Table::default();
-    if arguments.only.is_some() {
+    if let Some(only) = &arguments.only {
         let program = place.start().await;
-        identity::measure(&mut table, &place, &program).await;
+        if only == "identity" {
+            identity::measure(&mut table, &place, &program).await;
+        } else {
+            let mut connection = program.login(&place).await.unwrap();
+            servers::measure(&mut table, &place, &program, &mut connection, arguments.servers).await;
+        }
         program.stop().await;
         return table.verdict();
     }
@@ -454,7 +365,7 @@ async fn measure() -> ExitCode {
     requests(&mut table, &place, &program, &mut connection).await;
     users(&mut table, &mut connection, arguments.users).await;
     images(&mut table, &place, &mut connection, arguments.image_mib).await;
-    servers(&mut table, &program, &mut connection, arguments.servers).await;
+    servers::measure(&mut table, &place, &program, &mut connection, arguments.servers).await;
     program.stop().await;
     let program = place.start().await;
     let what = format!("restart with {} servers to ready", arguments.servers);
