@@ -5,7 +5,7 @@ use rest::{Route, delete, get, post, put};
 use crate::{
     App,
     aggregates::{handlers as aggregates, policy as aggregate},
-    attachments::{policy as attachment, shares, volumes},
+    attachments::{policy as attachment, shares as server_shares, volumes as server_volumes},
     consoles::{handlers as consoles, policy as console},
     diagnostics::{handlers as diagnostics, policy as diagnostic},
     extensions,
@@ -48,16 +48,20 @@ pub(crate) fn table() -> Vec<Route<App>> {
         post("/v2.1/servers/{id}/os-interface", interfaces::create).rule(server::INTERFACES_CREATE),
         get("/v2.1/servers/{id}/os-interface/{port_id}", interfaces::show).rule(server::INTERFACES_SHOW),
         delete("/v2.1/servers/{id}/os-interface/{port_id}", interfaces::delete).rule(server::INTERFACES_DELETE),
-        get("/v2.1/servers/{id}/os-volume_attachments", volumes::index).rule(attachment::VOLUMES),
-        post("/v2.1/servers/{id}/os-volume_attachments", volumes::create).rule(attachment::VOLUMES_CREATE),
-        get("/v2.1/servers/{id}/os-volume_attachments/{volume_id}", volumes::show).rule(attachment::VOLUMES_SHOW),
-        put("/v2.1/servers/{id}/os-volume_attachments/{volume_id}", volumes::update).rule(attachment::VOLUMES_UPDATE),
-        delete("/v2.1/servers/{id}/os-volume_attachments/{volume_id}", volumes::delete)
+        get("/v2.1/servers/{id}/os-volume_attachments", server_volumes::index).rule(attachment::VOLUMES),
+        post("/v2.1/servers/{id}/os-volume_attachments", server_volumes::create).rule(attachment::VOLUMES_CREATE),
+        get("/v2.1/servers/{id}/os-volume_attachments/{volume_id}", server_volumes::show)
+            .rule(attachment::VOLUMES_SHOW),
+        put("/v2.1/servers/{id}/os-volume_attachments/{volume_id}", server_volumes::update)
+            .rule(attachment::VOLUMES_UPDATE),
+        delete("/v2.1/servers/{id}/os-volume_attachments/{volume_id}", server_volumes::delete)
             .rule(attachment::VOLUMES_DELETE),
-        get("/v2.1/servers/{id}/shares", shares::index).rule(attachment::SHARES).since(2, 97),
-        post("/v2.1/servers/{id}/shares", shares::create).rule(attachment::SHARES_CREATE).since(2, 97),
-        get("/v2.1/servers/{id}/shares/{share_id}", shares::show).rule(attachment::SHARES_SHOW).since(2, 97),
-        delete("/v2.1/servers/{id}/shares/{share_id}", shares::delete).rule(attachment::SHARES_DELETE).since(2, 97),
+        get("/v2.1/servers/{id}/shares", server_shares::index).rule(attachment::SHARES).since(2, 97),
+        post("/v2.1/servers/{id}/shares", server_shares::create).rule(attachment::SHARES_CREATE).since(2, 97),
+        get("/v2.1/servers/{id}/shares/{share_id}", server_shares::show).rule(attachment::SHARES_SHOW).since(2, 97),
+        delete("/v2.1/servers/{id}/shares/{share_id}", server_shares::delete)
+            .rule(attachment::SHARES_DELETE)
+            .since(2, 97),
         get("/v2.1/servers/{id}/metadata", metadata::index).rule(server::METADATA_INDEX),
         post("/v2.1/servers/{id}/metadata", metadata::create).rule(server::METADATA_CREATE),
         put("/v2.1/servers/{id}/metadata", metadata::replace).rule(server::METADATA_UPDATE_ALL),
