@@ -404,7 +404,7 @@ class Disks(Lane):
 
     def config_drive(self):
         """As cloud-init looks for it: by its label."""
-        self.ssh("sudo mkdir -p /mnt/config && sudo mount -t vfat -o ro $(sudo blkid -L config-2) /mnt/config")
+        self.ssh("sudo mkdir -p /mnt/config && sudo mount -o ro $(sudo blkid -L config-2) /mnt/config")
         kind = self.ssh("awk '$2 == \"/mnt/config\" {print $3}' /proc/mounts")
         files = self.ssh("cd /mnt/config && find . -type f").split()
         self.say(f"config drive is {kind} with {len(files)} files")
@@ -420,6 +420,7 @@ class Disks(Lane):
         given = self.ssh("cat /mnt/config/openstack/latest/user_data")
         expect("the user's script is in it", given == self.stage.script.read_text().strip(), given)
         expect("and has run", self.read("/root/user-data-ran") == f"hello from {self.name}", self.read("/root/user-data-ran"))
+        expect("the guest took what it is from there", "seed: source: config drive" in self.openstack(f"console log show {self.name}"))
         self.ssh("sudo umount /mnt/config")
         self.write("/etc/kept", "on the first disk")
 

@@ -145,16 +145,24 @@ fn hosts(spec: &DhcpSpec, files: &mut Files) {
         // A client gets one IPv4 lease: the first address, in whichever subnet it is. The others it must configure itself.
         let v4 = v4.first().map(String::as_str).unwrap_or_default();
         if !v4.is_empty() || !v6.is_empty() {
-            let _ = writeln!(files.hosts, "{},set:{tag}{v4}{v6}{name}", host.mac);
+            let _ = writeln!(files.hosts, "{}{v4}{v6}{name}", host.mac);
         }
         if let Some(name) = name.strip_prefix(',') {
             for ip in &addresses {
                 let _ = writeln!(files.names, "{ip} {name}.{} {name}", spec.domain);
             }
         }
+        let mut tagged = false;
         for option in &host.options {
             match option_line(&tag, option) {
-                Some(line) => files.options.push_str(&line),
+                Some(line) => {
+                    files.options.push_str(&line);
+                    // Not `set:` in the file of hosts: dnsmasq 2.90 dies of that when it reads the file again after it has
+                    // served such a host.
+                    if !std::mem::replace(&mut tagged, true) {
+                        let _ = writeln!(files.config, "dhcp-mac=set:{tag},{}", host.mac);
+                    }
+                }
                 None => tracing::warn!(port_id = %host.port_id, code = option.code, "dhcp option left out"),
             }
         }
@@ -340,7 +348,8 @@ fn paths(host: &Inner, id: Id) -> Paths {
 fn run(host: &Inner, id: Id, files: Files) -> Result<DhcpChange> {
     let paths = paths(host, id);
     let config = format!(
-        "user={}\npid-file={}\nno-hosts\nno-resolv\nno-poll\nexcept-interface=lo\nbind-interfaces\nquiet-dhcp\n\
+        // The first line is changed when a server that runs must be started anew although all it is told is the same.
+        "# 2\nuser={}\npid-file={}\nno-hosts\nno-resolv\nno-poll\nexcept-interface=lo\nbind-interfaces\nquiet-dhcp\n\
          quiet-dhcp6\nquiet-ra\ndhcp-hostsfile={}\ndhcp-optsfile={}\naddn-hosts={}\n{}",
         host.dnsmasq_user,
         paths.pid.display(),

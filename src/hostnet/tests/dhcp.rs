@@ -195,6 +195,34 @@ fn a_changed_host_is_told_without_a_restart_and_a_changed_subnet_with_one() {
 }
 
 #[test]
+fn a_server_that_has_given_leases_survives_changes_of_hosts() {
+    let cloud = Cloud::new();
+    let network = cloud.network(&["10.0.0.0/24"]);
+    let (a, b) = (port(1, "10.0.0.11"), port(2, "10.0.0.12"));
+    let (guest_a, guest_b) = (cloud.guest(network, &a), cloud.guest(network, &b));
+    cloud.apply(network, &[a.with(vec![]), b.with(vec![])]);
+    let apply = |hosts: Vec<DhcpHost>| cloud.wait(cloud.host.apply_dhcp(&spec(network, hosts))).unwrap();
+    let with_option = DhcpHost {
+        options: vec![DhcpOption { ip_version: 4, code: 67, value: OptionValue::Text("boot".to_owned()) }],
+        ..host(&b, "b")
+    };
+    for second in [host(&b, "b"), with_option] {
+        apply(vec![host(&a, "a"), second.clone()]);
+        let running = dnsmasq(&cloud);
+        let ack = lease(&guest_b, &b);
+        assert_eq!(ack.options.contains_key(&67), !second.options.is_empty(), "{ack:?}");
+        lease(&guest_a, &a);
+        // Read again while both hold leases, with one that is gone, and with it back under another name.
+        for hosts in [vec![host(&a, "c"), second.clone()], vec![second.clone()], vec![host(&a, "a"), second.clone()]] {
+            assert_eq!(apply(hosts), DhcpChange::Reloaded);
+            lease(&guest_b, &b);
+            assert_eq!(dnsmasq(&cloud), running, "the server that was told is the one that answers");
+        }
+        lease(&guest_a, &a);
+    }
+}
+
+#[test]
 fn the_server_does_not_run_as_root() {
     let cloud = Cloud::new();
     let network = cloud.network(&["10.0.0.0/24"]);
