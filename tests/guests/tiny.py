@@ -38,6 +38,8 @@ LINKS = {
     "sbin/mkfs.vfat": "mkfs.fat",
     "sbin/fsck.ext4": "e2fsck",
     "bin/dbclient": "/usr/sbin/dropbear",
+    # The applet wants to be root.
+    "bin/ping6": "ping",
 }
 ROOT_DISK_MODULES = ["virtio_pci", "virtio_blk", "ext4"]
 # Loaded on demand by tests: VLANs, bridges, loop devices, NBD, other disks.
