@@ -39,6 +39,7 @@ pub struct Hooks {
 pub struct Cloud {
     pub gateway: Arc<Gateway>,
     trail: Arc<audit::Trail>,
+    dashboard: web::Dashboard,
     pub engine: Engine,
     pub db: Db,
     pub identity: identity::App,
@@ -272,7 +273,7 @@ impl Cloud {
             Gateway::new(services, identity.tokens(), options)?.audited_by(Arc::<audit::Trail>::clone(&trail));
         let gateway = Arc::new(gateway);
         dashboard.connect(&gateway);
-        Ok(Self { gateway, trail, engine, db, identity, network, compute, _lock: lock })
+        Ok(Self { gateway, trail, dashboard, engine, db, identity, network, compute, _lock: lock })
     }
 
     /// Answers one request that arrived on a socket.
@@ -298,6 +299,7 @@ impl Cloud {
 
     /// Lets steps under way end, for a little while. Servers run on.
     pub async fn close(&self) {
+        self.dashboard.close();
         self.engine.stop().await;
         self.trail.close().await;
     }

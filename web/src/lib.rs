@@ -24,6 +24,7 @@ use axum::{Router, middleware, routing::get};
 use db::{Clock, Db};
 use rest::Gateway;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tower_http::compression::CompressionLayer;
 
 /// The dashboard of one cloud. Clones share everything.
@@ -34,6 +35,7 @@ pub struct Dashboard {
     region: Arc<str>,
     /// How many pages are followed at once.
     followers: Arc<Semaphore>,
+    stop: CancellationToken,
 }
 
 /// Each costs a task and a look at its page after every change.
@@ -48,6 +50,7 @@ impl Dashboard {
             door: api::Door::default(),
             region: region.into(),
             followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
+            stop: CancellationToken::new(),
         }
     }
 
@@ -72,5 +75,10 @@ impl Dashboard {
     /// The gateway that answers the dashboard's requests, once there is one. Until then pages say that the cloud is starting.
     pub fn connect(&self, gateway: &Arc<Gateway>) {
         self.door.connect(gateway);
+    }
+
+    /// Lets go of the browsers that follow pages: they come again.
+    pub fn close(&self) {
+        self.stop.cancel();
     }
 }

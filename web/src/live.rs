@@ -23,6 +23,7 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     Dashboard,
@@ -54,6 +55,7 @@ struct Follower {
     changes: Vec<Changes>,
     last: Option<u64>,
     ends: tokio::time::Instant,
+    stop: CancellationToken,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -77,11 +79,13 @@ async fn follow(
         changes: SERVICES.iter().map(|service| dashboard.sessions.db.changes(service)).collect(),
         last: None,
         ends: tokio::time::Instant::now() + LIFE,
+        stop: dashboard.stop.clone(),
         _permit: permit,
     };
     let events = stream::unfold(Some(follower), |follower| async {
         let mut follower = follower?;
-        let event = tokio::time::timeout_at(follower.ends, follower.next()).await.ok()?;
+        let stop = follower.stop.clone();
+        let event = stop.run_until_cancelled(tokio::time::timeout_at(follower.ends, follower.next())).await?.ok()?;
         match event {
             Some(inside) => Some((Event::default().event("page").data(inside), Some(follower))),
             // The session has ended, or the page is gone: a reload says which.

@@ -1,3 +1,4 @@
 //! The dashboard, by a browser without script.
 
+mod live;
 mod sessions;

@@ -1,7 +1,7 @@
 //! A browser without script: it keeps cookies, follows redirects, and fills the forms of the page it is on.
 
 use axum::body::{Body, Bytes};
-use http::{HeaderMap, Method, Request, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header, request::Builder};
 use http_body_util::BodyExt;
 
 use crate::{Persona, TestCloud, cloud::HOST};
@@ -123,14 +123,25 @@ impl<'c> Browser<'c> {
         self
     }
 
+    /// An answer that does not end: what comes is for the caller to read.
+    pub async fn follow(&self, path: &str) -> Response<Body> {
+        let request = self.request(&Method::GET, path).body(Body::empty()).expect("a request");
+        self.cloud.handle(request).await
+    }
+
+    fn request(&self, method: &Method, path: &str) -> Builder {
+        let request = Request::builder().method(method.clone()).uri(path).header(header::HOST, HOST);
+        if self.cookies.is_empty() {
+            return request;
+        }
+        let pairs: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        request.header(header::COOKIE, pairs.join("; "))
+    }
+
     async fn go(&mut self, method: Method, path: &str, content_type: Option<&str>, body: Bytes) -> &mut Self {
         let (mut method, mut path, mut content_type, mut body) = (method, path.to_owned(), content_type, body);
         for _ in 0..8 {
-            let mut request = Request::builder().method(method.clone()).uri(&path).header(header::HOST, HOST);
-            if !self.cookies.is_empty() {
-                let pairs: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-                request = request.header(header::COOKIE, pairs.join("; "));
-            }
+            let mut request = self.request(&method, &path);
             if let Some(kind) = content_type {
                 request = request.header(header::CONTENT_TYPE, kind).header(header::ORIGIN, format!("https://{HOST}"));
             }
