@@ -187,6 +187,12 @@ impl Frame {
         self.words.t(text)
     }
 
+    /// `text` in the user's language with `{}` replaced by the value.
+    #[must_use]
+    pub fn fill(&self, text: &str, value: impl std::fmt::Display) -> String {
+        self.words.fill(text, &[&value])
+    }
+
     pub fn menu(&self) -> impl Iterator<Item = &'static Group> {
         let admin = self.admin;
         MENU.iter().filter(move |group| admin || !group.admin)

@@ -8,6 +8,7 @@ mod assets;
 mod failure;
 mod frame;
 mod live;
+mod network;
 mod overview;
 mod scope;
 mod servers;
@@ -59,6 +60,7 @@ impl Dashboard {
         let pages = Router::new()
             .merge(overview::routes())
             .merge(servers::routes())
+            .merge(network::routes())
             .merge(scope::routes())
             .merge(settings::routes())
             .merge(signin::routes())

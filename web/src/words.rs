@@ -20,7 +20,15 @@ pub struct Words {
 /// Code, the language's own name, and its files, one for each part of the pages. English has none.
 pub(crate) const LANGUAGES: &[(&str, &str, &[&str])] = &[
     ("en", "English", &[]),
-    ("de", "Deutsch", &[include_str!("../locales/de/frame.toml"), include_str!("../locales/de/servers.toml")]),
+    (
+        "de",
+        "Deutsch",
+        &[
+            include_str!("../locales/de/frame.toml"),
+            include_str!("../locales/de/network.toml"),
+            include_str!("../locales/de/servers.toml"),
+        ],
+    ),
 ];
 
 static CATALOGS: LazyLock<Vec<Catalog>> = LazyLock::new(|| {

@@ -1,0 +1,19 @@
+//! The pages of the network: networks and their subnets, ports, routers, floating IPs, security groups, and the picture of
+//! it all.
+
+mod addresses;
+mod bulk;
+mod fields;
+mod lists;
+mod model;
+mod networks;
+mod ports;
+mod subnets;
+
+use axum::Router;
+
+use crate::Dashboard;
+
+pub(crate) fn routes() -> Router<Dashboard> {
+    Router::new().merge(networks::routes()).merge(subnets::routes()).merge(ports::routes())
+}
