@@ -10,6 +10,11 @@ use crate::{
     words::Words,
 };
 
+/// Marks a text for translation.
+const fn t(text: &'static str) -> &'static str {
+    text
+}
+
 /// A private /24 that overlaps none of these ranges.
 pub(super) fn free_range<'a>(taken: impl IntoIterator<Item = &'a str>) -> String {
     let taken: Vec<IpNet> = taken.into_iter().filter_map(|text| text.parse().ok()).collect();
@@ -67,10 +72,10 @@ pub(super) fn pairs(words: Words, text: &str) -> Result<Vec<Value>> {
         .map(|line| match words_of(line).as_slice() {
             [address] => Ok(json!({"ip_address": address})),
             [address, mac] => Ok(json!({"ip_address": address, "mac_address": mac})),
-            _ => Err(Failure::bad_request(words.fill(
-                "An address pair is an address or range, and a MAC if it is another; this is not: {}",
-                &[&line],
-            ))),
+            _ => {
+                let text = t("An address pair is an address or range, and a MAC if it is another; this is not: {}");
+                Err(Failure::bad_request(words.fill(text, &[&line])))
+            }
         })
         .collect()
 }
