@@ -102,6 +102,11 @@ test-browser:
     cargo build --locked --bin solostack
     "$(dirname "$(tests/setup/tools openstack)")/python" tests/browser/pages.py {{ target }}/debug/solostack
 
+# A user's first afternoon in the dashboard, with a real guest, with script and without
+test-journey: (guests "tiny")
+    cargo build --locked --bin solostack
+    "$(dirname "$(tests/setup/tools openstack)")/python" tests/browser/journey.py {{ target }}/debug/solostack
+
 # A picture of every page in both themes, into FOLDER (not committed)
 screenshots FOLDER="target/screenshots":
     cargo build --locked --bin solostack
