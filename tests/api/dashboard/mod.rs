@@ -1,4 +1,5 @@
 //! The dashboard, by a browser without script.
 
 mod live;
+mod network;
 mod sessions;
