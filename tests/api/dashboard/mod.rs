@@ -1,5 +1,4 @@
 //! The dashboard, by a browser without script.
 
 mod live;
-mod network;
 mod sessions;
