@@ -5,7 +5,9 @@
 
 mod api;
 mod assets;
+mod echo;
 mod failure;
+mod fields;
 mod frame;
 mod live;
 mod network;

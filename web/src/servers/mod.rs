@@ -1,8 +1,11 @@
 //! Servers: `/servers` and below.
 
 mod actions;
+mod choices;
 mod index;
+mod launch;
 pub(crate) mod model;
+pub(crate) mod quota;
 
 use axum::{
     Router,
@@ -12,5 +15,9 @@ use axum::{
 use crate::Dashboard;
 
 pub(crate) fn routes() -> Router<Dashboard> {
-    Router::new().route("/servers", get(index::show)).route("/servers/actions", post(actions::many))
+    Router::new()
+        .route("/servers", get(index::show))
+        .route("/servers/actions", post(actions::many))
+        .route("/servers/new", get(launch::show).post(launch::launch))
+        .route("/servers/new/outlook", post(launch::outlook))
 }
