@@ -211,6 +211,12 @@ pub(crate) async fn answer(response: Response) -> Result<Answer> {
     Err(failure)
 }
 
+/// What a response that is no success says.
+pub(crate) async fn refused(response: Response) -> Failure {
+    let status = response.status();
+    answer(response).await.err().unwrap_or_else(|| Failure::new(status, status.to_string()))
+}
+
 /// The words of an error, in whichever service's shape.
 fn message(body: &Value) -> Option<String> {
     let object = body.as_object()?;

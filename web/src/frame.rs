@@ -75,6 +75,8 @@ pub(crate) const MENU: &[Group] = &[
             entry(t("Images"), "/images", "disc"),
             entry(t("Key pairs"), "/keypairs", "key"),
             entry(t("Flavors"), "/flavors", "sliders"),
+            entry(t("Server groups"), "/server-groups", "layers"),
+            entry(t("Availability zones"), "/aggregates", "globe"),
         ],
     },
     Group {
@@ -98,6 +100,7 @@ pub(crate) const MENU: &[Group] = &[
             entry(t("Groups"), "/groups", "users"),
             entry(t("Roles"), "/roles", "badge"),
             entry(t("Domains"), "/domains", "layers"),
+            entry(t("Rights"), "/rights", "shield"),
             entry(t("Application credentials"), "/application-credentials", "token"),
         ],
     },

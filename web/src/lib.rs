@@ -3,16 +3,21 @@
 
 #![allow(dead_code, reason = "pages that are still being written use the rest")]
 
+mod aggregates;
 mod api;
 mod assets;
-mod echo;
 mod failure;
-mod fields;
+mod flavors;
+mod form;
 mod frame;
+mod identity;
+mod images;
+mod keypairs;
 mod live;
 mod network;
 mod overview;
 mod scope;
+mod server_groups;
 mod servers;
 mod session;
 mod settings;
@@ -39,6 +44,7 @@ pub struct Dashboard {
     /// How many pages are followed at once.
     followers: Arc<Semaphore>,
     stop: CancellationToken,
+    uploads: images::uploads::Uploads,
 }
 
 /// Each costs a task and a look at its page after every change.
@@ -54,6 +60,7 @@ impl Dashboard {
             region: region.into(),
             followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
             stop: CancellationToken::new(),
+            uploads: images::uploads::Uploads::default(),
         }
     }
 
@@ -63,6 +70,12 @@ impl Dashboard {
             .merge(overview::routes())
             .merge(servers::routes())
             .merge(network::routes())
+            .merge(images::routes())
+            .merge(keypairs::routes())
+            .merge(flavors::routes())
+            .merge(aggregates::routes())
+            .merge(server_groups::routes())
+            .merge(identity::routes())
             .merge(scope::routes())
             .merge(settings::routes())
             .merge(signin::routes())

@@ -24,6 +24,7 @@ pub(crate) fn routes() -> Router<Dashboard> {
     Router::new()
         .route("/signin", get(show).post(sign_in))
         .route("/signin/code", post(code))
+        .route("/signin/password", post(new_password))
         .route("/signout", post(sign_out))
 }
 
@@ -47,6 +48,8 @@ struct Page {
     domain: String,
     /// Of a password that was right, where a code is to come.
     receipt: Option<String>,
+    /// The id of a user whose password was right, and must be changed.
+    expired: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -65,8 +68,15 @@ async fn show(Anyone(seen): Anyone, Query(Next { next }): Query<Next>) -> Result
         return Ok(Redirect::to(local(&next)).into_response());
     }
     let frame = seen.frame("", seen.words.t("Sign in"));
-    let page =
-        Page { frame, about: about(&seen.api).await, next, name: String::new(), domain: String::new(), receipt: None };
+    let page = Page {
+        frame,
+        about: about(&seen.api).await,
+        next,
+        name: String::new(),
+        domain: String::new(),
+        receipt: None,
+        expired: None,
+    };
     seen.page(StatusCode::OK, &page)
 }
 
@@ -89,7 +99,7 @@ async fn sign_in(
     let domain = if form.domain.trim().is_empty() { "Default" } else { form.domain.trim() };
     let user = json!({"name": form.name, "domain": {"name": domain}, "password": form.password});
     let body = json!({"auth": {"identity": {"methods": ["password"], "password": {"user": user}}}});
-    let again = |failure: &Failure, about, receipt| {
+    let again = |failure: &Failure, about, receipt, expired| {
         let frame = seen.frame("", seen.words.t("Sign in")).with_problem(failure);
         let page = Page {
             frame,
@@ -98,6 +108,7 @@ async fn sign_in(
             name: form.name.clone(),
             domain: form.domain.clone(),
             receipt,
+            expired,
         };
         seen.page(StatusCode::UNAUTHORIZED, &page)
     };
@@ -105,14 +116,17 @@ async fn sign_in(
         Authenticated::Yes(given) => enter(&seen.api, &dashboard, *given, &form.next).await,
         Authenticated::More(receipt) => {
             let failure = Failure::new(StatusCode::UNAUTHORIZED, seen.words.t("Enter the code of your authenticator."));
-            again(&failure, about(&seen.api).await, Some(receipt))
+            again(&failure, about(&seen.api).await, Some(receipt), None)
         }
         Authenticated::No(mut failure) => {
             // Identity tells an expired password from a wrong one, and only to who knows it.
-            if !failure.message.contains("password is expired") {
-                failure.message = seen.words.t("Name, password or domain is wrong.").to_owned();
+            let expired = expired(&failure.message).map(str::to_owned);
+            failure.message = match expired {
+                Some(_) => seen.words.t("The password has expired: choose another."),
+                None => seen.words.t("Name, password or domain is wrong."),
             }
-            again(&failure, about(&seen.api).await, None)
+            .to_owned();
+            again(&failure, about(&seen.api).await, None, expired)
         }
     }
 }
@@ -144,10 +158,62 @@ async fn code(Anyone(seen): Anyone, State(dashboard): State<Dashboard>, Form(for
                 name: form.name,
                 domain: form.domain,
                 receipt: Some(form.receipt),
+                expired: None,
             };
             seen.page(StatusCode::UNAUTHORIZED, &page)
         }
     }
+}
+
+/// The user whom Identity asks for another password.
+fn expired(message: &str) -> Option<&str> {
+    let (_, id) = message.split_once("The password is expired and needs to be changed for user: ")?;
+    Some(id.trim_end_matches('.'))
+}
+
+/// `POST /signin/password`: `user`, `name`, `domain`, `old`, `password`, `again`, `next`. Anybody may send it; who knows the
+/// old password signs in with the new one.
+async fn new_password(
+    Anyone(seen): Anyone,
+    State(dashboard): State<Dashboard>,
+    form: crate::form::Fields,
+) -> Result<Response> {
+    let (user, name) = (form.get("user"), form.raw("name"));
+    let domain = if form.on("domain") { form.get("domain") } else { "Default" };
+    let words = seen.words;
+    let changed = if form.raw("password") == form.raw("again") {
+        let body = json!({"user": {"original_password": form.raw("old"), "password": form.raw("password")}});
+        let path = format!("/users/{}/password", crate::api::encoded(user));
+        seen.api.send(Method::POST, Service::Identity, &path, Some(&body)).await.map(|_| ())
+    } else {
+        Err(Failure::bad_request(words.t("The two passwords differ.")))
+    };
+    let mut failure = match changed {
+        Ok(()) => {
+            let user = json!({"name": name, "domain": {"name": domain}, "password": form.raw("password")});
+            let body = json!({"auth": {"identity": {"methods": ["password"], "password": {"user": user}}}});
+            match authenticate(&seen.api, &body, None).await? {
+                Authenticated::Yes(given) => return enter(&seen.api, &dashboard, *given, form.get("next")).await,
+                // The way that is left: with the new password, and the code.
+                Authenticated::More(_) | Authenticated::No(_) => return Ok(Redirect::to("/signin").into_response()),
+            }
+        }
+        Err(failure) if failure.status.is_client_error() => failure,
+        Err(failure) => return Err(failure),
+    };
+    if failure.sign_in {
+        words.t("The present password is wrong.").clone_into(&mut failure.message);
+    }
+    let page = Page {
+        frame: seen.frame("", words.t("Sign in")).with_problem(&failure),
+        about: about(&seen.api).await,
+        next: form.get("next").to_owned(),
+        name: name.to_owned(),
+        domain: form.get("domain").to_owned(),
+        receipt: None,
+        expired: Some(user.to_owned()),
+    };
+    seen.page(failure.status, &page)
 }
 
 enum Authenticated {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::{
-    extract::{FromRequestParts, Request, State},
+    body::Body,
+    extract::{FromRequest, FromRequestParts, Multipart, Request, State},
     middleware::Next,
     response::{Html, IntoResponse, Redirect, Response},
 };
@@ -31,6 +32,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
     connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 /// Of forms; images come another way.
 const FORM_MAX: usize = 1 << 20;
+/// Pages that take files too large to be read here: they check the first field themselves, by [`Visit::check_csrf`].
+const STREAMED: [&str; 1] = ["/images/new"];
 /// A request for the inside of a page alone: the page's own script sends it.
 const PART: &str = "x-part";
 
@@ -315,13 +318,34 @@ async fn admit(seen: &Seen, request: Request) -> Result<Request> {
     }
     let kind = word("content-type").unwrap_or_default();
     if kind.starts_with("multipart/form-data") {
-        // Too large to be read here: its page checks the first field.
-        return Ok(request);
+        return admit_files(seen, request).await;
     }
     let (parts, body) = request.into_parts();
     let too_large = |_| Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "The form is larger than 1 MiB.");
     let bytes = Limited::new(body, FORM_MAX).collect().await.map_err(too_large)?.to_bytes();
     let sent = form_urlencoded::parse(&bytes).find(|(name, _)| name == "_csrf").map(|(_, value)| value);
+    seen.check_csrf(sent.as_deref())?;
+    Ok(Request::from_parts(parts, bytes.into()))
+}
+
+/// [`admit`] for a form with files, whose first field is the token.
+async fn admit_files(seen: &Seen, request: Request) -> Result<Request> {
+    if STREAMED.contains(&request.uri().path()) {
+        return Ok(request);
+    }
+    let (parts, body) = request.into_parts();
+    let too_large = |_| Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "The form is larger than 1 MiB.");
+    let bytes = Limited::new(body, FORM_MAX).collect().await.map_err(too_large)?.to_bytes();
+    let mut copy = Request::new(Body::from(bytes.clone()));
+    if let Some(kind) = parts.headers.get(header::CONTENT_TYPE) {
+        copy.headers_mut().insert(header::CONTENT_TYPE, kind.clone());
+    }
+    let broken = || Failure::bad_request("The form broke off.");
+    let mut form = Multipart::from_request(copy, &()).await.map_err(|_| broken())?;
+    let sent = match form.next_field().await.map_err(|_| broken())? {
+        Some(field) if field.name() == Some("_csrf") => Some(field.text().await.map_err(|_| broken())?),
+        _ => None,
+    };
     seen.check_csrf(sent.as_deref())?;
     Ok(Request::from_parts(parts, bytes.into()))
 }

@@ -9,12 +9,6 @@ use crate::session::cookie;
 
 type Catalog = HashMap<String, String>;
 
-/// Marks a text for translation where it is only data.
-#[must_use]
-pub const fn t(text: &'static str) -> &'static str {
-    text
-}
-
 /// One language of a page.
 #[derive(Clone, Copy, Debug)]
 pub struct Words {
@@ -33,6 +27,8 @@ pub(crate) const LANGUAGES: &[(&str, &str, &[&str])] = &[
             include_str!("../locales/de/frame.toml"),
             include_str!("../locales/de/network.toml"),
             include_str!("../locales/de/servers.toml"),
+            include_str!("../locales/de/images.toml"),
+            include_str!("../locales/de/identity.toml"),
         ],
     ),
 ];

@@ -71,6 +71,25 @@ impl<'c> Browser<'c> {
         self.go(Method::POST, action, Some(content_type), body.into()).await
     }
 
+    /// Sends a body piece by piece, which may end in the middle. Redirects are not followed.
+    ///
+    /// # Panics
+    /// When the answer is no page.
+    pub async fn stream(&mut self, action: &str, content_type: &str, body: Body) -> &mut Self {
+        let pairs: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let request = Request::post(action)
+            .header(header::HOST, HOST)
+            .header(header::COOKIE, pairs.join("; "))
+            .header(header::CONTENT_TYPE, content_type)
+            .body(body)
+            .expect("a request");
+        let (parts, page) = self.cloud.handle(request).await.into_parts();
+        let page = page.collect().await.expect("a whole page").to_bytes();
+        self.page = String::from_utf8_lossy(&page).into_owned();
+        (self.status, self.headers) = (parts.status, parts.headers);
+        self
+    }
+
     /// The token in the forms of this page.
     #[must_use]
     pub fn csrf(&self) -> Option<String> {
