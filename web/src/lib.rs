@@ -6,7 +6,9 @@
 mod aggregates;
 mod api;
 mod assets;
+mod echo;
 mod failure;
+mod fields;
 mod flavors;
 mod form;
 mod frame;

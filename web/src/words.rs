@@ -9,6 +9,12 @@ use crate::session::cookie;
 
 type Catalog = HashMap<String, String>;
 
+/// Marks a text for translation where it is only data.
+#[must_use]
+pub const fn t(text: &'static str) -> &'static str {
+    text
+}
+
 /// One language of a page.
 #[derive(Clone, Copy, Debug)]
 pub struct Words {

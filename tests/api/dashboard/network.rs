@@ -17,8 +17,6 @@ fn id(browser: &Browser<'_>) -> String {
 
 async fn network(browser: &mut Browser<'_>, name: &str) -> String {
     browser.open("/networks/new").await;
-    let cidr = value(&browser.page, "name=\"cidr\" value=\"").to_owned();
-    let _ = cidr;
     let range = format!("10.{}.0.0/24", 60 + name.len());
     let fields = [("name", name), ("subnet", "1"), ("cidr", &range), ("dhcp", "1"), ("port_security", "1")];
     browser.submit("/networks/new", &fields).await;
@@ -52,7 +50,9 @@ async fn a_network_is_made_with_its_subnet_changed_and_deleted_by_forms() {
     browser.submit(&format!("/networks/{lab}/edit"), &fields).await;
     browser.says("The network is changed.").says("lab2").says("1400").says("for tests");
     browser.open(&format!("/networks/{lab}/subnets/new")).await;
-    browser.submit(&format!("/networks/{lab}/subnets/new"), &[("cidr", "fd77::/64"), ("name", "six"), ("dhcp", "1")]).await;
+    browser
+        .submit(&format!("/networks/{lab}/subnets/new"), &[("cidr", "fd77::/64"), ("name", "six"), ("dhcp", "1")])
+        .await;
     browser.says("The subnet is made.").says("fd77::/64");
     let subnet = value(&browser.page, "href=\"/subnets/").to_owned();
     browser.open(&format!("/subnets/{subnet}")).await;
@@ -75,7 +75,9 @@ async fn a_network_whose_subnet_is_refused_is_not_there_and_the_form_keeps_its_i
     assert_eq!(browser.status, StatusCode::BAD_REQUEST);
     browser.says("10.5.0.0/99");
     assert!(browser.page.contains("value=\"kept as typed\"") && browser.page.contains("value=\"10.5.0.0/99\""));
-    browser.submit("/networks/new", &[("name", "half"), ("subnet", "1"), ("cidr", "10.5.0.0/24"), ("pools", "10.5.0.9")]).await;
+    browser
+        .submit("/networks/new", &[("name", "half"), ("subnet", "1"), ("cidr", "10.5.0.0/24"), ("pools", "10.5.0.9")])
+        .await;
     browser.says("A pool is written as first - last address; this is not: 10.5.0.9");
     browser.open("/networks?name=half").await;
     browser.says("No network is like that.");
@@ -190,7 +192,9 @@ async fn a_port_says_why_it_is_down_and_is_changed_by_its_form() {
     browser.says("This is neither an address nor a subnet of the network: nowhere");
     browser.open("/ports?name=VIP2").await;
     browser.says("vip2");
-    browser.submit("/ports/actions", &[("verb", "delete"), ("id", &port), ("id", "nonsense"), ("back", "/ports")]).await;
+    browser
+        .submit("/ports/actions", &[("verb", "delete"), ("id", &port), ("id", "nonsense"), ("back", "/ports")])
+        .await;
     browser.says("Delete: 1 done, 1 refused").says("nonsense");
 }
 
@@ -213,8 +217,6 @@ async fn a_router_leads_outside_and_a_floating_ip_to_a_port() {
     browser.open("/floating-ips/new").await;
     browser.submit("/floating-ips/new", &[("network", &outside), ("port", &port)]).await;
     browser.says("The floating IP").says("web");
-    let ip = value(&browser.page, "href=\"/floating-ips/new").to_owned();
-    let _ = ip;
     let (_, rest) = browser.page.split_once("id=\"ip-").unwrap();
     let ip = rest.split('"').next().unwrap().to_owned();
     let change = format!("/routers/{router}/change");
@@ -243,4 +245,124 @@ async fn a_router_leads_outside_and_a_floating_ip_to_a_port() {
     browser.says("no gateway: nothing leads outside");
     browser.submit("/routers/actions", &[("verb", "delete"), ("id", &router), ("back", "/routers")]).await;
     browser.says("There is no router yet.");
+}
+
+#[tokio::test]
+async fn a_security_group_is_told_in_words_and_the_simulator_names_the_rule() {
+    let cloud = TestCloud::start().await;
+    let mut browser = Browser::signed_in(&cloud, Persona::Member).await;
+    browser.open("/security-groups").await;
+    browser.says("default").says("What no rule allows is denied");
+    browser.submit("/security-groups", &[("name", "web"), ("description", "for web servers")]).await;
+    browser.says("The group is made.").says("Nothing but answers: no rule lets anything in.");
+    browser.says("Anything to anywhere (IPv4) may go out");
+    let group = id(&browser);
+    let change = format!("/security-groups/{group}/change");
+    browser.submit(&change, &[("what", "preset"), ("preset", "ssh"), ("source", "192.0.2.0/24")]).await;
+    browser.says("TCP 22 from 192.0.2.0/24 may come in");
+    browser.submit(&change, &[("what", "preset"), ("preset", "ping")]).await;
+    browser.says("ICMP (ping and errors) from anywhere (IPv4) may come in").says("anywhere (IPv6)");
+    browser.submit(&change, &[("what", "preset"), ("preset", "group")]).await;
+    browser.says("Anything from members of this group may come in");
+    let fields = [("what", "add"), ("direction", "ingress"), ("protocol", "tcp"), ("ports", "8000-8100")];
+    browser.submit(&change, &fields).await;
+    browser.says("TCP 8000 to 8100 from anywhere (IPv4) may come in");
+    browser.submit(&change, &fields).await;
+    assert_eq!(browser.status, StatusCode::CONFLICT);
+    assert!(browser.page.contains("value=\"8000-8100\""), "the form keeps its input");
+    browser.submit(&change, &[("what", "add"), ("protocol", "tcp"), ("ports", "many")]).await;
+    browser.says("Ports are a number or a range such as 80-443; this is not: many");
+
+    let simulator = format!("/security-groups/simulator?group={group}&protocol=tcp");
+    browser.open(&format!("{simulator}&remote=192.0.2.9&number=22")).await;
+    browser.says("Allowed by:").says("TCP 22 from 192.0.2.0/24 may come in");
+    browser.open(&format!("{simulator}&remote=198.51.100.1&number=22")).await;
+    browser.says("Denied: no rule lets it come in");
+    browser.open(&format!("{simulator}&remote=198.51.100.1&number=22&direction=egress")).await;
+    browser.says("Anything to anywhere (IPv4) may go out");
+    browser.open(&format!("/security-groups/simulator?group={group}&protocol=icmp&remote=2001:db8::1")).await;
+    browser.says("Allowed by:").says("anywhere (IPv6)");
+    browser.open(&format!("{simulator}&remote=%3Cscript%3E&number=22")).await;
+    browser.says("The other end is one address");
+    browser.open(&format!("{simulator}&remote=192.0.2.9")).await;
+    browser.says("Give the port.");
+
+    browser.open(&format!("/security-groups/{group}")).await;
+    let (_, rest) = browser.page.split_once("id=\"rule-").unwrap();
+    let rule = rest.split('"').next().unwrap().to_owned();
+    browser.submit(&change, &[("what", "remove"), ("rule", &rule)]).await;
+    browser.says("The rule is removed.");
+    let fields = [("verb", "delete"), ("id", group.as_str()), ("back", "/security-groups")];
+    browser.submit("/security-groups/actions", &fields).await;
+    browser.says("Delete: web – done");
+}
+
+#[tokio::test]
+async fn a_port_is_judged_by_all_its_groups_and_their_members() {
+    let cloud = TestCloud::start().await;
+    let mut browser = Browser::signed_in(&cloud, Persona::Member).await;
+    let network = network(&mut browser, "sim").await;
+    browser.open("/ports/new").await;
+    let fields = [
+        ("network", network.as_str()),
+        ("name", "one"),
+        ("up", "1"),
+        ("port_security", "1"),
+        ("fixed_ips", "10.63.0.20"),
+    ];
+    browser.submit("/ports/new", &fields).await;
+    let port = id(&browser);
+    let simulator = format!("/security-groups/simulator?port={port}&protocol=udp&number=9999");
+    // The default group lets its own members in: the port itself is one.
+    browser.open(&format!("{simulator}&remote=10.63.0.20")).await;
+    browser.says("Allowed by:").says("Anything from members of default may come in");
+    browser.open(&format!("{simulator}&remote=10.63.0.21")).await;
+    browser.says("Denied: no rule lets it come in");
+    browser.open(&format!("/ports/{port}/edit")).await;
+    browser
+        .submit(
+            &format!("/ports/{port}/edit"),
+            &[
+                ("name", "one"),
+                ("up", "1"),
+                ("was_port_security", "1"),
+                ("fixed_ips", "10.63.0.20"),
+                ("was_fixed_ips", "10.63.0.20"),
+            ],
+        )
+        .await;
+    browser.says("off: it may send anything");
+    browser.open(&format!("{simulator}&remote=10.63.0.21")).await;
+    browser.says("Allowed: port security is off");
+}
+
+#[tokio::test]
+async fn the_topology_shows_networks_routers_and_outside_and_links_them() {
+    let cloud = TestCloud::start().await;
+    let mut browser = Browser::signed_in(&cloud, Persona::Admin).await;
+    browser.open("/topology").await;
+    assert_eq!(browser.status, StatusCode::OK);
+    browser.says("As a list").says("leads to public").says("connects private").says("private").says("router1");
+    assert!(browser.page.contains("<svg class=\"topology\"") && browser.page.contains("<a href=\"/routers/"));
+    let mut browser = Browser::signed_in(&cloud, Persona::Member).await;
+    browser.open("/topology").await;
+    browser.says("There is no network yet.").says("public");
+    assert!(!browser.page.contains("router1"), "another project's router is not shown");
+}
+
+#[tokio::test]
+async fn a_quota_that_is_used_up_is_said_before_and_after() {
+    let cloud = TestCloud::start().await;
+    let mut browser = Browser::signed_in(&cloud, Persona::Member).await;
+    let project = cloud.client(Persona::Member).get("/network/v2.0/quotas/project").await.expect(200);
+    let project = project["tenant"]["project_id"].as_str().unwrap().to_owned();
+    let path = format!("/network/v2.0/quotas/{project}");
+    cloud.client(Persona::Admin).put(&path, json!({"quota": {"router": 0}})).await.expect(200);
+    browser.open("/routers").await;
+    browser.says("Quota: 0 of 0 used, 0 left");
+    assert!(browser.page.contains("disabled title=\"The quota is used up.\""), "{}", browser.page);
+    browser.open("/routers/new").await;
+    browser.submit("/routers/new", &[("name", "one too many")]).await;
+    browser.says("Quota exceeded for resources: ['router'].");
+    assert!(browser.page.contains("value=\"one too many\""));
 }

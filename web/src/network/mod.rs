@@ -5,12 +5,15 @@ mod addresses;
 mod bulk;
 mod fields;
 mod floating_ips;
+mod groups;
 mod lists;
 mod model;
 mod networks;
 mod ports;
 mod routers;
+mod simulator;
 mod subnets;
+mod topology;
 
 use axum::Router;
 
@@ -23,4 +26,6 @@ pub(crate) fn routes() -> Router<Dashboard> {
         .merge(ports::routes())
         .merge(routers::routes())
         .merge(floating_ips::routes())
+        .merge(groups::routes())
+        .merge(topology::routes())
 }

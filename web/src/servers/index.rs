@@ -4,7 +4,10 @@ use askama::Template;
 use axum::{extract::Query, response::Response};
 use serde::Deserialize;
 
-use super::model::{Server, Servers, VERBS, Verb};
+use super::{
+    model::{Server, Servers},
+    verbs::{How, May, Offer, VERBS, Verb, offers},
+};
 use crate::{
     api::{Service, encoded},
     failure::Result,
@@ -33,11 +36,17 @@ pub(super) struct Filters {
 struct Page {
     frame: Frame,
     filters: Filters,
-    servers: Vec<Server>,
-    verbs: &'static [Verb],
+    rows: Vec<Row>,
+    verbs: Vec<&'static Verb>,
     statuses: &'static [&'static str],
     /// The address of the next page.
     next: Option<String>,
+}
+
+struct Row {
+    server: Server,
+    /// What takes one click, and the delete, which asks once more.
+    offers: Vec<Offer>,
 }
 
 const STATUSES: &[&str] =
@@ -89,11 +98,17 @@ pub(super) async fn show(visit: Visit, Query(filters): Query<Filters>) -> Result
     let found: Servers = visit.api.get(Service::Compute, &format!("/servers/detail{}", filters.query())).await?;
     let more = found.servers_links.iter().any(|link| link.rel == "next");
     let next = found.servers.last().filter(|_| more).map(|last| filters.after(&last.id));
+    let (words, may) = (visit.words(), May::of(&visit));
+    let short = |verb: &Verb| matches!(verb.how, How::Click(_)) || verb.name == "delete";
+    let row = |server: Server| {
+        let offers = offers(words, &server, may).into_iter().filter(|offer| short(&offer.verb)).collect();
+        Row { server, offers }
+    };
     visit.page(&Page {
         frame: visit.frame("/servers", visit.words().t("Servers")).live(),
         filters,
-        servers: found.servers,
-        verbs: VERBS,
+        rows: found.servers.into_iter().map(row).collect(),
+        verbs: VERBS.iter().filter(|verb| short(verb) || verb.name == "lock").collect(),
         statuses: STATUSES,
         next,
     })

@@ -1,12 +1,20 @@
-//! A server as Compute shows it, and what can be done with it in its state.
+//! A server as Compute shows it, in words.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{
+    show,
+    words::{Words, t},
+};
 
 #[derive(Clone, Debug, Deserialize)]
 pub struct Address {
     pub addr: String,
+    #[serde(default)]
+    pub version: u8,
     #[serde(rename = "OS-EXT-IPS:type")]
     pub kind: String,
 }
@@ -26,9 +34,23 @@ pub struct Flavor {
     pub disk: i64,
 }
 
+impl Flavor {
+    #[must_use]
+    pub fn size(&self) -> String {
+        format!("{} VCPU · {} · {} GiB", self.vcpus, show::mib(self.ram), self.disk)
+    }
+}
+
 #[derive(Clone, Debug, Deserialize)]
 pub struct Fault {
     pub message: String,
+    #[serde(default)]
+    pub created: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct GroupName {
+    pub name: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -44,9 +66,39 @@ pub struct Server {
     pub flavor: Flavor,
     pub created: String,
     #[serde(default)]
+    pub updated: String,
+    #[serde(default)]
     pub locked: bool,
+    pub locked_reason: Option<String>,
     pub fault: Option<Fault>,
     pub key_name: Option<String>,
+    #[serde(default)]
+    pub tenant_id: String,
+    #[serde(default)]
+    pub user_id: String,
+    pub description: Option<String>,
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// An empty text where there is none.
+    #[serde(default)]
+    pub image: Value,
+    #[serde(default)]
+    pub security_groups: Vec<GroupName>,
+    #[serde(default)]
+    pub config_drive: String,
+    #[serde(rename = "OS-EXT-AZ:availability_zone")]
+    pub zone: Option<String>,
+    #[serde(rename = "OS-SRV-USG:launched_at")]
+    pub launched_at: Option<String>,
+    #[serde(rename = "OS-EXT-SRV-ATTR:hostname")]
+    pub hostname: Option<String>,
+    /// For administrators.
+    #[serde(rename = "OS-EXT-SRV-ATTR:host")]
+    pub host: Option<String>,
+    #[serde(rename = "OS-EXT-SRV-ATTR:instance_name")]
+    pub instance_name: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -57,74 +109,14 @@ pub struct Servers {
 }
 
 #[derive(Debug, Deserialize)]
+pub struct One {
+    pub server: Server,
+}
+
+#[derive(Debug, Deserialize)]
 pub struct Link {
     pub rel: String,
     pub href: String,
-}
-
-/// What the menu of a row offers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verb {
-    /// As the form sends it.
-    pub name: &'static str,
-    pub label: &'static str,
-    /// What Compute is sent (`null` as argument); `None` is DELETE.
-    pub action: Option<&'static str>,
-    /// Statuses in which Compute takes it; empty is any.
-    pub from: &'static [&'static str],
-}
-
-const fn t(text: &'static str) -> &'static str {
-    text
-}
-
-const fn verb(
-    name: &'static str,
-    label: &'static str,
-    action: Option<&'static str>,
-    from: &'static [&'static str],
-) -> Verb {
-    Verb { name, label, action, from }
-}
-
-/// Verbs that need nothing but a server, in the order of the menu.
-pub const VERBS: &[Verb] = &[
-    verb("start", t("Start"), Some("os-start"), &["SHUTOFF"]),
-    verb("stop", t("Stop"), Some("os-stop"), &["ACTIVE", "ERROR", "RESCUE"]),
-    verb("reboot", t("Reboot"), Some("reboot"), &["ACTIVE"]),
-    verb(
-        "hard-reboot",
-        t("Hard reboot"),
-        Some("reboot"),
-        &["ACTIVE", "SHUTOFF", "PAUSED", "SUSPENDED", "ERROR", "RESCUE"],
-    ),
-    verb("pause", t("Pause"), Some("pause"), &["ACTIVE", "RESCUE"]),
-    verb("unpause", t("Unpause"), Some("unpause"), &["PAUSED"]),
-    verb("suspend", t("Suspend"), Some("suspend"), &["ACTIVE", "SHUTOFF"]),
-    verb("resume", t("Resume"), Some("resume"), &["SUSPENDED"]),
-    verb("shelve", t("Shelve"), Some("shelve"), &["ACTIVE", "SHUTOFF", "PAUSED", "SUSPENDED"]),
-    verb("unshelve", t("Unshelve"), Some("unshelve"), &["SHELVED", "SHELVED_OFFLOADED"]),
-    verb("lock", t("Lock"), Some("lock"), &[]),
-    verb("unlock", t("Unlock"), Some("unlock"), &[]),
-    verb("delete", t("Delete"), None, &[]),
-];
-
-impl Verb {
-    #[must_use]
-    pub fn find(name: &str) -> Option<Self> {
-        VERBS.iter().find(|verb| verb.name == name).copied()
-    }
-
-    /// Why it cannot be done now, if it cannot: the status that is in the way, or the work under way.
-    #[must_use]
-    pub fn allowed(&self, server: &Server) -> bool {
-        match self.name {
-            "lock" => !server.locked,
-            "unlock" => server.locked,
-            "delete" => true,
-            _ => server.task_state.is_none() && self.from.contains(&server.status.as_str()),
-        }
-    }
 }
 
 impl Server {
@@ -134,6 +126,20 @@ impl Server {
         let mut all: Vec<&Address> = self.addresses.values().flatten().collect();
         all.sort_by_key(|address| address.kind == "floating");
         all.into_iter().map(|address| address.addr.as_str()).collect()
+    }
+
+    /// The address to connect to, and whether it can be reached from outside: a floating one, or else the first.
+    #[must_use]
+    pub fn best_address(&self) -> Option<(&str, bool)> {
+        let all = || self.addresses.values().flatten();
+        let floating = all().find(|address| address.kind == "floating").map(|address| (address.addr.as_str(), true));
+        let fixed = || all().find(|address| address.version != 6).or_else(|| all().next());
+        floating.or_else(|| fixed().map(|address| (address.addr.as_str(), false)))
+    }
+
+    #[must_use]
+    pub fn image_id(&self) -> Option<&str> {
+        self.image["id"].as_str()
     }
 
     /// The class of the status: what colour it has.
@@ -151,8 +157,26 @@ impl Server {
         }
     }
 
+    /// What its state means, in a sentence.
     #[must_use]
-    pub fn verbs(&self) -> Vec<Verb> {
-        VERBS.iter().filter(|verb| !matches!(verb.name, "lock" | "unlock") || verb.allowed(self)).copied().collect()
+    pub fn in_words(&self, words: Words) -> String {
+        let status = words.t(match self.status.as_str() {
+            "ACTIVE" => t("It runs."),
+            "BUILD" => t("It is being made."),
+            "SHUTOFF" => t("It is switched off. Its disk, ports and quota stay."),
+            "PAUSED" => t("It stands still; its memory is kept, and is lost if the host restarts."),
+            "SUSPENDED" => t("It sleeps: its memory is on disk."),
+            "RESCUE" => t("It runs from a rescue image, with its own disk beside it. Unrescue leads back."),
+            "VERIFY_RESIZE" => t("It runs with its new flavor. Confirm the resize to keep it, or revert it."),
+            "SHELVED" => t("It is off, and its disk is kept as an image."),
+            "SHELVED_OFFLOADED" => t("It is kept as an image only, and takes nothing of the host."),
+            "ERROR" => t("Something failed; the reason is below."),
+            "DELETED" => t("It is deleted."),
+            _ => t("Something is being done to it."),
+        });
+        match &self.task_state {
+            Some(task) => format!("{status} {}", words.fill("Under way: {}.", &[task])),
+            None => status.to_owned(),
+        }
     }
 }
