@@ -117,7 +117,7 @@ bench-pages:
     cargo build --release --locked --bin solostack
     "$(dirname "$(tests/setup/tools openstack)")/python" tests/browser/pages.py {{ target }}/release/solostack --speed
 
-# Tempest against the built program: identity, image, network, compute ...; the figures go into docs/CONFORMANCE.md
+# Tempest against the built program: identity, image, network, compute ..., or `scenario --ssh` with real guests; the figures go into docs/CONFORMANCE.md
 test-tempest *SUITES="identity":
     cargo build --locked --bin solostack
     "$(tests/setup/tools tempest)" tests/conformance/run.py {{ target }}/debug/solostack {{ SUITES }}
