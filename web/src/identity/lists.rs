@@ -1,6 +1,6 @@
 //! The tables of projects, users, groups, roles and domains.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use askama::Template;
 use axum::response::Response;
@@ -24,7 +24,7 @@ struct Page {
     filters: Fields,
     things: Vec<Thing>,
     /// Names of domains by id, where they may be known.
-    domains: HashMap<String, String>,
+    domains: BTreeMap<String, String>,
     next: Option<String>,
     /// Why only the visitor's own are shown.
     hidden: Option<Failure>,
