@@ -64,10 +64,16 @@ pub enum Story {
     DeleteOfFailed,
     Import,
     ImportThatIsRefused,
+    /// From a web server that outlives the process.
+    WebDownload,
+    WebDownloadThatIsRefused,
 }
 
 const REFUSED: &str = "this machine cannot do that";
 const NO_START: &str = "the machine has no room";
+
+/// Lets images be fetched from a web server of the test's own.
+const NEAR_WEB: &str = "images.web_download_ports = []\nimages.web_download_allowed_networks = [\"127.0.0.0/8\"]\n";
 
 /// Longer than any pause between tries.
 const PAUSE: time::Duration = time::Duration::seconds(60);
@@ -79,7 +85,7 @@ struct Run {
 
 impl Story {
     fn is_image(self) -> bool {
-        matches!(self, Self::Import | Self::ImportThatIsRefused)
+        matches!(self, Self::Import | Self::ImportThatIsRefused | Self::WebDownload | Self::WebDownloadThatIsRefused)
     }
 
     /// How the row must look at the end of an undisturbed run, so that two equal failures are no success.
@@ -109,8 +115,8 @@ impl Story {
             Self::Pause | Self::CreateImageOfPaused => json!(["paused", null, 3]),
             Self::Suspend | Self::ResumeThatFails => json!(["suspended", null, 4]),
             Self::CreateThatFails => json!(["error", null, 0]),
-            Self::Import => json!("active"),
-            Self::ImportThatIsRefused => json!("queued"),
+            Self::Import | Self::WebDownload => json!("active"),
+            Self::ImportThatIsRefused | Self::WebDownloadThatIsRefused => json!("queued"),
             Self::CreateThenDeleteAtOnce
             | Self::CreateThenDeleteAfterDeath
             | Self::Delete
@@ -220,15 +226,14 @@ impl Story {
                 Some(id)
             }
             Self::Import | Self::ImportThatIsRefused => {
-                let format = if self == Self::Import { "raw" } else { "qcow2" };
-                let body = json!({"name": "guest", "disk_format": format, "container_format": "bare"});
-                let image = cloud.as_(Admin).post("/image/v2/images", body).await.expect(201);
-                let id = image["id"].as_str().unwrap().to_owned();
+                let id = empty_image(cloud, if self == Self::Import { "raw" } else { "qcow2" }).await;
                 let headers = [("content-type", "application/octet-stream")];
                 let path = format!("/image/v2/images/{id}/stage");
                 cloud.as_(Admin).raw(Method::PUT, &path, &headers, vec![7; 100_000]).await.expect(204);
                 Some(id)
             }
+            Self::WebDownload => Some(empty_image(cloud, "raw").await),
+            Self::WebDownloadThatIsRefused => Some(empty_image(cloud, "qcow2").await),
         }
     }
 
@@ -331,8 +336,29 @@ impl Story {
                 admin.post(&format!("/image/v2/images/{id}/import"), body).await.expect(202);
                 id
             }
+            Self::WebDownload | Self::WebDownloadThatIsRefused => {
+                let id = prepared.unwrap();
+                let body = json!({"method": {"name": "web-download", "uri": web_server().await}});
+                admin.post(&format!("/image/v2/images/{id}/import"), body).await.expect(202);
+                id
+            }
         }
     }
+}
+
+async fn empty_image(cloud: &TestCloud, format: &str) -> String {
+    let body = json!({"name": "guest", "disk_format": format, "container_format": "bare"});
+    let image = cloud.as_(Admin).post("/image/v2/images", body).await.expect(201);
+    image["id"].as_str().unwrap().to_owned()
+}
+
+/// Answers the URL of what it serves, as long as the test runs.
+async fn web_server() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let web = axum::Router::new().fallback(async || vec![7_u8; 100_000]);
+    tokio::spawn(async move { axum::serve(listener, web).await.unwrap() });
+    format!("http://{at}/disk")
 }
 
 async fn ask(cloud: &TestCloud, changes: Value) -> Reply {
@@ -555,7 +581,7 @@ async fn run(cloud: &mut TestCloud, story: Story, die_at: Option<u64>, expected:
 }
 
 pub async fn dies_everywhere(story: Story) {
-    let mut cloud = TestCloud::configured("").await;
+    let mut cloud = TestCloud::configured(NEAR_WEB).await;
     let undisturbed = run(&mut cloud, story, None, None).await;
     assert!(undisturbed.passed >= 2, "{story:?} passes no point at all");
     let (mut deaths, mut point) = (0, 1);

@@ -218,6 +218,16 @@ async fn a_refused_image_import_says_why_and_leaves_nothing_whatever_dies_meanwh
 }
 
 #[tokio::test]
+async fn an_image_fetched_from_the_web_survives_death_at_every_point() {
+    dies_everywhere(Story::WebDownload).await;
+}
+
+#[tokio::test]
+async fn a_refused_image_of_the_web_says_why_and_leaves_nothing_whatever_dies_meanwhile() {
+    dies_everywhere(Story::WebDownloadThatIsRefused).await;
+}
+
+#[tokio::test]
 async fn a_rebuild_survives_death_at_every_point() {
     dies_everywhere(Story::Rebuild).await;
 }
