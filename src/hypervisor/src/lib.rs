@@ -18,6 +18,7 @@ mod descriptors;
 pub mod display;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
+pub mod heap;
 pub mod interrupts;
 pub mod jail;
 pub mod kvm;

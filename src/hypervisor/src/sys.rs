@@ -56,13 +56,6 @@ pub fn take_stdout() -> io::Result<File> {
     Ok(taken)
 }
 
-/// One arena of the heap for all threads. Of a second one glibc would read files of `/sys` and `/proc`, when a thread first
-/// contends for memory and when a heap shrinks; and each arena would keep what its threads have once needed.
-pub fn bound_heap() {
-    // SAFETY: mallopt only sets a number of the allocator; it takes no pointers.
-    let _ = unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
-}
-
 /// A terminal that goes away is not this process's concern. (`std` has SIGPIPE ignored already.)
 pub fn ignore_hangup() {
     // SAFETY: SIG_IGN installs no handler, so nothing of ours can run in signal context.

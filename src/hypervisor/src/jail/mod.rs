@@ -43,7 +43,7 @@ pub fn enter(guest_bytes: u64, violation: Violation, isolation: &mut Isolation) 
         isolation.missing.push(format!("landlock: {why}"));
     }
     seccomp::prepare(violation)?;
-    crate::sys::bound_heap();
+    crate::heap::bound(1);
     threads::at_start(confine_or_end);
     Ok(())
 }
