@@ -183,7 +183,7 @@ enum PolicyCommand {
     List {
         #[command(flatten)]
         place: Where,
-        /// identity, image, placement, network or compute.
+        /// identity, image, placement, network, compute or solostack.
         service: Option<String>,
     },
     /// Show one rule: what it guards, its default, what is in force.

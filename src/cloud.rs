@@ -18,6 +18,7 @@ use hypervisor::KvmVerdict;
 use rest::{Arrival, Gateway, GatewayOptions};
 use tasks::{Engine, EngineBuilder, Faults};
 
+use crate::machine::{OurCertificates, ThisMachine};
 use crate::{access, audit, capacity, policies, serve::Failure};
 
 /// First of the user ids that VM processes run as; each server has one of its own.
@@ -26,13 +27,15 @@ const CONSOLE_LOG_BYTES: u64 = 256 << 10;
 /// How long a guest has to react to its power button, unless its image says otherwise.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What tests may choose besides the configuration.
+/// What a cloud is given besides its configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Hooks {
     pub clock: Clock,
     pub faults: Faults,
     /// What the fake driver has below Network: outlives a process that dies, as a kernel does.
     pub machine: network::FakeHost,
+    /// Who signs for this machine; tests without sockets have nobody.
+    pub tls: Option<tls::Authority>,
 }
 
 /// A running cloud without sockets.
@@ -254,6 +257,8 @@ impl Cloud {
         let engine = images::operations(engine, &images).reconcilers(network.reconcilers());
         let engine = compute.register(engine).start();
 
+        let machine = ThisMachine::new(config.clone(), chosen, engine.clone(), identity.clone());
+        let certificates = hooks.tls.map(OurCertificates::shared);
         let dashboard = web::Dashboard::new(db.clone(), clock.clone(), &config.region);
         let services = vec![
             identity::service(identity.clone()),
@@ -261,6 +266,7 @@ impl Cloud {
             placement::service(db.clone(), clock.clone()),
             network::service(network.clone()),
             compute::service(compute.clone()),
+            system::service(db.clone(), clock.clone(), &config.region, Arc::new(machine), certificates),
         ];
         let options = GatewayOptions {
             default_authority: authority.to_owned(),

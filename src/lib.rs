@@ -7,6 +7,7 @@ pub mod cli;
 pub mod cloud;
 pub mod listen;
 pub mod logging;
+pub mod machine;
 pub mod policies;
 pub mod profile;
 pub mod serve;

@@ -14,13 +14,14 @@ use crate::cloud::{Cloud, Layout};
 use crate::serve::Failure;
 
 /// Every service that has rules, by its type.
-pub fn services() -> [(&'static str, Vec<Rule>); 5] {
+pub fn services() -> [(&'static str, Vec<Rule>); 6] {
     [
         ("identity", identity::rules()),
         ("image", images::rules()),
         ("placement", placement::rules()),
         ("network", network::rules()),
         ("compute", compute::rules()),
+        ("solostack", system::rules()),
     ]
 }
 

@@ -55,8 +55,8 @@ pub async fn run(config: Config) -> Result<(), Failure> {
         443 => listen::bracketed(&host),
         port => format!("{}:{port}", listen::bracketed(&host)),
     };
-    let cloud =
-        Arc::new(Cloud::open(&config, lock, Hooks::default(), pages(&tls, &config, &authority), &authority).await?);
+    let hooks = Hooks { tls: Some(tls.clone()), ..Hooks::default() };
+    let cloud = Arc::new(Cloud::open(&config, lock, hooks, pages(&tls, &config, &authority), &authority).await?);
     tokio::spawn(policies::follow(Arc::clone(&cloud), Layout::of(&config), POLICY_TICK, stop.clone()));
     let answering = Arc::clone(&cloud);
     let handler = move |arrival, request| {

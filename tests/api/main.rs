@@ -34,6 +34,7 @@ mod server_groups;
 mod servers;
 mod shelving;
 mod snapshots;
+mod system;
 mod tuning;
 mod wire;
 mod world;

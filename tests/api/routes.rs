@@ -269,6 +269,11 @@ async fn access_to_identity_golden() {
     access("identity").await;
 }
 
+#[tokio::test]
+async fn access_to_solostack_golden() {
+    access("solostack").await;
+}
+
 /// Another project sees no row of this one in any list, and cannot tell what is there from what is not.
 async fn tenants(service: &'static str) {
     let world = World::new().await;
@@ -337,4 +342,9 @@ async fn tenants_of_placement_see_nothing_of_each_other() {
 #[tokio::test]
 async fn tenants_of_identity_see_nothing_of_each_other() {
     tenants("identity").await;
+}
+
+#[tokio::test]
+async fn tenants_of_solostack_see_nothing_of_each_other() {
+    tenants("solostack").await;
 }

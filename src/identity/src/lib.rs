@@ -149,6 +149,17 @@ impl App {
         Arc::new(tokens::Checker::new(self.clone()))
     }
 
+    /// Whether there is more than one domain that a user can be of.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn several_domains(&self) -> Result<bool> {
+        let count = self.db.read_blocking(|tx| {
+            tx.count("SELECT count(*) FROM identity_project WHERE is_domain = 1 AND enabled = 1", [])
+        });
+        Ok(count.map_err(|error: db::Error| error)? > 1)
+    }
+
     /// Takes over keys that `solostack identity rotate-keys` rotated. True when they are others than before.
     ///
     /// # Errors

@@ -13,7 +13,8 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Failure, Faults, Operation, Outcome, Reconciler, Record, Step, TaskContext, TaskRow, log,
+    Failure, Faults, Operation, Outcome, Reconciler, Record, Round, Step, TaskContext, TaskRow, log,
+    reconciler::Rounds,
     rows::{self, encode},
 };
 
@@ -137,10 +138,12 @@ impl EngineBuilder {
             again: Notify::new(),
             stop: CancellationToken::new(),
             tracker: TaskTracker::new(),
+            rounds: Rounds::default(),
         });
         inner.tracker.spawn(Arc::clone(&inner).run());
         for reconciler in self.reconcilers {
-            inner.tracker.spawn(reconciler.run(inner.stop.clone(), inner.faults.clone()));
+            let (stop, faults) = (inner.stop.clone(), inner.faults.clone());
+            inner.tracker.spawn(reconciler.run(stop, faults, inner.rounds.clone(), inner.clock.clone()));
         }
         Engine { inner }
     }
@@ -159,6 +162,12 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
+    /// How the last round of each reconciler ended, by name.
+    #[must_use]
+    pub fn rounds(&self) -> Vec<Round> {
+        self.inner.rounds.list()
+    }
+
     /// Starts no further step and waits a little for those under way.
     pub async fn stop(&self) {
         self.inner.stop.cancel();
@@ -184,6 +193,7 @@ struct Inner {
     again: Notify,
     stop: CancellationToken,
     tracker: TaskTracker,
+    rounds: Rounds,
 }
 
 impl Inner {

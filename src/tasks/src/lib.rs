@@ -18,5 +18,5 @@ pub use engine::{Engine, EngineBuilder};
 pub use faults::Faults;
 pub use log::{LogEntry, LogEvent, find_log, forget_log, list_events, list_log, list_log_of_kind};
 pub use operation::{Failure, Operation, Outcome, Record, Step, TaskContext};
-pub use reconciler::Reconciler;
+pub use reconciler::{Reconciler, Round};
 pub use rows::{Busy, NewTask, TaskRow, find, start, supersede};

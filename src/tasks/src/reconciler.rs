@@ -1,14 +1,44 @@
 //! What merely has to converge: no input, runs on a signal and on a timer, one code path.
 
-use std::{fmt, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use db::Changes;
+use db::{Changes, Clock};
 use futures::future::{BoxFuture, select_all};
 use tokio_util::sync::CancellationToken;
 
 use crate::Faults;
 
 type Run = Box<dyn Fn() -> BoxFuture<'static, Result<(), Box<dyn std::error::Error + Send + Sync>>> + Send + Sync>;
+
+/// How a reconciler's last round ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Round {
+    pub name: &'static str,
+    pub ended_at: String,
+    /// Rounds that failed since the last that did not.
+    pub failures: u32,
+    /// Why the last one failed.
+    pub error: Option<String>,
+}
+
+/// The last round of each reconciler.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rounds(Arc<Mutex<BTreeMap<&'static str, Round>>>);
+
+impl Rounds {
+    fn keep(&self, round: Round) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(round.name, round);
+    }
+
+    pub(crate) fn list(&self) -> Vec<Round> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}
 
 /// Reads desired rows, looks at the world, applies the difference, skips any resource that has an operation.
 pub struct Reconciler {
@@ -34,7 +64,7 @@ impl Reconciler {
         Self { name, every, signals, run: Box::new(move || Box::pin(run())) }
     }
 
-    pub(crate) async fn run(mut self, stop: CancellationToken, faults: Faults) {
+    pub(crate) async fn run(mut self, stop: CancellationToken, faults: Faults, rounds: Rounds, clock: Clock) {
         let mut failures = 0_u32;
         loop {
             if faults.dead() {
@@ -51,13 +81,11 @@ impl Reconciler {
                 Ok(Err(error)) => Some(error.to_string()),
                 Err(error) => Some(error.to_string()),
             };
+            failures = if error.is_some() { failures + 1 } else { 0 };
+            rounds.keep(Round { name: self.name, ended_at: clock.now_text(), failures, error: error.clone() });
             let pause = match error {
-                None => {
-                    failures = 0;
-                    self.every
-                }
+                None => self.every,
                 Some(error) => {
-                    failures += 1;
                     tracing::warn!(reconciler = self.name, failures, error, "round failed");
                     self.every.min(Duration::from_millis(500 << failures.min(7)))
                 }

@@ -27,6 +27,7 @@ use crate::files::{self, Stamp};
 use crate::import::{self, ImportError, Issuer};
 use crate::keys::CryptoFailure;
 use crate::names::Names;
+use crate::view::{self, Certificate};
 
 /// Tells the time. Tests hand in one that jumps.
 pub type Clock = Arc<dyn Fn() -> OffsetDateTime + Send + Sync>;
@@ -250,6 +251,25 @@ impl Authority {
         self.inner.report(&mut work);
         save_as(&self.inner.setup.dir, NAMES, &text, files::PUBLIC)?;
         Ok(Renewal { leaf: true, ..self.inner.unchanged() })
+    }
+
+    /// A new leaf now, whatever the age of the one in service.
+    pub fn rotate(&self) -> Result<Renewal, Error> {
+        let mut work = self.inner.work();
+        let serving = make_leaf(&work.issuer, &work.names, self.inner.now())?;
+        self.inner.serve(serving);
+        self.inner.report(&mut work);
+        Ok(Renewal { leaf: true, ..self.inner.unchanged() })
+    }
+
+    /// What is served and what vouches for it: the leaf, each followed by its issuer.
+    pub fn certificates(&self) -> Vec<Certificate> {
+        view::of(&self.inner.serving())
+    }
+
+    /// Where this authority lives.
+    pub fn setup(&self) -> &Setup {
+        &self.inner.setup
     }
 
     /// What the leaf should speak for now.

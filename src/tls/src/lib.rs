@@ -16,11 +16,13 @@ mod files;
 mod import;
 mod keys;
 mod names;
+mod view;
 mod x509;
 
 pub use authority::{Authority, Clock, Error, Renewal, Setup, Status, system_clock};
 pub use import::ImportError;
 pub use names::{InvalidName, Names};
+pub use view::{Certificate, Place};
 
 /// How long a leaf certificate lives. It is renewed at half of it.
 pub const LEAF_LIFETIME: time::Duration = time::Duration::hours(12);

@@ -43,6 +43,10 @@ impl World {
                     "source_type": "image", "destination_type": "local", "boot_index": 0, "uuid": self.cloud.image().await
                 }],
             }, "os:scheduler_hints": {"same_host": []}}),
+            ("solostack", "PUT", "/v1/certificates/intermediate") => {
+                json!({"intermediate": {"certificate": "PEM", "key": "PEM", "root": "PEM"}})
+            }
+            ("solostack", ..) => return None,
             ("compute", "POST", "/v2.1/servers/{id}/migrations/{migration_id}/action") => {
                 json!({"force_complete": null})
             }

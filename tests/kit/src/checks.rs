@@ -14,6 +14,8 @@ pub(crate) enum Service {
     Placement,
     Compute,
     Network,
+    /// Solostack's own, in the manner of Identity.
+    System,
 }
 
 impl Service {
@@ -25,6 +27,7 @@ impl Service {
             "placement" => Self::Placement,
             "compute" => Self::Compute,
             "network" => Self::Network,
+            "solostack" => Self::System,
             _ => return None,
         })
     }
@@ -36,6 +39,7 @@ impl Service {
             Self::Placement => "placement",
             Self::Compute => "compute",
             Self::Network => "network",
+            Self::System => "solostack",
         }
     }
 }
@@ -86,7 +90,8 @@ fn body_of(service: Service, method: &Method, reply: &Reply) -> Problem {
         return must(!reply.status.is_client_error(), "an error without a body");
     }
     let kind = reply.header("content-type").unwrap_or_default();
-    let data = service == Service::Image && kind == "application/octet-stream";
+    let data =
+        matches!((service, kind), (Service::Image, "application/octet-stream") | (Service::System, "application/gzip"));
     must(data || kind == "application/json", format!("the content type {kind:?}"))?;
     must(data || !reply.json.is_null(), "a body that is no JSON")
 }
@@ -119,7 +124,7 @@ fn error(service: Service, reply: &Reply) -> Problem {
     let only = |key: &str| body.as_object().is_some_and(|map| map.len() == 1 && map.contains_key(key));
     let service = if code == 401 { Service::Identity } else { service };
     match service {
-        Service::Identity => {
+        Service::Identity | Service::System => {
             let error = &body["error"];
             must(
                 only("error") && error["code"] == code && told(&error["message"]) && told(&error["title"]),

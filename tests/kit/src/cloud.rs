@@ -35,6 +35,8 @@ pub struct TestCloud {
     pub(crate) logins: tokio::sync::Mutex<HashMap<Persona, Login>>,
     pub(crate) image: OnceCell<String>,
     config: String,
+    /// Whether it has certificates.
+    certified: bool,
     /// Outlives a process that dies, as a kernel does.
     machine: FakeHost,
     process: Option<Process>,
@@ -56,6 +58,15 @@ impl TestCloud {
 
     /// A new cloud with these lines added to its configuration file.
     pub async fn configured(lines: &str) -> Self {
+        Self::new(lines, false).await
+    }
+
+    /// A new cloud that has certificates, as one with sockets has.
+    pub async fn certified() -> Self {
+        Self::new("", true).await
+    }
+
+    async fn new(lines: &str, certified: bool) -> Self {
         let state = tempfile::Builder::new().prefix("solostack-test-").tempdir_in(roomy()).expect("a state directory");
         let own: Vec<&str> = lines.lines().filter_map(|line| line.split('=').next()).map(str::trim).collect();
         let defaults = DEFAULTS.iter().filter(|(key, _)| !own.contains(key));
@@ -66,6 +77,7 @@ impl TestCloud {
             logins: tokio::sync::Mutex::default(),
             image: OnceCell::new(),
             config,
+            certified,
             machine: FakeHost::new(),
             process: None,
             state,
@@ -78,7 +90,9 @@ impl TestCloud {
         let config = config::resolve(&self.config, &[])
             .unwrap_or_else(|problems| panic!("the test's configuration is refused: {problems:?}"));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let hooks = Hooks { clock: self.clock.clone(), faults: faults.clone(), machine: self.machine.clone() };
+        let tls = self.certified.then(|| tls::Authority::open(tls::Setup::in_state_dir(self.state())).unwrap());
+        let (clock, machine) = (self.clock.clone(), self.machine.clone());
+        let hooks = Hooks { clock, faults: faults.clone(), machine, tls };
         let opening = runtime.spawn(async move {
             let lock = StateLock::take(&config.state_dir)?;
             Cloud::open(&config, lock, hooks, axum::Router::new(), HOST).await

@@ -1,0 +1,3 @@
+//! `/v1/about`: what anybody may know.
+
+pub(crate) mod handlers;

@@ -1,0 +1,88 @@
+//! The service `solostack`: what OpenStack has no API for. Health and operations of this machine, its certificates, the
+//! audit trail, the support bundle.
+//!
+//! What must stay true:
+//! - it knows the machine by [`Machine`] alone, and certificates by [`Certificates`]; the wiring gives both;
+//! - no secret leaves it: neither in an answer, nor in the support bundle;
+//! - what it says of operations and the trail is what their rows say; it writes neither.
+
+mod about;
+mod audit;
+mod bundle;
+mod certificates;
+mod health;
+mod machine;
+mod operations;
+mod policy;
+mod routes;
+
+use std::sync::Arc;
+
+use db::{Clock, Db};
+use rest::{ApiVersion, DiscoveryStyle, Service, ServiceInfo, Style};
+use time::OffsetDateTime;
+
+pub use machine::{Certificate, Certificates, Chain, Document, Machine, Part, Place, Refused, State, bytes_in_words};
+
+/// What the gateway knows of this service. It stands in no catalog: clients of OpenStack would not know it.
+pub const INFO: ServiceInfo = ServiceInfo {
+    kind: "solostack",
+    name: "solostack",
+    style: Style::Identity,
+    prefix: "/solostack",
+    port: 443,
+    catalog_path: "/v1",
+    microversions: None,
+    discovery: DiscoveryStyle::Compute,
+    versions: &[ApiVersion {
+        id: "v1",
+        status: "CURRENT",
+        path: "/v1/",
+        updated: "2026-11-22T00:00:00Z",
+        microversions: false,
+    }],
+};
+
+/// What handlers work with. Clones share everything.
+#[derive(Clone, Debug)]
+pub(crate) struct App {
+    pub db: Db,
+    pub clock: Clock,
+    pub machine: Arc<dyn Machine>,
+    pub certificates: Option<Arc<dyn Certificates>>,
+    pub region: Arc<str>,
+    pub started_at: OffsetDateTime,
+    pub integrity: Arc<health::Integrity>,
+    pub bundling: Arc<tokio::sync::Semaphore>,
+}
+
+/// The service, to be mounted behind the gateway. Without `certificates`, the resources that need them say so.
+#[must_use]
+pub fn service(
+    db: Db,
+    clock: Clock,
+    region: &str,
+    machine: Arc<dyn Machine>,
+    certificates: Option<Arc<dyn Certificates>>,
+) -> Service {
+    let app = App {
+        started_at: clock.now(),
+        db,
+        clock,
+        machine,
+        certificates,
+        region: region.into(),
+        integrity: Arc::default(),
+        bundling: Arc::new(tokio::sync::Semaphore::new(1)),
+    };
+    Service::new(INFO, app, routes::table(), policy::BASE)
+}
+
+/// Every policy rule of this service.
+#[must_use]
+pub fn rules() -> Vec<rest::Rule> {
+    rest::rules_of(&routes::table(), policy::BASE)
+}
+
+/// The program's version.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
