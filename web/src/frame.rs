@@ -109,7 +109,7 @@ pub(crate) const MENU: &[Group] = &[
         admin: true,
         entries: &[
             entry(t("Health"), "/system", "heart"),
-            entry(t("Placement"), "/placement", "scale"),
+            entry(t("Placement"), "/resource-providers", "scale"),
             entry(t("Certificates"), "/certificates", "lock"),
             entry(t("Audit"), "/audit", "list"),
         ],

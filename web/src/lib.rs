@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "pages that are still being written use the rest")]
 
+mod access;
 mod aggregates;
 mod api;
 mod assets;
@@ -19,12 +20,14 @@ mod live;
 mod network;
 mod overview;
 mod scope;
+mod search;
 mod server_groups;
 mod servers;
 mod session;
 mod settings;
 mod show;
 mod signin;
+mod system;
 mod visit;
 mod words;
 
@@ -79,6 +82,9 @@ impl Dashboard {
             .merge(server_groups::routes())
             .merge(identity::routes())
             .merge(scope::routes())
+            .merge(access::routes())
+            .merge(search::routes())
+            .merge(system::routes())
             .merge(settings::routes())
             .merge(signin::routes())
             .merge(live::routes())

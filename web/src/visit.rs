@@ -165,6 +165,12 @@ impl Visit {
         self.seen.words
     }
 
+    /// The time of the cloud.
+    #[must_use]
+    pub fn now(&self) -> time::OffsetDateTime {
+        self.seen.dashboard.sessions.clock.now()
+    }
+
     fn signed(&self) -> Result<&Signed> {
         self.seen.signed.as_ref().ok_or_else(Failure::sign_in)
     }

@@ -35,6 +35,7 @@ pub(crate) const LANGUAGES: &[(&str, &str, &[&str])] = &[
             include_str!("../locales/de/servers.toml"),
             include_str!("../locales/de/images.toml"),
             include_str!("../locales/de/identity.toml"),
+            include_str!("../locales/de/system.toml"),
         ],
     ),
 ];

@@ -85,3 +85,77 @@ function freshen() {
   }
 }
 freshen();
+
+// -- the palette: Ctrl-K finds things and does actions ----------------------------------------------------------------------
+const palette = document.getElementById("palette");
+const keys = document.getElementById("keys");
+let asked = 0;
+async function find(text) {
+  const mine = ++asked;
+  const reply = await fetch("/search?" + new URLSearchParams({ q: text }), { headers: { "X-Part": "1" } });
+  if (mine !== asked) return;
+  if (!reply.ok) return location.assign("/search?" + new URLSearchParams({ q: text }));
+  // Made by the server, which escapes whatever people wrote.
+  const part = document.createElement("template");
+  part.innerHTML = await reply.text();
+  if (mine !== asked) return;
+  for (const node of part.content.querySelectorAll("[data-part-skip]")) node.remove();
+  for (const node of part.content.querySelectorAll("[id]")) node.id = "palette-" + node.id;
+  for (const node of part.content.querySelectorAll("[aria-labelledby]")) node.setAttribute("aria-labelledby", "palette-" + node.getAttribute("aria-labelledby"));
+  palette.querySelector(".found").replaceChildren(part.content);
+}
+function openPalette() {
+  if (!palette || palette.open) return;
+  palette.showModal();
+  const input = palette.querySelector("input");
+  input.focus();
+  input.select();
+  find(input.value);
+}
+let finding;
+palette?.querySelector("input").addEventListener("input", (event) => {
+  clearTimeout(finding);
+  finding = setTimeout(() => find(event.target.value), 150);
+});
+palette?.querySelector("form").addEventListener("submit", (event) => {
+  const first = palette.querySelector("a[data-hit]");
+  if (!first) return;
+  event.preventDefault();
+  location.assign(first.href);
+});
+palette?.addEventListener("keydown", (event) => {
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  if (!step) return;
+  event.preventDefault();
+  const stops = [palette.querySelector("input"), ...palette.querySelectorAll("a[data-hit]")];
+  stops[(stops.indexOf(document.activeElement) + step + stops.length) % stops.length].focus();
+});
+for (const dialog of [palette, keys]) {
+  // A click beside it closes it.
+  dialog?.addEventListener("click", (event) => {
+    if (event.target === dialog) dialog.close();
+  });
+}
+
+// -- keys: `?` lists them, `g` and a letter goes somewhere -------------------------------------------------------------------
+const keysOn = document.getElementById("keys-on");
+if (keysOn) {
+  keysOn.checked = localStorage.getItem("keys") !== "off";
+  keysOn.addEventListener("change", () => localStorage.setItem("keys", keysOn.checked ? "on" : "off"));
+}
+let going = 0;
+document.addEventListener("keydown", (event) => {
+  // Consoles have every key to themselves.
+  if (!keys || event.defaultPrevented || event.target.closest?.("canvas, .console, .xterm")) return;
+  if ((event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey && event.key.toLowerCase() === "k") {
+    event.preventDefault();
+    return openPalette();
+  }
+  const typing = event.target.closest?.("input, textarea, select, [contenteditable], dialog");
+  if (typing || event.ctrlKey || event.metaKey || event.altKey || !keysOn.checked) return;
+  if (event.key === "?") return keys.showModal();
+  if (event.key === "g") return void (going = Date.now());
+  const jump = Date.now() - going < 1500 && /^[a-z]$/.test(event.key) && keys.querySelector(`[data-jump="${event.key}"]`);
+  going = 0;
+  if (jump) location.assign(jump.href);
+});
