@@ -1,5 +1,6 @@
 //! The dashboard, by a browser without script.
 
 mod live;
+mod network;
 mod sessions;
 mod system;

@@ -87,7 +87,7 @@ async fn a_network_whose_subnet_is_refused_is_not_there_and_the_form_keeps_its_i
 async fn hostile_names_stay_text_on_every_page_of_the_network() {
     let cloud = TestCloud::start().await;
     let name = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{7*7}}";
-    let member = cloud.client(Persona::Member);
+    let member = cloud.as_(Persona::Member);
     let made = member.post("/network/v2.0/networks", json!({"network": {"name": name, "description": name}})).await;
     let network = made.expect(201)["network"]["id"].as_str().unwrap().to_owned();
     let subnet = json!({"subnet": {"name": name, "network_id": network, "ip_version": 4, "cidr": "10.9.0.0/24"}});
@@ -354,10 +354,10 @@ async fn the_topology_shows_networks_routers_and_outside_and_links_them() {
 async fn a_quota_that_is_used_up_is_said_before_and_after() {
     let cloud = TestCloud::start().await;
     let mut browser = Browser::signed_in(&cloud, Persona::Member).await;
-    let project = cloud.client(Persona::Member).get("/network/v2.0/quotas/project").await.expect(200);
+    let project = cloud.as_(Persona::Member).get("/network/v2.0/quotas/project").await.expect(200);
     let project = project["tenant"]["project_id"].as_str().unwrap().to_owned();
     let path = format!("/network/v2.0/quotas/{project}");
-    cloud.client(Persona::Admin).put(&path, json!({"quota": {"router": 0}})).await.expect(200);
+    cloud.as_(Persona::Admin).put(&path, json!({"quota": {"router": 0}})).await.expect(200);
     browser.open("/routers").await;
     browser.says("Quota: 0 of 0 used, 0 left");
     assert!(browser.page.contains("disabled title=\"The quota is used up.\""), "{}", browser.page);

@@ -110,12 +110,8 @@ impl Ends {
 
 /// `GET /floating-ips`.
 async fn index(visit: Visit, fields: Fields) -> Result<Response> {
-    let session = visit.session()?;
     let (wanted, use_) = (fields.get("name"), fields.get("use"));
-    let mut query = String::new();
-    if session.has_role("admin") && !fields.is("all") {
-        query = format!("&project_id={}", encoded(session.project_id().unwrap_or_default()));
-    }
+    let query = lists::only_project_filter(&visit, fields.is("all"))?;
     let ends = Ends::of(&visit, "").await?;
     let keep = |ip: &FloatingIp| {
         let target = ends.target(ip);

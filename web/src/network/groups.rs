@@ -103,12 +103,8 @@ async fn index(visit: Visit, fields: Fields) -> Result<Response> {
 }
 
 async fn list(visit: Visit, fields: Fields, failure: Option<&Failure>) -> Result<Response> {
-    let session = visit.session()?;
     let wanted = fields.get("q");
-    let mut query = String::new();
-    if session.has_role("admin") && !fields.is("all") {
-        query = format!("&project_id={}", encoded(session.project_id().unwrap_or_default()));
-    }
+    let query = lists::only_project_filter(&visit, fields.is("all"))?;
     let keep = |group: &Group| lists::matches(wanted, &[&group.name, &group.id, &group.description]);
     let Rows { rows, next } = lists::page(&visit.api, &query, fields.get("marker"), !wanted.is_empty(), keep).await?;
     let rows = rows.into_iter().map(|group: Group| {

@@ -103,6 +103,19 @@ pub(super) fn matches(wanted: &str, texts: &[&str]) -> bool {
     wanted.is_empty() || texts.iter().any(|text| text.to_lowercase().contains(&wanted))
 }
 
+/// The project that a list is narrowed to: the API shows administrators everything, and most of it is not what they work on.
+pub(super) fn only_project(visit: &Visit, everywhere: bool) -> Result<Option<String>> {
+    let session = visit.session()?;
+    let narrow = session.has_role("admin") && !everywhere;
+    Ok(session.project_id().filter(|_| narrow).map(str::to_owned))
+}
+
+/// The same as a filter of the API.
+pub(super) fn only_project_filter(visit: &Visit, everywhere: bool) -> Result<String> {
+    let project = only_project(visit, everywhere)?;
+    Ok(project.map(|project| format!("&project_id={}", encoded(&project))).unwrap_or_default())
+}
+
 /// Networks by id.
 pub(super) async fn networks(api: &Api) -> Result<HashMap<String, Network>> {
     let networks: Vec<Network> = all(api, "").await?;
@@ -153,7 +166,8 @@ pub(super) async fn machines_of(visit: &Visit, ports: &[Port]) -> Result<HashMap
     let ids: BTreeSet<&str> =
         ports.iter().filter(|port| port.is_of_server()).map(|port| port.device_id.as_str()).collect();
     if ids.len() > SINGLY_MAX {
-        return machines(visit, true).await;
+        // Only of a port that is down is the state of its server told.
+        return machines(visit, ports.iter().any(|port| port.is_of_server() && port.status == "DOWN")).await;
     }
     let mut machines = HashMap::new();
     for id in ids {

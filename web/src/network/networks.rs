@@ -71,12 +71,11 @@ struct Index {
 
 /// `GET /networks`.
 async fn index(visit: Visit, fields: Fields) -> Result<Response> {
-    let session = visit.session()?;
     let (name, kind) = (fields.get("name"), fields.get("kind"));
-    let narrow = session.has_role("admin") && !fields.is("all");
-    let mine = session.project_id().unwrap_or_default();
+    let only = lists::only_project(&visit, fields.is("all"))?;
     let keep = |network: &Network| {
-        let is_here = !narrow || network.project_id == mine || network.shared || network.external;
+        let is_mine = only.as_ref().is_none_or(|project| network.project_id == *project);
+        let is_here = is_mine || network.shared || network.external;
         let is_kind = match kind {
             "external" => network.external,
             "shared" => network.shared,
@@ -85,7 +84,7 @@ async fn index(visit: Visit, fields: Fields) -> Result<Response> {
         };
         is_here && is_kind && lists::matches(name, &[&network.name, &network.id, &network.description])
     };
-    let sifted = narrow || !name.is_empty() || !kind.is_empty();
+    let sifted = only.is_some() || !name.is_empty() || !kind.is_empty();
     let Rows { rows, next } = lists::page(&visit.api, "", fields.get("marker"), sifted, keep).await?;
     let subnets: Vec<Subnet> = lists::all(&visit.api, "").await?;
     let mut by_network: HashMap<String, Vec<Subnet>> = HashMap::new();

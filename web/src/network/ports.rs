@@ -200,7 +200,6 @@ struct Index {
 
 /// `GET /ports`.
 async fn index(visit: Visit, fields: Fields) -> Result<Response> {
-    let session = visit.session()?;
     let wanted = fields.get("name");
     let user = fields.get("user");
     let mut query = String::new();
@@ -211,9 +210,7 @@ async fn index(visit: Visit, fields: Fields) -> Result<Response> {
             query.push_str(&format!("&{filter}={}", encoded(fields.get(field))));
         }
     }
-    if session.has_role("admin") && !fields.is("all") {
-        query.push_str(&format!("&project_id={}", encoded(session.project_id().unwrap_or_default())));
-    }
+    query.push_str(&lists::only_project_filter(&visit, fields.is("all"))?);
     let keep = |port: &Port| {
         let is_user = match user {
             "server" => port.is_of_server(),

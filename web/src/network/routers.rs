@@ -72,12 +72,8 @@ struct Index {
 
 /// `GET /routers`.
 async fn index(visit: Visit, fields: Fields) -> Result<Response> {
-    let session = visit.session()?;
     let name = fields.get("name");
-    let mut query = String::new();
-    if session.has_role("admin") && !fields.is("all") {
-        query = format!("&project_id={}", encoded(session.project_id().unwrap_or_default()));
-    }
+    let query = lists::only_project_filter(&visit, fields.is("all"))?;
     let keep = |router: &Router| {
         let mut texts = vec![router.name.as_str(), &router.id, &router.description];
         texts.extend(router.outside());

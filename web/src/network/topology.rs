@@ -129,10 +129,8 @@ async fn show(visit: Visit, fields: Fields) -> Result<Response> {
 }
 
 async fn scene(visit: &Visit, everywhere: bool) -> Result<Scene> {
-    let session = visit.session()?;
-    let mine = session.project_id().unwrap_or_default().to_owned();
-    let narrow = session.has_role("admin") && !everywhere;
-    let query = if narrow { format!("?project_id={}", encoded(&mine)) } else { String::new() };
+    let only = lists::only_project(visit, everywhere)?;
+    let query = only.as_ref().map(|project| format!("?project_id={}", encoded(project))).unwrap_or_default();
     let networks: Vec<Network> = lists::all(&visit.api, "").await?;
     let subnets: Vec<Subnet> = lists::all(&visit.api, "").await?;
     let routers: Vec<Router> = lists::all(&visit.api, &query).await?;
@@ -141,7 +139,9 @@ async fn scene(visit: &Visit, everywhere: bool) -> Result<Scene> {
     ports.extend(servers.into_iter().filter(Port::is_of_server));
     let machines = lists::machines(visit, true).await?;
     let (outside, inside): (Vec<Network>, Vec<Network>) = networks.into_iter().partition(|network| network.external);
-    let inside = by_name(inside).into_iter().filter(|network| !narrow || network.project_id == mine || network.shared);
+    let inside = by_name(inside)
+        .into_iter()
+        .filter(|network| only.as_ref().is_none_or(|project| network.project_id == *project) || network.shared);
     let mut ranges: HashMap<String, Vec<String>> = HashMap::new();
     for subnet in subnets {
         ranges.entry(subnet.network_id).or_default().push(subnet.cidr);
