@@ -7,6 +7,7 @@ mod access;
 mod aggregates;
 mod api;
 mod assets;
+mod console;
 mod echo;
 mod failure;
 mod fields;
@@ -81,6 +82,7 @@ impl Dashboard {
             .merge(aggregates::routes())
             .merge(server_groups::routes())
             .merge(identity::routes())
+            .merge(console::routes())
             .merge(scope::routes())
             .merge(access::routes())
             .merge(search::routes())

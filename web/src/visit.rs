@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Scripts, styles and connections of our own origin alone. Nothing inline.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; \
+pub(crate) const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; \
     connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 /// Of forms; images come another way.
 const FORM_MAX: usize = 1 << 20;

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The server and what can be done with it: above every tab.
-pub(super) struct Head {
+pub(crate) struct Head {
     pub server: Server,
     pub offers: Vec<Offer>,
     pub may: May,

@@ -2,7 +2,7 @@
 
 mod actions;
 mod choices;
-mod detail;
+pub(crate) mod detail;
 mod events;
 mod forms;
 mod index;

@@ -49,13 +49,11 @@ struct Consoles {
     open: Arc<Semaphore>,
 }
 
-/// What is served beside the APIs.
+/// What is served beside the APIs. The page to which the address of a screen leads is the dashboard's.
 pub(crate) fn router(app: &App) -> Router {
     Router::new()
         .route("/console/ws", get(connect))
         .route("/websockify", get(connect))
-        .route("/console/vnc.html", get(page))
-        .route("/console/console.js", get(script))
         .with_state(Consoles { app: app.clone(), open: Arc::new(Semaphore::new(MOST_CONSOLES)) })
 }
 
@@ -164,34 +162,6 @@ async fn up(mut client: SplitStream<WebSocket>, mut console: OwnedWriteHalf) {
             _ => return,
         }
     }
-}
-
-const PAGE: &str = "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>Console</title>\n\
-    <script src=\"/console/console.js\" defer></script></head>\n<body>\n\
-    <h1>Console of a server</h1>\n\
-    <p>The dashboard does not show screens yet. Any noVNC client does, at this address, within ten minutes and once:</p>\n\
-    <p><code id=\"address\"></code></p>\n</body>\n</html>\n";
-
-const SCRIPT: &str = "const path = new URLSearchParams(location.search).get('path') || '';\n\
-    document.getElementById('address').textContent = 'wss://' + location.host + '/' + path;\n";
-
-/// The page to which an address of a screen leads. It knows no token: that is in its address, and stays there.
-async fn page() -> Response {
-    let policy = "default-src 'none'; script-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
-    let headers = [
-        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-        (header::CONTENT_SECURITY_POLICY, policy),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
-    (headers, PAGE).into_response()
-}
-
-async fn script() -> Response {
-    let headers =
-        [(header::CONTENT_TYPE, "text/javascript; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
-    (headers, SCRIPT).into_response()
 }
 
 #[cfg(test)]
