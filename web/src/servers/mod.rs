@@ -3,7 +3,7 @@
 mod actions;
 mod choices;
 pub(crate) mod detail;
-mod events;
+pub(crate) mod events;
 mod forms;
 mod index;
 mod interfaces;
