@@ -221,6 +221,9 @@ async fn deeds(api: &Api, servers: &[Server]) -> Result<Vec<Deed>> {
     Ok(deeds)
 }
 
+/// A number as people read it.
+type Written<'a> = &'a dyn Fn(i64) -> String;
+
 /// The hypervisor, and what Placement has of it. Nothing for those whose role does not reach so far.
 async fn host(api: &Api, words: Words) -> Result<Option<Host>> {
     let found: Option<Hypervisors> = api.find(Service::Compute, "/os-hypervisors/detail").await?;
@@ -238,7 +241,7 @@ async fn host(api: &Api, words: Words) -> Result<Option<Host>> {
     )?;
     let plain = |number: i64| number.to_string();
     let gib = |number: i64| show::mib(number.saturating_mul(1024));
-    let classes: [(&str, &str, &dyn Fn(i64) -> String); 3] = [
+    let classes: [(&str, &str, Written<'_>); 3] = [
         ("VCPU", words.t("VCPUs"), &plain),
         ("MEMORY_MB", words.t("Memory"), &show::mib),
         ("DISK_GB", words.t("Disk"), &gib),
