@@ -37,7 +37,7 @@ async function address() {
 }
 
 // -- connections ----------------------------------------------------------------------------------------------------------
-let console_; // { send, keys, close, focus, release }
+let console_; // { send, keys, close, focus, release, scale, left }
 let attempts = 0;
 let waiting;
 
@@ -67,7 +67,7 @@ function connected() {
 
 // A connection that broke is made again by itself, a few times: a token that the page cannot renew opens nothing twice.
 function over(was) {
-  if (was !== console_ && console_) return;
+  if (was.left) return;
   say(said.over, "idle");
   if (!box.dataset.token || attempts >= 5) return;
   waiting = setTimeout(connect, 1000 * 2 ** attempts++);
@@ -80,7 +80,10 @@ async function screen(where) {
   const mine = {
     send: (text) => type(rfb, text),
     keys: () => rfb.sendCtrlAltDel(),
-    close: () => rfb.disconnect(),
+    close() {
+      mine.left = true;
+      rfb.disconnect();
+    },
     focus: () => rfb.focus(),
     release: () => rfb.blur(),
     scale(yes) {
@@ -118,6 +121,7 @@ async function line(where) {
   const mine = {
     send: (text) => send(text.replaceAll("\n", "\r")),
     close() {
+      mine.left = true;
       resized.disconnect();
       socket.close();
     },

@@ -63,7 +63,7 @@ async fn a_server_is_launched_looked_at_and_deleted_by_forms() {
 
 #[tokio::test]
 async fn a_launch_that_does_not_fit_says_what_is_short_and_keeps_the_form() {
-    let cloud = TestCloud::configured("quotas.cores = 1").await;
+    let cloud = TestCloud::configured("quota.cores = 1").await;
     let mut browser = Browser::signed_in(&cloud, Member).await;
     let (image, flavor) = (cloud.image().await, cloud.flavor(json!({"name": "wide", "vcpus": 4})).await);
     browser.open("/servers/new").await;
