@@ -146,15 +146,6 @@ impl Program {
         kib / 1024.0
     }
 
-    /// Time that its threads have had of processors, in ms: what the machine does besides does not count.
-    pub fn processor_ms(&self) -> f64 {
-        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("its threads");
-        // A thread that has ended meanwhile is not there.
-        let of = |path: PathBuf| std::fs::read_to_string(path.join("schedstat")).ok();
-        let ns = |text: String| text.split_whitespace().next().and_then(|word| word.parse::<f64>().ok());
-        threads.filter_map(|thread| of(thread.ok()?.path()).and_then(ns)).sum::<f64>() / 1e6
-    }
-
     pub async fn connect(&self, place: &Place) -> io::Result<Connection> {
         let address = self.authority.parse().map_err(io::Error::other)?;
         Connection::open(address, trusting(&place.ca())).await

@@ -23,10 +23,10 @@ async function pages() {
     expect(`${path} is there`, reply.status() === 200, reply.status());
     if (reply.status() !== 200 || !(reply.headers()["content-type"] ?? "").startsWith("text/html")) continue;
     found.push(path);
-    const links = await page.$$eval("a[href]", (nodes) => nodes.map((node) => node.href));
+    const links = await page.$$eval("a[href]", (nodes) => nodes.map((node) => new URL(node.getAttribute("href"), document.baseURI).href));
     for (const link of links) {
       const address = new URL(link, told.url);
-      if (address.origin !== new URL(told.url).origin || /^\/(static|ca\.crt|identity|compute|image|network|placement)/.test(address.pathname)) continue;
+      if (address.origin !== new URL(told.url).origin || /^\/(static|ca\.crt|(identity|compute|image|network|placement)\/)/.test(address.pathname)) continue;
       const next = address.pathname + address.search, kind = shape(next);
       if (known.has(next) || (seen.get(kind) ?? 0) >= EACH || address.search.includes("marker=")) continue;
       known.add(next);

@@ -92,7 +92,7 @@ async fn follow(
             None => Some((Event::default().event("over").data("-"), None)),
         }
     });
-    Ok(Sse::new(events.map(Ok)).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
+    Ok(Sse::new(events.map(Ok).fuse()).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
 }
 
 /// What makes the page the visitor's.

@@ -158,7 +158,7 @@ async fn an_image_is_edited_shared_accepted_deactivated_and_deleted() {
     // It may be used there, and nothing else.
     other.submit(&format!("{page}/actions"), &[("verb", "delete")]).await;
     assert_eq!(other.path, page);
-    other.says("modify");
+    other.says("The rule delete_image refuses this.");
     other.open("/images").await.says("two");
 
     let mut admin = Browser::signed_in(&cloud, Persona::Admin).await;
@@ -183,9 +183,14 @@ async fn an_image_comes_from_an_address_or_the_page_says_why_not() {
     assert!(browser.status.is_client_error(), "{}", browser.status);
     assert!(browser.page.contains("value=\"far\""));
     assert_eq!(all(&cloud).await, Vec::<Value>::new());
-    // Of this machine's own network nothing is downloaded: the image's page says so.
-    let fields = [("name", "far"), ("disk_format", "raw"), ("uri", "http://127.0.0.1:9/x"), ("visibility", "private")];
-    browser.open("/images/import").await;
+    // Of this machine's own network nothing is downloaded.
+    let fields = [("name", "far"), ("disk_format", "raw"), ("uri", "http://127.0.0.1/x"), ("visibility", "private")];
+    browser.submit("/images/import", &fields).await;
+    browser.says("the address 127.0.0.1 is not allowed");
+    assert_eq!(all(&cloud).await, Vec::<Value>::new());
+    // What is not there is found out later: the image's page says so.
+    let fields =
+        [("name", "far"), ("disk_format", "raw"), ("uri", "http://nobody.invalid/x"), ("visibility", "private")];
     let page = browser.submit("/images/import", &fields).await.path.clone();
     browser.says("The cloud is downloading the image.");
     wait_for("the import to have failed", async || {
