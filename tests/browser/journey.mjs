@@ -63,17 +63,23 @@ async function withScript() {
       await page.locator("#console-status.good").waitFor({ timeout: 60000 });
       await page.locator("#console-place .xterm").waitFor();
       const screen = page.locator("#console-place");
-      const deadline = Date.now() + BOOT;
-      // A guest that is up answers a return with its prompt.
-      for (;;) {
-        await page.click("#console-place");
-        await page.keyboard.press("Enter");
-        if (/login:|[#$] ?$/m.test(await screen.innerText())) break;
-        if (Date.now() > deadline) throw new Error("no prompt: " + (await screen.innerText()).slice(-800));
-        await page.waitForTimeout(2000);
-      }
-      await page.keyboard.type("typed-by-a-browser");
-      await screen.getByText("typed-by-a-browser").first().waitFor({ timeout: 30000 });
+      const says = async (text, seconds) => {
+        const deadline = Date.now() + seconds * 1000;
+        while (!text.test(await screen.innerText())) {
+          if (Date.now() > deadline) throw new Error(`the console does not say ${text}: ${(await screen.innerText()).slice(-800)}`);
+          await page.waitForTimeout(500);
+        }
+      };
+      await says(/solostack-guest ready/, BOOT / 1000);
+      await page.click("#console-place");
+      await page.keyboard.press("Enter");
+      await says(/login:/, 60);
+      await page.keyboard.type("tiny\n");
+      await says(/[Pp]assword:/, 60);
+      await page.keyboard.type("tiny\n");
+      await says(/[$#] *$/m, 60);
+      await page.keyboard.type("echo typed-$((6*7))\n");
+      await says(/typed-42/, 60);
       await harmless(page, "the serial console");
     });
     await step(page, "sees the screen", async () => {

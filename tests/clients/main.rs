@@ -56,6 +56,16 @@ fn people_and_programs_come_in_from_a_real_identity_provider() {
 }
 
 #[test]
+fn every_page_of_the_dashboard_is_accessible_harmless_and_light() {
+    run("../browser/pages.py", &[]);
+}
+
+#[test]
+fn a_user_goes_through_the_dashboard_with_script_and_without() {
+    run("../browser/journey.py", &[]);
+}
+
+#[test]
 fn kvm_runs_a_server_with_one_processor_for_the_stock_client() {
     run("kvm.py", &["--vcpus", "1"]);
 }

@@ -81,7 +81,6 @@ pub struct Api {
 /// What a service answered.
 #[derive(Debug)]
 pub struct Answer {
-    pub status: StatusCode,
     pub headers: http::HeaderMap,
     /// `null` when there was none.
     pub body: Value,
@@ -201,7 +200,7 @@ pub(crate) async fn answer(response: Response) -> Result<Answer> {
     let bytes = Limited::new(body, ANSWER_MAX).collect().await.map_err(Failure::internal)?.to_bytes();
     let body: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
     if parts.status.is_success() || parts.status == StatusCode::MULTIPLE_CHOICES {
-        return Ok(Answer { status: parts.status, headers: parts.headers, body });
+        return Ok(Answer { headers: parts.headers, body });
     }
     let mut failure = Failure::new(parts.status, message(&body).unwrap_or_else(|| parts.status.to_string()));
     failure.refusal = parts.extensions.remove();

@@ -1,8 +1,6 @@
 //! The dashboard: pages made on the server, which use the cloud's APIs in process with the token of whoever is signed in.
 //! It can do nothing that the APIs cannot.
 
-#![allow(dead_code, reason = "pages that are still being written use the rest")]
-
 mod access;
 mod aggregates;
 mod api;

@@ -27,7 +27,6 @@ pub struct Assignment {
 pub struct Place {
     pub project: Option<Reference>,
     pub domain: Option<Reference>,
-    pub system: Option<serde_json::Value>,
     #[serde(rename = "OS-INHERIT:inherited_to")]
     pub inherited_to: Option<String>,
 }

@@ -90,11 +90,6 @@ impl Image {
         all.filter_map(|(name, value)| Some((name.as_str(), value.as_str()?))).collect()
     }
 
-    #[must_use]
-    pub fn property(&self, name: &str) -> &str {
-        self.rest.get(name).and_then(Value::as_str).unwrap_or_default()
-    }
-
     /// Whether it has bytes.
     #[must_use]
     pub fn has_data(&self) -> bool {

@@ -132,13 +132,9 @@ pub struct Port {
     #[serde(default)]
     pub device_owner: String,
     #[serde(default)]
-    pub network_id: String,
-    #[serde(default)]
     pub fixed_ips: Vec<FixedIp>,
     #[serde(default)]
     pub security_groups: Vec<String>,
-    #[serde(default)]
-    pub port_security_enabled: Option<bool>,
 }
 
 impl Port {

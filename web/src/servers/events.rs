@@ -33,7 +33,6 @@ pub struct Action {
     pub request_id: String,
     pub user_id: Option<String>,
     pub start_time: String,
-    pub updated_at: Option<String>,
     /// `Error`, or nothing.
     pub message: Option<String>,
     #[serde(default)]

@@ -52,7 +52,6 @@ struct Row {
     port_id: String,
     name: String,
     network: String,
-    network_id: String,
     mac: String,
     active: bool,
     fixed: Vec<String>,
@@ -111,7 +110,6 @@ pub(super) async fn show(visit: Visit, Path(id): Path<String>) -> Result<Respons
             fixed: attachment.fixed_ips.iter().map(|fixed| fixed.ip_address.clone()).collect(),
             floating: floating.floatingips.iter().filter(of_port).cloned().collect(),
             groups: groups.iter().filter(of_group).cloned().collect(),
-            network_id: attachment.net_id,
             mac: attachment.mac_addr,
             port_id: attachment.port_id,
         }

@@ -116,7 +116,6 @@ pub struct One {
 #[derive(Debug, Deserialize)]
 pub struct Link {
     pub rel: String,
-    pub href: String,
 }
 
 impl Server {
