@@ -165,7 +165,7 @@ async fn status_counts(connection: &mut Connection) -> (usize, usize) {
 fn processor_ms(program: &Program) -> f64 {
     let threads = std::fs::read_dir(format!("/proc/{}/task", program.pid())).expect("its threads");
     // A thread that has ended meanwhile is not there.
-    let of = |path: PathBuf| std::fs::read_to_string(path.join("schedstat")).ok();
+    let of = |path: std::path::PathBuf| std::fs::read_to_string(path.join("schedstat")).ok();
     let ns = |text: String| text.split_whitespace().next().and_then(|word| word.parse::<f64>().ok());
     threads.filter_map(|thread| of(thread.ok()?.path()).and_then(ns)).sum::<f64>() / 1e6
 }

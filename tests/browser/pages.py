@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Every page of the dashboard in headless Chromium, with a cloud full of things whose names are hostile.
 
-    pages.py PROGRAM [--keep] [--screens FOLDER] [--speed]
+    pages.py PROGRAM [--keep] [--screens FOLDER [--plain]] [--speed]
 
 Walks all links as an administrator, in both themes: WCAG 2.2 AA by axe-core, no report of the Content-Security-Policy, nothing asked
-for elsewhere, first visits of 60 KiB. `--screens` keeps a picture of each page; `--speed` measures the server's time with 1,000 servers
+for elsewhere, first visits of 60 KiB. `--screens` keeps a picture of each page (`--plain`: with names as people give them); `--speed` measures the server's time with 1,000 servers
 instead. The program runs with the `fake` driver in namespaces of its own.
 """
 
@@ -32,8 +32,8 @@ HOSTILE = '"><img src=x onerror=owned=1><script>owned=2</script>\'{{7*7}}</texta
 class Filled:
     """A cloud with one of everything, by the API."""
 
-    def __init__(self, api, sdk):
-        self.api, self.sdk = api, sdk
+    def __init__(self, api, sdk, name):
+        self.api, self.sdk, self.name = api, sdk, name
 
     def post(self, service, path, body, *, ok=(200, 201, 202, 204)):
         status, _, answer = self.api.call("POST", self.api.endpoints[service] + path, body)
@@ -41,7 +41,7 @@ class Filled:
         return answer
 
     def everything(self, servers=4):
-        sdk, text = self.sdk, HOSTILE
+        sdk, text = self.sdk, self.name
         image = sdk.image.create_image(name=text, filename=str(self.disk()), disk_format="raw", container_format="bare", tags=[text[:60]], wait=True)
         network = sdk.network.create_network(name=text, description=text)
         subnet = sdk.network.create_subnet(name=text, network_id=network.id, ip_version=4, cidr="10.77.0.0/16", description=text)
@@ -131,6 +131,7 @@ def main():
     parser.add_argument("program", type=pathlib.Path)
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--screens", type=pathlib.Path)
+    parser.add_argument("--plain", action="store_true")
     parser.add_argument("--speed", action="store_true")
     args = host.entered(parser)
     folder, status = pathlib.Path(tempfile.mkdtemp(prefix="solostack-pages-")), 1
@@ -140,7 +141,7 @@ def main():
         cloud.start()
         environment = cloud.sourced()
         servers = 1000 if args.speed else 8
-        Filled(cloud.api(environment), connected(environment)).everything(servers)
+        Filled(cloud.api(environment), connected(environment), "web" if args.plain else HOSTILE).everything(servers)
         say(f"the cloud has {servers} servers and one of everything else")
         words = {"url": cloud.url, "name": "admin", "password": environment["OS_PASSWORD"], "least": 20}
         if args.screens:
