@@ -47,8 +47,7 @@ struct Flavors {
 /// How many more servers of a flavor the quota allows.
 struct Room {
     flavor: String,
-    /// Nothing where nothing limits them.
-    count: Option<i64>,
+    count: i64,
 }
 
 /// Something that needs somebody.
@@ -157,11 +156,12 @@ async fn index(visit: Visit) -> Result<Response> {
         visit.api.get::<Servers>(Service::Compute, &latest),
         visit.api.get::<Servers>(Service::Compute, "/servers/detail?status=ERROR&limit=5"),
     )?;
-    let room = |flavor: Flavor| Room {
-        count: quota::fitting(&limits, Size { vcpus: flavor.vcpus, ram_mib: flavor.ram }),
-        flavor: flavor.name,
+    // Where nothing limits them there is nothing to say.
+    let room = |flavor: Flavor| {
+        let count = quota::fitting(&limits, Size { vcpus: flavor.vcpus, ram_mib: flavor.ram })?;
+        Some(Room { count, flavor: flavor.name })
     };
-    page.room = flavors.flavors.into_iter().map(room).collect();
+    page.room = flavors.flavors.into_iter().filter_map(room).collect();
     page.gauges = quota::gauges(words, &limits, Size::default(), 0);
     page.alerts.extend(failed.servers.into_iter().map(|server| server_alert(words, server)));
     page.alerts.extend(page.gauges.iter().filter_map(|gauge| quota_alert(words, gauge)));
