@@ -1,5 +1,11 @@
 //! The machine around the cloud, where Solostack is all that is installed: `README.md` beside this crate draws it.
 
+pub mod network;
+mod run;
+mod text;
+
+pub use text::plain;
+
 /// What says that this machine is the appliance, and of which version: one line, written when the image is built.
 pub const MARK: &str = "/usr/lib/solostack/appliance";
 

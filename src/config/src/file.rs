@@ -42,6 +42,15 @@ impl Member {
         if let Some(Value::List(values)) = self.get(name) { values } else { Vec::new() }
     }
 
+    pub(crate) fn small(&self, name: &str) -> u16 {
+        if let Some(Value::Int(value)) = self.get(name) { u16::try_from(value).unwrap_or(0) } else { 0 }
+    }
+
+    /// Whether the file says it, and not the default.
+    pub(crate) fn given(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+
     pub(crate) fn line(&self) -> Option<usize> {
         self.line
     }
@@ -139,9 +148,11 @@ fn most_like(name: &str, keys: &'static [Key]) -> Option<&'static str> {
         let whole = strsim::normalized_damerau_levenshtein(name, known).max(strsim::jaro_winkler(name, known) - 0.1);
         // Half for the bare key: `subnet` is like `private_subnet`, but `network.subnets` in full is nearer to itself.
         let bare = strsim::normalized_damerau_levenshtein(&last(name), &last(known));
-        whole.max(bare * 0.95)
+        // Of keys that are called the same, the one in the section that looks most alike.
+        (whole.max(bare * 0.95), whole)
     };
-    keys.iter().map(|key| (likeness(key.name), key.name)).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
+    let nearer = |a: &(f64, f64), b: &(f64, f64)| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1));
+    keys.iter().map(|key| (likeness(key.name), key.name)).max_by(|a, b| nearer(&a.0, &b.0)).map(|(_, name)| name)
 }
 
 fn plain(value: &DeValue<'_>) -> Result<Value, String> {

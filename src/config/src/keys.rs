@@ -5,6 +5,8 @@ use std::path::Path;
 
 use ipnet::Ipv4Net;
 
+use super::network_settings::{self, DNS_SERVERS, NTP_SERVERS, SEARCH_DOMAINS};
+
 /// One key of the file.
 pub struct Key {
     /// As it stands in the file, with its section: `network.external_subnet`.
@@ -309,6 +311,9 @@ pub const KEYS: &[Key] = &[
     quota("quota.floating_ips", 50, "Floating IPs in a project."),
     quota("quota.security_groups", 10, "Security groups in a project."),
     quota("quota.security_group_rules", 100, "Security group rules in a project."),
+    DNS_SERVERS,
+    SEARCH_DOMAINS,
+    NTP_SERVERS,
 ];
 
 /// Keys of sections that stand in the file any number of times, each with an id of its own: `[identity.oidc.acme]`.
@@ -323,7 +328,7 @@ pub struct Group {
     pub required: &'static [&'static str],
 }
 
-pub const GROUPS: &[Group] = &[Group {
+const OIDC: Group = Group {
     name: "identity.oidc",
     doc: "An OpenID Connect issuer whose tokens let people in. ID is the id of an identity provider that was made with \
           `openstack identity provider create`; the issuer must be among its remote ids.",
@@ -375,7 +380,9 @@ pub const GROUPS: &[Group] = &[Group {
         },
     ],
     required: &["issuer"],
-}];
+};
+
+pub const GROUPS: &[Group] = &[OIDC, network_settings::INTERFACE, network_settings::BOND, network_settings::VLAN];
 
 fn check_issuer(text: &str) -> Result<(), &'static str> {
     let refused = "is not an https URL without query (http only for this machine)";
@@ -403,7 +410,7 @@ fn check_issuer(text: &str) -> Result<(), &'static str> {
     }
 }
 
-fn check_word(text: &str) -> Result<(), &'static str> {
+pub(crate) fn check_word(text: &str) -> Result<(), &'static str> {
     match text.len() {
         1..=1024 if !text.chars().any(char::is_control) => Ok(()),
         _ => Err("is not a text of 1 to 1024 characters without control characters"),
@@ -442,7 +449,7 @@ fn check_path(text: &str) -> Result<(), &'static str> {
     }
 }
 
-fn check_ip(text: &str) -> Result<(), &'static str> {
+pub(crate) fn check_ip(text: &str) -> Result<(), &'static str> {
     text.parse::<IpAddr>().map(|_| ()).map_err(|_| "is not an IP address")
 }
 
@@ -459,7 +466,7 @@ fn check_host_pattern(text: &str) -> Result<(), &'static str> {
     check_host(text.strip_prefix('.').unwrap_or(text))
 }
 
-fn check_host(text: &str) -> Result<(), &'static str> {
+pub(crate) fn check_host(text: &str) -> Result<(), &'static str> {
     let refused = "is neither a host name nor an IP address (no scheme, no port, no path)";
     if text.contains('*') || text.trim() != text {
         return Err(refused);

@@ -7,6 +7,7 @@
 
 mod file;
 mod keys;
+mod network_settings;
 mod sample;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use toml::de::DeTable;
 
 use self::file::{Member, Values, line_of, read_table};
 pub use self::keys::{GROUPS, Group, KEYS, Key, Kind, Value};
+pub use self::network_settings::{BOND_MODES, Bond, Dhcp, HASHES, Link, NetworkSettings, Vlan};
 pub use self::sample::sample;
 
 /// Read when it exists and no other file is named.
@@ -64,6 +66,8 @@ pub struct Config {
     pub deleted_servers: DeletedServers,
     pub limits: Limits,
     pub quota: Quota,
+    /// The appliance's own NICs.
+    pub network_settings: NetworkSettings,
 }
 
 /// The port that asks clients for certificates.
@@ -434,6 +438,7 @@ impl From<&Values> for Config {
                 security_groups: values.int("quota.security_groups"),
                 security_group_rules: values.int("quota.security_group_rules"),
             },
+            network_settings: network_settings::read(values),
         }
     }
 }

@@ -36,7 +36,7 @@ fn every_key_changes_the_configuration() {
                 format!("{:?}", fits.unwrap())
             }
             Kind::List { check, .. } => {
-                let fits = ["192.0.2.1", "https://x.test/", "192.0.2.0/24", "8080"]
+                let fits = ["192.0.2.1", "https://x.test/", "192.0.2.0/24", "8080", "example.org"]
                     .into_iter()
                     .find(|text| check(text).is_ok());
                 format!("[{:?}]", fits.unwrap())
@@ -259,6 +259,81 @@ fn sections_with_an_id_are_read_and_their_mistakes_named() {
             "2: identity.oidc.a.issuer: \"http://x.test\" is not",
         ),
         ("[identity]\ntrusted_dashboards = [\"x\"]".to_owned(), "2: identity.trusted_dashboards: \"x\" is not"),
+    ] {
+        let found = problems(&text);
+        assert!(found.len() == 1 && found[0].starts_with(problem), "{found:?}");
+    }
+}
+
+#[test]
+fn network_settings_are_read_whole() {
+    let text = r#"
+        [network_settings]
+        dns_servers = ["192.0.2.53", "2001:db8::53"]
+        search_domains = ["example.org"]
+        ntp_servers = ["ntp.example.org"]
+        [network_settings.interface."52:54:00:12:34:56"]
+        dhcp = "ipv6"
+        addresses = ["192.0.2.10/24"]
+        gateways = ["192.0.2.1"]
+        mtu = 9000
+        [network_settings.bond.bond0]
+        members = ["eno1", "eno2"]
+        mode = "802.3ad"
+        [network_settings.vlan."eno3.20"]
+        parent = "eno3"
+        id = 20
+    "#;
+    let settings = resolve(text, &[]).unwrap().network_settings;
+    let link = &settings.interfaces["52:54:00:12:34:56"];
+    assert_eq!((link.dhcp, link.mtu, link.addresses[0].to_string()), (Dhcp::Ipv6, Some(9000), "192.0.2.10/24".into()));
+    let bond = &settings.bonds["bond0"];
+    assert_eq!((bond.mode, bond.lacp_rate, bond.hash, bond.monitor_ms), ("802.3ad", "slow", "layer2+3", 100));
+    assert_eq!((bond.link.mtu, settings.vlans["eno3.20"].id), (None, 20));
+    assert_eq!(Config::default().network_settings, NetworkSettings::default());
+}
+
+#[test]
+fn network_settings_that_no_nic_can_have_are_refused_by_name() {
+    let interface = "[network_settings.interface.eno1]\n";
+    let vlan = "[network_settings.vlan.v]\nparent = \"eno1\"\n";
+    for (text, problem) in [
+        (
+            format!("{interface}addresses = [\"192.0.2.10\"]"),
+            "2: network_settings.interface.eno1.addresses: \"192.0.2.10\" is not an address with",
+        ),
+        (
+            format!("{interface}addresses = [\"192.0.2.0/24\"]"),
+            "2: network_settings.interface.eno1.addresses: \"192.0.2.0/24\" is the address of the network",
+        ),
+        (
+            format!("{interface}addresses = [\"192.0.2.255/24\"]"),
+            "2: network_settings.interface.eno1.addresses: \"192.0.2.255/24\" is the broadcast",
+        ),
+        (
+            format!("{interface}addresses = [\"127.0.0.2/8\"]"),
+            "2: network_settings.interface.eno1.addresses: \"127.0.0.2/8\" is no address",
+        ),
+        (
+            format!("{interface}addresses = [\"10.0.0.1/0\"]"),
+            "2: network_settings.interface.eno1.addresses: \"10.0.0.1/0\" has a prefix of 0",
+        ),
+        (format!("{interface}mtu = 100"), "2: network_settings.interface.eno1.mtu: 100 is not between 1280 and 9216"),
+        (
+            format!("{interface}adress = []"),
+            "2: unknown key network_settings.interface.eno1.adress; the nearest known key is network_settings.interface.eno1.addresses",
+        ),
+        (format!("{vlan}id = 4095"), "3: network_settings.vlan.v.id: 4095 is not between 1 and 4094"),
+        (vlan.to_owned(), "1: network_settings.vlan.v: the key id is missing"),
+        ("[network_settings.bond.b]".to_owned(), "1: network_settings.bond.b: the key members is missing"),
+        (
+            "[network_settings]\nsearch_domains = [\"a b\"]".to_owned(),
+            "2: network_settings.search_domains: \"a b\" is not a domain",
+        ),
+        (
+            "[network_settings]\nntp_servers = [\"a\\nNTP=b\"]".to_owned(),
+            "2: network_settings.ntp_servers: \"a\\nNTP=b\" is neither",
+        ),
     ] {
         let found = problems(&text);
         assert!(found.len() == 1 && found[0].starts_with(problem), "{found:?}");
