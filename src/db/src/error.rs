@@ -12,6 +12,8 @@ pub enum Error {
     UnknownMigration(String),
     #[error("migration {name} failed")]
     Migration { name: String, source: rusqlite::Error },
+    #[error("the database has to be brought up to date, but no copy of it can be kept in {}, so it was left as it is: {source}", path.display())]
+    Snapshot { path: std::path::PathBuf, source: Box<Error> },
     #[error("a row that must exist is missing: {0}")]
     Missing(&'static str),
     #[error("a transaction panicked; its rows were taken back")]

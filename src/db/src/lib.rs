@@ -13,6 +13,7 @@ mod error;
 mod generation;
 mod migrations;
 mod readers;
+pub mod snapshot;
 mod tx;
 mod writer;
 
@@ -42,13 +43,15 @@ struct Inner {
 }
 
 impl Db {
-    /// Opens (and creates, mode 0600) the file at `path` and brings its schema up to date.
+    /// Opens (and creates, mode 0600) the file at `path` and brings its schema up to date, after a copy was put beside it.
     ///
     /// # Errors
-    /// When the file cannot be opened, holds a migration that this program does not know, or a migration fails.
+    /// When the file cannot be opened, holds a migration that this program does not know, no copy can be made, or
+    /// a migration fails.
     pub fn open(path: &Path) -> Result<Self> {
         let generations = Arc::new(generation::Generations::default());
         let mut connection = tx::connect(path, tx::Mode::ReadWrite)?;
+        snapshot::before_migrating(&connection, path)?;
         migrations::migrate(&mut connection)?;
         let writer = writer::Writer::start(connection, Arc::clone(&generations))?;
         let readers = readers::Readers::new(path);

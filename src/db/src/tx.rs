@@ -142,7 +142,7 @@ pub(crate) fn connect(path: &Path, mode: Mode) -> Result<Connection> {
     Ok(connection)
 }
 
-fn create_private(path: &Path) -> Result<()> {
+pub(crate) fn create_private(path: &Path) -> Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     std::fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
     Ok(())
