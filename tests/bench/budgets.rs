@@ -302,7 +302,6 @@ async fn images(table: &mut Table, place: &Place, connection: &mut Connection, m
         .flatten()
         .collect();
     let bytes = Bytes::from(bytes);
-    #[allow(clippy::cast_precision_loss, reason = "sizes of a few hundred MB")]
     let mb = bytes.len() as f64 / 1e6;
     let (source, copy) = (place.state.join("source.raw"), place.state.join("copy.raw"));
     std::fs::write(&source, &bytes).unwrap();

@@ -98,7 +98,6 @@ pub async fn measure(table: &mut Table, place: &Place, program: &Program, connec
         made += many;
     }
     all_active(connection, made).await;
-    #[allow(clippy::cast_precision_loss, reason = "a few thousand")]
     let each = ms(began) / (made - first).max(1) as f64;
     table.row(format!("creating {} more servers, each", made - first), each, "ms", Budget::None, None);
     let (took, _) = time_get(connection, "/compute/v2.1/servers/detail?limit=100", 25).await;

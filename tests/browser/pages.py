@@ -65,6 +65,7 @@ class Filled:
         body = {"name": text, "imageRef": image.id, "flavorRef": flavor.id, "networks": [{"uuid": network.id}],
                 "metadata": {"of": text[:200]}, "min_count": min(count, 1000), "max_count": min(count, 1000)}  # fmt: skip
         self.quota()
+        self.room()
         self.post("compute", "/servers", {"server": body})
         for name in ("paused", "stopped", "far too large"):
             server = {**body, "name": f"{name} {text}"[:200], "min_count": 1, "max_count": 1}
@@ -87,6 +88,16 @@ class Filled:
         ):
             status, _, answer = self.api.call("PUT", self.api.endpoints[service] + path, body)
             expect(f"the quota of {service} is changed", status == 200, (status, answer))
+
+    def room(self):
+        """A thousand servers that take nothing have room on any machine."""
+        (provider,) = self.api.get("placement", "/resource_providers")["resource_providers"]
+        path = f"/resource_providers/{provider['uuid']}/inventories"
+        inventories = self.api.get("placement", path)
+        for inventory in inventories["inventories"].values():
+            inventory |= {"total": 10_000_000, "max_unit": 10_000_000}
+        status, _, answer = self.api.call("PUT", self.api.endpoints["placement"] + path, inventories)
+        expect("the machine is made large", status == 200, (status, answer))
 
     def api_user(self):
         return self.sdk.current_user_id
@@ -115,17 +126,6 @@ def node(script, words):
     expect(f"{script} finds everything as it should be", done.returncode == 0)
 
 
-# Room for a thousand servers that take nothing.
-ROOMY = """
-[scheduling]
-cpu_allocation_ratio = 100.0
-ram_allocation_ratio = 100.0
-disk_allocation_ratio = 100.0
-reserved_memory_mib = 0
-reserved_disk_gib = 0
-"""
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program", type=pathlib.Path)
@@ -135,8 +135,7 @@ def main():
     parser.add_argument("--speed", action="store_true")
     args = host.entered(parser)
     folder, status = pathlib.Path(tempfile.mkdtemp(prefix="solostack-pages-")), 1
-    (folder / "solostack.toml").write_text(ROOMY)
-    cloud = Cloud(args.program.resolve(), folder, ["--driver", "fake", "--config", str(folder / "solostack.toml")])
+    cloud = Cloud(args.program.resolve(), folder, ["--driver", "fake"])
     try:
         cloud.start()
         environment = cloud.sourced()

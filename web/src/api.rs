@@ -1,16 +1,20 @@
 //! The cloud's APIs, as any client has them: requests through the gateway, with the user's token, without a socket.
 
 use std::{
+    collections::HashMap,
     net::SocketAddr,
     sync::{Arc, OnceLock, Weak},
 };
 
-use axum::{body::Body, response::Response};
-use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use axum::{
+    body::{Body, Bytes},
+    response::Response,
+};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header, request::Builder};
 use http_body_util::{BodyExt, Limited};
 use rest::{Arrival, Gateway};
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, value::RawValue};
 
 use crate::failure::{Failure, Result};
 
@@ -49,6 +53,19 @@ impl Service {
             _ => None,
         }
     }
+
+    fn request(self, method: Method, path: &str) -> Builder {
+        let builder = Request::builder().method(method).uri(format!("{}{path}", self.root()));
+        match self.version() {
+            Some(version) => builder.header("openstack-api-version", version),
+            None => builder,
+        }
+    }
+}
+
+fn of(builder: Builder, body: Body) -> Result<Request<Body>> {
+    // An id that makes no path is an id of nothing.
+    builder.body(body).map_err(|_| Failure::not_found("There is no such thing."))
 }
 
 /// The gateway, which comes to be after its pages.
@@ -125,10 +142,7 @@ impl Api {
         headers: &[(&'static str, &str)],
         body: Option<&Value>,
     ) -> Result<Answer> {
-        let mut builder = Request::builder().method(method).uri(format!("{}{path}", service.root()));
-        if let Some(version) = service.version() {
-            builder = builder.header("openstack-api-version", version);
-        }
+        let mut builder = service.request(method, path);
         if body.is_some() && !headers.iter().any(|(name, _)| *name == "content-type") {
             builder = builder.header(header::CONTENT_TYPE, "application/json");
         }
@@ -139,10 +153,13 @@ impl Api {
             Some(body) => Body::from(serde_json::to_vec(body).map_err(Failure::internal)?),
             None => Body::empty(),
         };
-        // An id that makes no path is an id of nothing.
-        let request = builder.body(body).map_err(|_| Failure::not_found("There is no such thing."))?;
-        let response = self.raw(request).await?;
-        answer(response).await
+        answer(self.raw(of(builder, body)?).await?).await
+    }
+
+    /// What a `GET` answers, unread: of a thousand things a tree of values would cost more than all else of a page.
+    async fn read(&self, service: Service, path: &str) -> Result<Bytes> {
+        let request = of(service.request(Method::GET, path), Body::empty())?;
+        Ok(success(self.raw(request).await?).await?.1)
     }
 
     /// `GET`, read as `T`.
@@ -150,11 +167,17 @@ impl Api {
     /// # Errors
     /// What the service answered, if that was no success.
     pub async fn get<T: DeserializeOwned>(&self, service: Service, path: &str) -> Result<T> {
-        let answer = self.send(Method::GET, service, path, None).await?;
-        serde_json::from_value(answer.body).map_err(|error| {
-            tracing::error!(path, %error, "an answer of the API is not what a page expects");
-            Failure::broken("an answer of the API")
-        })
+        parsed(path, &self.read(service, path).await?)
+    }
+
+    /// [`Api::get`] of what stands under one name: a list, or one thing.
+    ///
+    /// # Errors
+    /// What the service answered, if that was no success.
+    pub async fn member<T: DeserializeOwned>(&self, service: Service, path: &str, name: &str) -> Result<T> {
+        let answer = self.read(service, path).await?;
+        let members: HashMap<&str, &RawValue> = parsed(path, &answer)?;
+        parsed(path, members.get(name).map_or("null", |member| member.get()).as_bytes())
     }
 
     /// [`Api::get`] where the thing need not be there, or need not be the user's to see.
@@ -194,14 +217,26 @@ impl Api {
     }
 }
 
+fn parsed<'a, T: Deserialize<'a>>(path: &str, json: &'a [u8]) -> Result<T> {
+    serde_json::from_slice(json).map_err(|error| {
+        tracing::error!(path, %error, "an answer of the API is not what a page expects");
+        Failure::broken("an answer of the API")
+    })
+}
+
 /// A service's answer, or its refusal in its own words.
 pub(crate) async fn answer(response: Response) -> Result<Answer> {
+    let (headers, bytes) = success(response).await?;
+    Ok(Answer { headers, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) })
+}
+
+async fn success(response: Response) -> Result<(http::HeaderMap, Bytes)> {
     let (mut parts, body) = response.into_parts();
     let bytes = Limited::new(body, ANSWER_MAX).collect().await.map_err(Failure::internal)?.to_bytes();
-    let body: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
     if parts.status.is_success() || parts.status == StatusCode::MULTIPLE_CHOICES {
-        return Ok(Answer { headers: parts.headers, body });
+        return Ok((parts.headers, bytes));
     }
+    let body: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
     let mut failure = Failure::new(parts.status, message(&body).unwrap_or_else(|| parts.status.to_string()));
     failure.refusal = parts.extensions.remove();
     let id = parts.headers.get("x-openstack-request-id").and_then(|value| value.to_str().ok());

@@ -1,12 +1,18 @@
 //! What a form or an address holds: names and values as they were sent, so that a form that failed shows them again.
 
 use axum::{
-    extract::{FromRequest, RawForm, Request},
+    RequestExt,
+    body::Body,
+    extract::{FromRequest, Multipart, RawForm, Request},
     response::{IntoResponse, Response},
 };
-use http::StatusCode;
+use http::{StatusCode, header};
+use http_body_util::{BodyExt, Limited};
 
-use crate::failure::{Failure, Result};
+use crate::{
+    failure::{Failure, Result},
+    visit::Visit,
+};
 
 /// Fields in their order; a name may stand there more than once.
 #[derive(Clone, Default)]
@@ -79,9 +85,37 @@ impl Fields {
         self
     }
 
+    /// A marked box, or none.
+    #[must_use]
+    pub fn with_box(self, name: &str, marked: bool) -> Self {
+        if marked { self.with(name, "1") } else { self }
+    }
+
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Two columns of a table that is filled in: rows without a name are left out.
+    #[must_use]
+    pub fn table(&self, names: &str, values: &str) -> Vec<(String, String)> {
+        let column = |wanted: &str| {
+            let named = self.0.iter().filter(|(known, _)| known == wanted);
+            named.map(|(_, value)| value.trim().to_owned()).collect::<Vec<_>>()
+        };
+        let rows = column(names).into_iter().zip(column(values));
+        rows.filter(|(name, _)| !name.is_empty()).collect()
+    }
+
+    /// Whether these, of a list, are filters that leave rows out.
+    #[must_use]
+    pub fn narrow(&self) -> bool {
+        self.0.iter().any(|(name, value)| !["all", "marker"].contains(&name.as_str()) && !value.trim().is_empty())
     }
 
     /// As a query with another marker: the next page of a list that these are the filters of.
@@ -104,6 +138,45 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
             Ok(RawForm(bytes)) => Ok(Self::parse(&bytes)),
             Err(_) => Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "This is not a form.").into_response()),
         }
+    }
+}
+
+/// Of forms with files, and of forms without; of the first kind extracting checks the form's token, which the guard of all
+/// pages could not read.
+#[derive(Debug)]
+pub struct WithFiles(pub Fields);
+
+/// Of all fields and files together: user data and keys, no images.
+const BYTES_MAX: usize = 1 << 20;
+
+impl<S: Send + Sync> FromRequest<S> for WithFiles {
+    type Rejection = Failure;
+
+    async fn from_request(mut request: Request, state: &S) -> Result<Self> {
+        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let with_files = kind.starts_with("multipart/form-data");
+        let checked = request.headers().contains_key("x-csrf-token");
+        let too_large = |_| Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "The form is larger than 1 MiB.");
+        let visit: Visit = request.extract_parts().await?;
+        let (parts, body) = request.into_parts();
+        let bytes = Limited::new(body, BYTES_MAX).collect().await.map_err(too_large)?.to_bytes();
+        if !with_files {
+            return Ok(Self(Fields::parse(&bytes)));
+        }
+        let broken = |_| Failure::bad_request("The form broke off.");
+        let request = Request::from_parts(parts, Body::from(bytes));
+        let mut form = Multipart::from_request(request, state).await.map_err(|_| broken(()))?;
+        let mut fields = Fields::default();
+        while let Some(field) = form.next_field().await.map_err(|_| broken(()))? {
+            let name = field.name().unwrap_or_default().to_owned();
+            let bytes = field.bytes().await.map_err(|_| broken(()))?;
+            let value = String::from_utf8(bytes.into());
+            fields.push(name, value.map_err(|_| Failure::bad_request("The file is no text: UTF-8 is needed."))?);
+        }
+        if !checked {
+            visit.check_csrf(Some(fields.get("_csrf")))?;
+        }
+        Ok(Self(fields))
     }
 }
 
@@ -150,9 +223,17 @@ mod tests {
     }
 
     #[test]
+    fn tables_of_a_form_are_read_row_by_row() {
+        let fields = Fields::parse(b"key=a&value=+1+&key=&value=lost&key=b&value=");
+        assert_eq!(fields.table("key", "value"), [("a".into(), "1".into()), ("b".into(), String::new())]);
+        assert_eq!(fields.all("value"), ["1", "lost"]);
+    }
+
+    #[test]
     fn the_next_page_keeps_the_filters() {
         let fields = Fields::parse(b"name=a%26b&status=&marker=old");
         assert_eq!(fields.after("n/1"), "name=a%26b&marker=n%2F1");
+        assert!(fields.narrow() && !Fields::parse(b"all=1&name=+&marker=old").narrow());
     }
 
     #[test]

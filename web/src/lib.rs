@@ -8,7 +8,6 @@ mod assets;
 mod console;
 mod echo;
 mod failure;
-mod fields;
 mod flavors;
 mod form;
 mod frame;

@@ -6,7 +6,11 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use serde_json::{Map, Value, json};
 
-use crate::{Options, network_info::Interface, servers::Server};
+use crate::{
+    Options,
+    network_info::Interface,
+    servers::{Server, views},
+};
 
 /// Versions of the OpenStack tree, oldest first. Their documents differ only by being there.
 pub(crate) const VERSIONS: &[&str] = &[
@@ -118,12 +122,12 @@ impl Subject {
                 let id = format!("network{}", networks.len());
                 let family = if fixed.address.contains(':') { "ipv6" } else { "ipv4" };
                 let dns: Vec<Value> =
-                    fixed.dns_servers.iter().map(|address| json!({"type": "dns", "address": address})).collect();
+                    fixed.subnet.dns.iter().map(|address| json!({"type": "dns", "address": address})).collect();
                 let mut network = Map::new();
                 network.insert("id".into(), json!(id));
                 network.insert("link".into(), json!(link));
                 network.insert("network_id".into(), json!(interface.network_id));
-                if fixed.dhcp {
+                if fixed.subnet.dhcp {
                     network.insert("type".into(), json!(format!("{family}_dhcp")));
                 } else {
                     network.insert("type".into(), json!(family));
@@ -149,12 +153,7 @@ impl Subject {
         let fixed =
             self.interfaces.iter().flat_map(|interface| &interface.fixed_ips).find(|ip| !ip.address.contains(':'));
         let floating = self.interfaces.iter().flat_map(|interface| &interface.floating_ips).next();
-        let groups: Vec<&str> = self
-            .interfaces
-            .iter()
-            .flat_map(|interface| &interface.security_groups)
-            .map(|(_, name)| name.as_str())
-            .collect();
+        let groups = views::security_groups(&self.interfaces);
         let mut tree = BTreeMap::new();
         let mut put = |path: &str, value: &str| {
             tree.insert(format!("meta-data/{path}"), value.as_bytes().to_vec());

@@ -1,6 +1,6 @@
 //! A server's interfaces: all that Compute asks of Network, in Compute's words.
 
-use std::{collections::HashMap, net::IpAddr, os::fd::OwnedFd};
+use std::{collections::HashMap, net::IpAddr, os::fd::OwnedFd, sync::Arc};
 
 use db::Tx;
 use network::peer;
@@ -46,40 +46,25 @@ impl Interface {
 #[derive(Clone, Debug)]
 pub(crate) struct FixedIp {
     pub address: String,
-    pub subnet_id: String,
-    /// Bits of the subnet's prefix.
-    pub prefix_length: u8,
-    pub gateway: Option<String>,
-    pub dns_servers: Vec<String>,
-    /// Destination and next hop.
-    pub host_routes: Vec<(String, String)>,
-    pub dhcp: bool,
+    pub subnet: Arc<peer::SubnetInfo>,
 }
 
 impl FixedIp {
     /// `255.255.255.0` or `ffff:ffff::`.
-    pub fn netmask(&self) -> String {
-        if self.address.contains(':') {
-            let bits = u128::MAX.checked_shl(128 - u32::from(self.prefix_length.min(128))).unwrap_or(0);
-            return std::net::Ipv6Addr::from(bits).to_string();
-        }
-        let bits = u32::MAX.checked_shl(32 - u32::from(self.prefix_length.min(32))).unwrap_or(0);
-        std::net::Ipv4Addr::from(bits).to_string()
+    pub fn netmask(&self) -> IpAddr {
+        self.subnet.cidr.netmask()
     }
 
     /// Routes as network_data.json has them: the default one first.
     pub fn routes(&self) -> Vec<Value> {
         let any = if self.address.contains(':') { "::" } else { "0.0.0.0" };
         let mut routes: Vec<Value> = Vec::new();
-        if let Some(gateway) = &self.gateway {
+        if let Some(gateway) = self.subnet.gateway {
             routes.push(json!({"network": any, "netmask": any, "gateway": gateway}));
         }
-        for (destination, next_hop) in &self.host_routes {
-            if let Some((network, length)) = destination.split_once('/') {
-                let route =
-                    FixedIp { prefix_length: length.parse().unwrap_or(0), address: network.into(), ..self.clone() };
-                routes.push(json!({"network": network, "netmask": route.netmask(), "gateway": next_hop}));
-            }
+        for (destination, next_hop) in &self.subnet.routes {
+            let (network, netmask) = (destination.network(), destination.netmask());
+            routes.push(json!({"network": network, "netmask": netmask, "gateway": next_hop}));
         }
         routes
     }
@@ -156,23 +141,8 @@ pub(crate) fn of_servers(tx: &Tx<'_>, server_ids: &[&str]) -> Result<ByServer> {
 impl From<peer::PortInfo> for Interface {
     fn from(port: peer::PortInfo) -> Self {
         let floating_ips = port.fixed_ips.iter().flat_map(|fixed| fixed.floating_ips.iter().cloned()).collect();
-        let fixed_ips = port
-            .fixed_ips
-            .into_iter()
-            .map(|peer::FixedIp { address, subnet, .. }| FixedIp {
-                address: address.to_string(),
-                subnet_id: subnet.id,
-                prefix_length: subnet.cidr.prefix_len(),
-                gateway: subnet.gateway.map(|gateway| gateway.to_string()),
-                dns_servers: subnet.dns.iter().map(ToString::to_string).collect(),
-                host_routes: subnet
-                    .routes
-                    .iter()
-                    .map(|(destination, next_hop)| (destination.to_string(), next_hop.to_string()))
-                    .collect(),
-                dhcp: subnet.dhcp,
-            })
-            .collect();
+        let fixed = |fixed: peer::FixedIp| FixedIp { address: fixed.address.to_string(), subnet: fixed.subnet };
+        let fixed_ips = port.fixed_ips.into_iter().map(fixed).collect();
         Self {
             active: port.status == "ACTIVE",
             port_id: port.id,
@@ -182,7 +152,7 @@ impl From<peer::PortInfo> for Interface {
             mtu: u16::try_from(port.mtu).unwrap_or(u16::MAX),
             fixed_ips,
             floating_ips,
-            security_groups: port.security_group_ids.into_iter().zip(port.security_groups).collect(),
+            security_groups: port.security_groups,
             slot: u8::MAX,
             placed: false,
             tag: None,

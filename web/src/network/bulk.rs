@@ -3,10 +3,11 @@
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::{fields::Fields, lists, model::Resource};
+use super::{lists, model::Resource};
 use crate::{
     api::{Service, encoded},
     failure::{Failure, Result},
+    form::Fields,
     session::Flash,
     visit::Visit,
 };
@@ -44,7 +45,7 @@ pub(super) async fn many<T: Resource>(visit: Visit, fields: Fields, verbs: &[Ver
     let wanted = fields.get("verb");
     let verb = verbs.iter().find(|verb| verb.name == wanted);
     let verb = verb.ok_or_else(|| Failure::bad_request(words.t("Choose what to do.")))?;
-    let or = |name: &str, other: &str| if fields.is(name) { fields.get(name).to_owned() } else { other.to_owned() };
+    let or = |name: &str, other: &str| if fields.on(name) { fields.get(name).to_owned() } else { other.to_owned() };
     let back = or("back", home);
     let stay = or("stay", &back);
     let ids = fields.all("id");

@@ -13,8 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     bulk::{self, Act, Verb},
-    fields::Fields,
-    lists::{self, Left, Machine, Rows},
+    lists::{self, Left, Machines, Rows},
     model::{FloatingIp, Network, Port, Resource, Router, label},
     ports::by_name,
     routers::name_of,
@@ -23,6 +22,7 @@ use crate::{
     Dashboard,
     api::{Service, encoded},
     failure::{Failure, Result},
+    form::Fields,
     frame::Frame,
     show,
     visit::Visit,
@@ -76,16 +76,36 @@ struct Index {
 }
 
 /// Ports that floating IPs may lead to, by id, and their servers.
+#[derive(Default)]
 struct Ends {
     ports: HashMap<String, Port>,
-    machines: HashMap<String, Machine>,
+    machines: Machines,
 }
 
 impl Ends {
-    async fn of(visit: &Visit, query: &str) -> Result<Self> {
+    /// Whatever there may be.
+    async fn all(visit: &Visit, query: &str) -> Result<Self> {
         let ports: Vec<Port> = lists::all(&visit.api, query).await?;
-        let machines = lists::machines(visit, false).await?;
-        Ok(Self { ports: ports.into_iter().map(|port| (port.id.clone(), port)).collect(), machines })
+        Ok(Self::new(ports, lists::machines(visit).await?))
+    }
+
+    /// Those of a few addresses.
+    async fn of(visit: &Visit, ips: &[FloatingIp]) -> Result<Self> {
+        let mut query = String::new();
+        for id in ips.iter().filter_map(|ip| ip.port_id.as_deref()) {
+            query.push_str(if query.is_empty() { "?id=" } else { "&id=" });
+            query.push_str(&encoded(id));
+        }
+        if query.is_empty() {
+            return Ok(Self::default());
+        }
+        let ports: Vec<Port> = lists::all(&visit.api, &query).await?;
+        let machines = lists::machines_of(visit, &ports).await?;
+        Ok(Self::new(ports, machines))
+    }
+
+    fn new(ports: Vec<Port>, machines: Machines) -> Self {
+        Self { ports: ports.into_iter().map(|port| (port.id.clone(), port)).collect(), machines }
     }
 
     /// The server's name, or what else the port is called.
@@ -111,21 +131,26 @@ impl Ends {
 /// `GET /floating-ips`.
 async fn index(visit: Visit, fields: Fields) -> Result<Response> {
     let (wanted, use_) = (fields.get("name"), fields.get("use"));
-    let query = lists::only_project_filter(&visit, fields.is("all"))?;
-    let ends = Ends::of(&visit, "").await?;
+    let query = lists::only_project_filter(&visit, fields.on("all"))?;
+    // Names are looked for among all that there are; for the rows of a page their own do.
+    let named = !wanted.is_empty();
+    let mut ends = if named { Ends::all(&visit, "").await? } else { Ends::default() };
     let keep = |ip: &FloatingIp| {
         let target = ends.target(ip);
         let name = target.as_ref().map(|target| target.text.as_str()).unwrap_or_default();
         let fixed = ip.fixed_ip_address.as_deref().unwrap_or_default();
         let is_used = match use_ {
-            "used" => target.is_some(),
-            "free" => target.is_none(),
+            "used" => ip.port_id.is_some(),
+            "free" => ip.port_id.is_none(),
             _ => true,
         };
         is_used && lists::matches(wanted, &[&ip.floating_ip_address, fixed, name, &ip.id, &ip.description])
     };
-    let sifted = !wanted.is_empty() || !use_.is_empty();
+    let sifted = named || !use_.is_empty();
     let Rows { rows, next } = lists::page(&visit.api, &query, fields.get("marker"), sifted, keep).await?;
+    if !named {
+        ends = Ends::of(&visit, &rows).await?;
+    }
     let networks = lists::networks(&visit.api).await?;
     let rows = rows.into_iter().map(|ip: FloatingIp| {
         let blocked = bulk::blocked(&visit, &ip.project_id)?;
@@ -135,8 +160,7 @@ async fn index(visit: Visit, fields: Fields) -> Result<Response> {
     let [left] = lists::quota(&visit, ["floatingip"]).await?;
     visit.page(&Index {
         frame: visit.frame("/floating-ips", visit.words().t("Floating IPs")).live(),
-        next: next
-            .map(|marker| format!("/floating-ips?{}&marker={}", fields.query_without(&["marker"]), encoded(&marker))),
+        next: next.map(|marker| format!("/floating-ips?{}", fields.after(&marker))),
         rows,
         verbs: VERBS,
         left,
@@ -162,7 +186,7 @@ struct Choice {
 /// Addresses of servers' ports, those that a floating IP of the network reaches first.
 async fn choices(visit: &Visit, project: &str, outside: Option<&str>, taken: &HashSet<String>) -> Result<Vec<Choice>> {
     let words = visit.words();
-    let ends = Ends::of(visit, &format!("?project_id={}", encoded(project))).await?;
+    let ends = Ends::all(visit, &format!("?project_id={}", encoded(project))).await?;
     let networks = lists::networks(&visit.api).await?;
     let routers: Vec<Router> = lists::all(&visit.api, "").await?;
     let leads = |router: &&Router| {
@@ -230,7 +254,7 @@ struct New {
 /// `GET /floating-ips/new`; `server` marks one of its addresses.
 async fn new(visit: Visit, asked: Fields) -> Result<Response> {
     let mut fields = Fields::default();
-    if asked.is("server") {
+    if asked.on("server") {
         let query = format!("?device_id={}", encoded(asked.get("server")));
         let ports: Vec<Port> = lists::all(&visit.api, &query).await?;
         let first = ports.iter().find_map(|port| {
@@ -264,10 +288,10 @@ async fn new_form(visit: Visit, fields: Fields, failure: Option<&Failure>) -> Re
 /// `POST /floating-ips/new`.
 async fn create(visit: Visit, fields: Fields) -> Result<Response> {
     let mut body = json!({"floating_network_id": fields.get("network"), "description": fields.get("description")});
-    if fields.is("address") {
+    if fields.on("address") {
         body["floating_ip_address"] = fields.get("address").into();
     }
-    if fields.is("port") {
+    if fields.on("port") {
         chosen(&fields, &mut body);
     }
     match visit.api.post(Service::Network, "/floatingips", &json!({ "floatingip": body })).await {
@@ -301,10 +325,7 @@ async fn one(visit: Visit, Path(id): Path<String>) -> Result<Response> {
 async fn page(visit: Visit, id: &str, fields: Fields, failure: Option<&Failure>) -> Result<Response> {
     let ip: FloatingIp = lists::one(&visit.api, id).await?;
     let networks = lists::networks(&visit.api).await?;
-    let ends = match &ip.port_id {
-        Some(port) => Ends::of(&visit, &format!("?id={}", encoded(port))).await?,
-        None => Ends { ports: HashMap::new(), machines: HashMap::new() },
-    };
+    let ends = Ends::of(&visit, std::slice::from_ref(&ip)).await?;
     let choices = choices(&visit, &ip.project_id, Some(&ip.floating_network_id), &taken(&visit).await?).await?;
     let mut frame = visit.frame("/floating-ips", ip.label());
     frame = match failure {
@@ -329,9 +350,9 @@ async fn page(visit: Visit, id: &str, fields: Fields, failure: Option<&Failure>)
 /// `POST /floating-ips/{id}`: where it leads, and its description.
 async fn associate(visit: Visit, Path(id): Path<String>, fields: Fields) -> Result<Response> {
     let mut body = json!({});
-    if fields.is("describe") {
+    if fields.on("describe") {
         body["description"] = fields.get("description").into();
-    } else if fields.is("port") {
+    } else if fields.on("port") {
         chosen(&fields, &mut body);
     } else {
         let failure = Failure::bad_request(visit.words().t("Choose the server."));

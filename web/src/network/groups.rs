@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 use super::{
     addresses::range,
     bulk::{self, Act, Verb},
-    fields::Fields,
     lists::{self, Left, Rows},
     model::{Group, Port, Resource, Rule},
     ports::by_name,
@@ -24,6 +23,7 @@ use crate::{
     Dashboard,
     api::{Service, encoded},
     failure::{Failure, Result},
+    form::Fields,
     frame::Frame,
     visit::Visit,
     words::Words,
@@ -104,7 +104,7 @@ async fn index(visit: Visit, fields: Fields) -> Result<Response> {
 
 async fn list(visit: Visit, fields: Fields, failure: Option<&Failure>) -> Result<Response> {
     let wanted = fields.get("q");
-    let query = lists::only_project_filter(&visit, fields.is("all"))?;
+    let query = lists::only_project_filter(&visit, fields.on("all"))?;
     let keep = |group: &Group| lists::matches(wanted, &[&group.name, &group.id, &group.description]);
     let Rows { rows, next } = lists::page(&visit.api, &query, fields.get("marker"), !wanted.is_empty(), keep).await?;
     let rows = rows.into_iter().map(|group: Group| {
@@ -126,9 +126,7 @@ async fn list(visit: Visit, fields: Fields, failure: Option<&Failure>) -> Result
     };
     let page = Index {
         frame,
-        next: next.map(|marker| {
-            format!("/security-groups?{}&marker={}", fields.query_without(&["marker"]), encoded(&marker))
-        }),
+        next: next.map(|marker| format!("/security-groups?{}", fields.after(&marker))),
         rows,
         verbs: VERBS,
         left,
@@ -144,7 +142,7 @@ async fn list(visit: Visit, fields: Fields, failure: Option<&Failure>) -> Result
 /// `POST /security-groups`.
 async fn create(visit: Visit, fields: Fields) -> Result<Response> {
     let body = json!({"security_group": {"name": fields.get("name"), "description": fields.get("description")}});
-    let result = if fields.is("name") {
+    let result = if fields.on("name") {
         visit.api.post(Service::Network, Group::PATH, &body).await
     } else {
         Err(Failure::bad_request(visit.words().t("Give the group a name.")))
@@ -309,7 +307,7 @@ async fn apply(visit: &Visit, id: &str, fields: &Fields) -> Result<&'static str>
     let rules = match fields.get("what") {
         "edit" => {
             let mut body = json!({"description": fields.get("description")});
-            if fields.is("name") {
+            if fields.on("name") {
                 body["name"] = fields.get("name").into();
             }
             let path = format!("{}/{}", Group::PATH, encoded(id));
@@ -441,7 +439,7 @@ async fn simulate(visit: Visit, fields: Fields) -> Result<Response> {
     let words = visit.words();
     let mine = visit.session()?.project_id().unwrap_or_default().to_owned();
     let groups: Vec<Group> = lists::all(&visit.api, &format!("?project_id={}", encoded(&mine))).await?;
-    let machines = lists::machines(&visit, false).await?;
+    let machines = lists::machines(&visit).await?;
     let ports: Vec<Port> = lists::all(&visit.api, &format!("?project_id={}", encoded(&mine))).await?;
     let mut choices: Vec<(String, String)> = ports
         .iter()
@@ -451,7 +449,7 @@ async fn simulate(visit: Visit, fields: Fields) -> Result<Response> {
             (port.id.clone(), format!("{server}{}", port.title()))
         })
         .collect();
-    choices.sort_by_key(|(_, title)| title.to_lowercase());
+    choices.sort_by_cached_key(|(_, title)| title.to_lowercase());
     let (verdict, problem) = match judge(&visit, &fields).await {
         Ok(verdict) => (verdict, None),
         Err(failure) if failure.is_users() => (None, Some(failure.line())),
@@ -469,7 +467,7 @@ async fn simulate(visit: Visit, fields: Fields) -> Result<Response> {
 
 async fn judge(visit: &Visit, fields: &Fields) -> Result<Option<Verdict>> {
     let words = visit.words();
-    if !fields.is("remote") {
+    if !fields.on("remote") {
         return Ok(None);
     }
     let bad = |text: &str| Failure::bad_request(text);
@@ -486,14 +484,14 @@ async fn judge(visit: &Visit, fields: &Fields) -> Result<Option<Verdict>> {
         text => Some(text.parse().map_err(|_| bad(words.t("The port is a number from 1 to 65535.")))?),
     };
     let packet = Packet { is_in: fields.get("direction") != "egress", remote, protocol, port };
-    let (groups, secured) = if fields.is("port") {
+    let (groups, secured) = if fields.on("port") {
         let port: Port = lists::one(&visit.api, fields.get("port")).await?;
         let mut groups = Vec::new();
         for id in &port.security_groups {
             groups.extend(lists::find::<Group>(&visit.api, id).await?);
         }
         (groups, port.port_security_enabled)
-    } else if fields.is("group") {
+    } else if fields.on("group") {
         (vec![lists::one::<Group>(&visit.api, fields.get("group")).await?], true)
     } else {
         return Err(bad(words.t("Choose a group or a port.")));

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::model::{Network, Port, Resource};
 use crate::{
     api::{Api, Service, encoded},
-    failure::{Failure, Result},
+    failure::Result,
     visit::Visit,
     words::Words,
 };
@@ -20,6 +20,28 @@ const STEP: usize = 500;
 const STEPS_MAX: usize = 20;
 /// Servers that are asked for one by one; beyond it a list is cheaper.
 const SINGLY_MAX: usize = 16;
+/// What Compute lists at once.
+const LIST_MAX: usize = 1000;
+/// Of servers that there are, as Compute's API reference names them ("Servers").
+const STATUSES: [&str; 17] = [
+    "ACTIVE",
+    "BUILD",
+    "ERROR",
+    "HARD_REBOOT",
+    "MIGRATING",
+    "PASSWORD",
+    "PAUSED",
+    "REBOOT",
+    "REBUILD",
+    "RESCUE",
+    "RESIZE",
+    "REVERT_RESIZE",
+    "SHELVED",
+    "SHELVED_OFFLOADED",
+    "SHUTOFF",
+    "SUSPENDED",
+    "VERIFY_RESIZE",
+];
 
 /// One page of a list, and the marker of the next.
 pub(super) struct Rows<T> {
@@ -28,13 +50,7 @@ pub(super) struct Rows<T> {
 }
 
 async fn fetch<T: Resource>(api: &Api, query: &str) -> Result<Vec<T>> {
-    let path = format!("{}{query}", T::PATH);
-    let mut answer = api.send(http::Method::GET, Service::Network, &path, None).await?;
-    let list = answer.body.get_mut(T::MANY).map(serde_json::Value::take).unwrap_or_default();
-    serde_json::from_value(list).map_err(|error| {
-        tracing::error!(path, %error, "a list of the network's API is not what a page expects");
-        Failure::broken("a list of the network's API")
-    })
+    api.member(Service::Network, &format!("{}{query}", T::PATH), T::MANY).await
 }
 
 /// All that there are. `query` begins with `?` or is empty.
@@ -44,13 +60,7 @@ pub(super) async fn all<T: Resource>(api: &Api, query: &str) -> Result<Vec<T>> {
 
 /// One thing.
 pub(super) async fn one<T: Resource>(api: &Api, id: &str) -> Result<T> {
-    let path = format!("{}/{}", T::PATH, encoded(id));
-    let mut answer = api.send(http::Method::GET, Service::Network, &path, None).await?;
-    let thing = answer.body.get_mut(T::ONE).map(serde_json::Value::take).unwrap_or_default();
-    serde_json::from_value(thing).map_err(|error| {
-        tracing::error!(path, %error, "an answer of the network's API is not what a page expects");
-        Failure::broken("an answer of the network's API")
-    })
+    api.member(Service::Network, &format!("{}/{}", T::PATH, encoded(id)), T::ONE).await
 }
 
 /// A thing that need not be there, or need not be the user's to see.
@@ -127,53 +137,74 @@ pub(super) async fn networks(api: &Api) -> Result<HashMap<String, Network>> {
 pub(super) struct Machine {
     pub id: String,
     pub name: String,
+    /// Empty where nobody asked.
     #[serde(default)]
     pub status: String,
 }
 
-#[derive(Deserialize)]
-struct Machines {
-    servers: Vec<Machine>,
+/// Servers by id.
+pub(super) type Machines = HashMap<String, Machine>;
+
+/// Every server that the user may see, without its status; for administrators those of all projects.
+pub(super) async fn machines(visit: &Visit) -> Result<Machines> {
+    let machines = listed(visit, "").await?;
+    Ok(machines.into_iter().map(|machine| (machine.id.clone(), machine)).collect())
 }
 
-#[derive(Deserialize)]
-struct OneMachine {
-    server: Machine,
+/// Sets the status of every server. A list with all details of a thousand servers takes longer than a list of names for each
+/// status that there is.
+pub(super) async fn set_statuses(visit: &Visit, machines: &mut Machines) -> Result<()> {
+    for status in STATUSES {
+        for found in listed(visit, &format!("&status={status}")).await? {
+            if let Some(machine) = machines.get_mut(&found.id) {
+                status.clone_into(&mut machine.status);
+            }
+        }
+    }
+    Ok(())
 }
 
-/// Every server that the user may see, with its status if `detail`; for administrators those of all projects.
-pub(super) async fn machines(visit: &Visit, detail: bool) -> Result<HashMap<String, Machine>> {
+async fn listed(visit: &Visit, filter: &str) -> Result<Vec<Machine>> {
     let everywhere = if visit.session()?.has_role("admin") { "&all_tenants=1" } else { "" };
-    let path = if detail { "/servers/detail" } else { "/servers" };
-    let mut machines = HashMap::new();
+    let mut machines: Vec<Machine> = Vec::new();
     let mut marker = String::new();
     for _ in 0..STEPS_MAX {
-        let found: Option<Machines> =
-            visit.api.find(Service::Compute, &format!("{path}?limit=1000{everywhere}{marker}")).await?;
-        let servers = found.map(|found| found.servers).unwrap_or_default();
-        let Some(last) = servers.last().filter(|_| servers.len() == 1000).map(|last| last.id.clone()) else {
-            machines.extend(servers.into_iter().map(|server| (server.id.clone(), server)));
-            break;
+        let path = format!("/servers?limit={LIST_MAX}{everywhere}{filter}{marker}");
+        let mut found: Vec<Machine> = match visit.api.member(Service::Compute, &path, "servers").await {
+            Err(failure) if failure.is_not_found() || failure.is_forbidden() => Vec::new(),
+            found => found?,
         };
-        machines.extend(servers.into_iter().map(|server| (server.id.clone(), server)));
-        marker = format!("&marker={}", encoded(&last));
+        let is_end = found.len() < LIST_MAX;
+        machines.append(&mut found);
+        match machines.last() {
+            Some(last) if !is_end => marker = format!("&marker={}", encoded(&last.id)),
+            _ => break,
+        }
     }
     Ok(machines)
 }
 
-/// The servers of these ports: few are asked for one by one, many by their list.
-pub(super) async fn machines_of(visit: &Visit, ports: &[Port]) -> Result<HashMap<String, Machine>> {
-    let ids: BTreeSet<&str> =
-        ports.iter().filter(|port| port.is_of_server()).map(|port| port.device_id.as_str()).collect();
-    if ids.len() > SINGLY_MAX {
-        // Only of a port that is down is the state of its server told.
-        return machines(visit, ports.iter().any(|port| port.is_of_server() && port.status == "DOWN")).await;
+/// The servers of these ports, and the status of those whose port is down: few are asked for one by one, many by their list.
+pub(super) async fn machines_of(visit: &Visit, ports: &[Port]) -> Result<Machines> {
+    let ids = |is_wanted: fn(&Port) -> bool| -> BTreeSet<&str> {
+        let wanted = ports.iter().filter(|port| port.is_of_server() && is_wanted(port));
+        wanted.map(|port| port.device_id.as_str()).collect()
+    };
+    let (all, down) = (ids(|_| true), ids(|port| port.status == "DOWN"));
+    let is_many = all.len() > SINGLY_MAX;
+    let mut machines = if is_many { machines(visit).await? } else { Machines::new() };
+    if down.len() > SINGLY_MAX {
+        set_statuses(visit, &mut machines).await?;
+        return Ok(machines);
     }
-    let mut machines = HashMap::new();
-    for id in ids {
-        let found: Option<OneMachine> = visit.api.find(Service::Compute, &format!("/servers/{}", encoded(id))).await?;
-        if let Some(found) = found {
-            machines.insert(id.to_owned(), found.server);
+    for id in if is_many { down } else { all } {
+        let path = format!("/servers/{}", encoded(id));
+        match visit.api.member::<Machine>(Service::Compute, &path, "server").await {
+            Ok(found) => {
+                machines.insert(id.to_owned(), found);
+            }
+            Err(failure) if failure.is_not_found() || failure.is_forbidden() => {}
+            Err(failure) => return Err(failure),
         }
     }
     Ok(machines)

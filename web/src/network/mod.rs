@@ -3,7 +3,6 @@
 
 mod addresses;
 mod bulk;
-mod fields;
 mod floating_ips;
 mod groups;
 mod lists;

@@ -16,7 +16,6 @@ use serde_json::{Value, json};
 use super::{
     addresses,
     bulk::{self, Act, Verb},
-    fields::Fields,
     lists::{self, Left, Rows},
     model::{Network, Port, Resource, Router as NetRouter, Subnet},
     ports::{self, Told},
@@ -26,6 +25,7 @@ use crate::{
     Dashboard,
     api::{Service, encoded},
     failure::{Failure, Result},
+    form::Fields,
     frame::Frame,
     network::model::label,
     visit::Visit,
@@ -72,7 +72,7 @@ struct Index {
 /// `GET /networks`.
 async fn index(visit: Visit, fields: Fields) -> Result<Response> {
     let (name, kind) = (fields.get("name"), fields.get("kind"));
-    let only = lists::only_project(&visit, fields.is("all"))?;
+    let only = lists::only_project(&visit, fields.on("all"))?;
     let keep = |network: &Network| {
         let is_mine = only.as_ref().is_none_or(|project| network.project_id == *project);
         let is_here = is_mine || network.shared || network.external;
@@ -100,7 +100,7 @@ async fn index(visit: Visit, fields: Fields) -> Result<Response> {
     let [left] = lists::quota(&visit, ["network"]).await?;
     visit.page(&Index {
         frame: visit.frame("/networks", visit.words().t("Networks")).live(),
-        next: next.map(|marker| format!("/networks?{}&marker={}", fields.query_without(&["marker"]), encoded(&marker))),
+        next: next.map(|marker| format!("/networks?{}", fields.after(&marker))),
         rows,
         verbs: VERBS,
         left,
@@ -222,27 +222,27 @@ fn attributes(visit: &Visit, fields: &Fields, is_new: bool) -> Result<Value> {
     let mut body = json!({"name": fields.get("name"), "description": fields.get("description")});
     let mut put = |name: &str, value: Value| body[name] = value;
     if !is_new {
-        put("admin_state_up", fields.is("up").into());
+        put("admin_state_up", fields.on("up").into());
     }
     // What is left as it is by default needs no right to be said.
-    if !is_new || !fields.is("port_security") {
-        put("port_security_enabled", fields.is("port_security").into());
+    if !is_new || !fields.on("port_security") {
+        put("port_security_enabled", fields.on("port_security").into());
     }
-    if fields.is("mtu") {
+    if fields.on("mtu") {
         let mtu: i64 =
             fields.get("mtu").parse().map_err(|_| Failure::bad_request(words.t("The MTU is a number of bytes.")))?;
         put("mtu", mtu.into());
     }
-    if fields.is("dns_domain") || !is_new {
+    if fields.on("dns_domain") || !is_new {
         put("dns_domain", fields.get("dns_domain").into());
     }
     if visit.session()?.has_role("admin") {
         for (name, attribute) in [("shared", "shared"), ("external", "router:external")] {
-            if !is_new || fields.is(name) {
-                put(attribute, fields.is(name).into());
+            if !is_new || fields.on(name) {
+                put(attribute, fields.on(name).into());
             }
         }
-        if is_new && fields.is("physical") {
+        if is_new && fields.on("physical") {
             put("provider:physical_network", fields.get("physical").into());
             put("provider:network_type", "flat".into());
         }
@@ -261,14 +261,14 @@ async fn create(visit: Visit, fields: Fields) -> Result<Response> {
 
 async fn make(visit: &Visit, fields: &Fields) -> Result<String> {
     let api = &visit.api;
-    let subnet = if fields.is("subnet") { Some(subnets::attributes(visit, fields, true)?) } else { None };
+    let subnet = if fields.on("subnet") { Some(subnets::attributes(visit, fields, true)?) } else { None };
     let network = json!({"network": attributes(visit, fields, true)?});
     let made = api.post(Service::Network, "/networks", &network).await?;
     let id = made["network"]["id"].as_str().unwrap_or_default().to_owned();
     let Some(mut subnet) = subnet else { return Ok(id) };
     subnet["network_id"] = id.as_str().into();
     let result = match api.post(Service::Network, "/subnets", &json!({ "subnet": subnet })).await {
-        Ok(made) if fields.is("router") => {
+        Ok(made) if fields.on("router") => {
             let body = json!({"subnet_id": made["subnet"]["id"]});
             let path = format!("/routers/{}/add_router_interface", encoded(fields.get("router")));
             api.put(Service::Network, &path, &body).await.map(|_| ())

@@ -14,14 +14,14 @@ use serde_json::{Value, json};
 use super::{
     addresses,
     bulk::{self, Act, Verb},
-    fields::Fields,
-    lists::{self, Left, Machine, Rows},
+    lists::{self, Left, Machines, Rows},
     model::{Group, Network, Port, Resource, Router as NetRouter, Subnet, label},
 };
 use crate::{
     Dashboard,
     api::{Service, encoded},
     failure::{Failure, Result},
+    form::Fields,
     frame::Frame,
     show,
     visit::Visit,
@@ -63,7 +63,7 @@ pub(super) struct Told {
 struct Around {
     networks: HashMap<String, Network>,
     routers: HashMap<String, NetRouter>,
-    machines: HashMap<String, Machine>,
+    machines: Machines,
 }
 
 /// Rows of ports with what is to be said of each.
@@ -206,11 +206,11 @@ async fn index(visit: Visit, fields: Fields) -> Result<Response> {
     for (field, filter) in
         [("network", "network_id"), ("status", "status"), ("group", "security_groups"), ("server", "device_id")]
     {
-        if fields.is(field) {
+        if fields.on(field) {
             query.push_str(&format!("&{filter}={}", encoded(fields.get(field))));
         }
     }
-    query.push_str(&lists::only_project_filter(&visit, fields.is("all"))?);
+    query.push_str(&lists::only_project_filter(&visit, fields.on("all"))?);
     let keep = |port: &Port| {
         let is_user = match user {
             "server" => port.is_of_server(),
@@ -235,7 +235,7 @@ async fn index(visit: Visit, fields: Fields) -> Result<Response> {
     let [left] = lists::quota(&visit, ["port"]).await?;
     visit.page(&Index {
         frame: visit.frame("/ports", visit.words().t("Ports")).live(),
-        next: next.map(|marker| format!("/ports?{}&marker={}", fields.query_without(&["marker"]), encoded(&marker))),
+        next: next.map(|marker| format!("/ports?{}", fields.after(&marker))),
         rows,
         networks: by_name(networks.into_values().collect()),
         verbs: VERBS,
@@ -318,11 +318,11 @@ impl Form {
 /// What the API takes of the form, the network apart.
 fn attributes(visit: &Visit, fields: &Fields, subnets: &[Subnet], is_new: bool) -> Result<Value> {
     let words = visit.words();
-    let secured = fields.is("port_security");
+    let secured = fields.on("port_security");
     let mut body = json!({
         "name": fields.get("name"),
         "description": fields.get("description"),
-        "admin_state_up": fields.is("up"),
+        "admin_state_up": fields.on("up"),
     });
     let fixed = fixed_ips(words, fields.get("fixed_ips"), subnets)?;
     // What stays as it was needs no right to be said.
@@ -330,7 +330,7 @@ fn attributes(visit: &Visit, fields: &Fields, subnets: &[Subnet], is_new: bool) 
     if !was("fixed_ips") && (!is_new || !fixed.is_empty()) {
         body["fixed_ips"] = fixed.into();
     }
-    if is_new && !secured || !is_new && secured != fields.is("was_port_security") {
+    if is_new && !secured || !is_new && secured != fields.on("was_port_security") {
         body["port_security_enabled"] = secured.into();
     }
     let groups = fields.all("group");
@@ -339,14 +339,14 @@ fn attributes(visit: &Visit, fields: &Fields, subnets: &[Subnet], is_new: bool) 
             words.t("Without port security there can be no security groups: take the marks away."),
         ));
     }
-    if !is_new || !groups.is_empty() || fields.is("no_groups") || !secured {
+    if !is_new || !groups.is_empty() || fields.on("no_groups") || !secured {
         body["security_groups"] = json!(groups);
     }
     let pairs = addresses::pairs(words, fields.get("pairs"))?;
     if !was("pairs") && (!is_new || !pairs.is_empty()) {
         body["allowed_address_pairs"] = pairs.into();
     }
-    if is_new && fields.is("mac") {
+    if is_new && fields.on("mac") {
         body["mac_address"] = fields.get("mac").into();
     }
     Ok(body)
@@ -486,7 +486,7 @@ mod tests {
 
     fn around() -> Around {
         let network = Network { id: "n".into(), admin_state_up: true, ..Network::default() };
-        let machine = Machine { id: "s".into(), name: "web".into(), status: "SHUTOFF".into() };
+        let machine = lists::Machine { id: "s".into(), name: "web".into(), status: "SHUTOFF".into() };
         Around {
             networks: HashMap::from([("n".to_owned(), network)]),
             routers: HashMap::new(),

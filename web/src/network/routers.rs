@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 use super::{
     addresses,
     bulk::{self, Act, Verb},
-    fields::Fields,
     lists::{self, Left, Rows},
     model::{Network, Port, Resource, Router, Subnet},
     ports::by_name,
@@ -23,6 +22,7 @@ use crate::{
     Dashboard,
     api::{Service, encoded},
     failure::{Failure, Result},
+    form::Fields,
     frame::Frame,
     show,
     visit::Visit,
@@ -73,7 +73,7 @@ struct Index {
 /// `GET /routers`.
 async fn index(visit: Visit, fields: Fields) -> Result<Response> {
     let name = fields.get("name");
-    let query = lists::only_project_filter(&visit, fields.is("all"))?;
+    let query = lists::only_project_filter(&visit, fields.on("all"))?;
     let keep = |router: &Router| {
         let mut texts = vec![router.name.as_str(), &router.id, &router.description];
         texts.extend(router.outside());
@@ -90,7 +90,7 @@ async fn index(visit: Visit, fields: Fields) -> Result<Response> {
     let [left] = lists::quota(&visit, ["router"]).await?;
     visit.page(&Index {
         frame: visit.frame("/routers", visit.words().t("Routers")).live(),
-        next: next.map(|marker| format!("/routers?{}&marker={}", fields.query_without(&["marker"]), encoded(&marker))),
+        next: next.map(|marker| format!("/routers?{}", fields.after(&marker))),
         rows,
         verbs: VERBS,
         left,
@@ -176,7 +176,7 @@ async fn create(visit: Visit, fields: Fields) -> Result<Response> {
 async fn make(visit: &Visit, fields: &Fields) -> Result<String> {
     let api = &visit.api;
     let mut body = json!({"name": fields.get("name"), "description": fields.get("description")});
-    if fields.is("gateway") {
+    if fields.on("gateway") {
         body["external_gateway_info"] = json!({"network_id": fields.get("gateway")});
     }
     let made = api.post(Service::Network, "/routers", &json!({ "router": body })).await?;
@@ -298,19 +298,19 @@ async fn apply(visit: &Visit, id: &str, fields: &Fields) -> Result<()> {
         "edit" => update(json!({
             "name": fields.get("name"),
             "description": fields.get("description"),
-            "admin_state_up": fields.is("up"),
+            "admin_state_up": fields.on("up"),
         })),
-        "set-gateway" if fields.is("gateway") => {
+        "set-gateway" if fields.on("gateway") => {
             let mut info = json!({"network_id": fields.get("gateway")});
             // To say so takes a right; unsaid, addresses are translated.
-            if fields.is("no_snat") {
+            if fields.on("no_snat") {
                 info["enable_snat"] = false.into();
             }
             update(json!({ "external_gateway_info": info }))
         }
         "set-gateway" => return Err(Failure::bad_request(words.t("Choose the external network."))),
         "clear-gateway" => update(json!({"external_gateway_info": null})),
-        "connect" if fields.is("subnet") => {
+        "connect" if fields.on("subnet") => {
             (format!("{path}/add_router_interface"), json!({"subnet_id": fields.get("subnet")}))
         }
         "connect" => return Err(Failure::bad_request(words.t("Choose the subnet."))),

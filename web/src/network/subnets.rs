@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 use super::{
     addresses,
     bulk::{self, Act, Verb},
-    fields::Fields,
     lists::{self, Left},
     model::{Network, Resource, Subnet},
 };
@@ -20,6 +19,7 @@ use crate::{
     Dashboard,
     api::{Service, encoded},
     failure::{Failure, Result},
+    form::Fields,
     frame::Frame,
     visit::Visit,
 };
@@ -53,19 +53,19 @@ struct Form {
 /// The attributes of a form. The name of a subnet made with its network is `subnet_name`.
 pub(super) fn attributes(visit: &Visit, fields: &Fields, is_new: bool) -> Result<Value> {
     let words = visit.words();
-    let name = if fields.is("subnet") { fields.get("subnet_name") } else { fields.get("name") };
+    let name = if fields.on("subnet") { fields.get("subnet_name") } else { fields.get("name") };
     let mut body = json!({
         "name": name,
-        "enable_dhcp": fields.is("dhcp"),
+        "enable_dhcp": fields.on("dhcp"),
         "dns_nameservers": addresses::words_of(fields.get("dns")),
         "host_routes": addresses::routes(words, fields.get("routes"))?,
     });
-    if !fields.is("subnet") {
+    if !fields.on("subnet") {
         body["description"] = fields.get("description").into();
     }
-    if fields.is("no_gateway") {
+    if fields.on("no_gateway") {
         body["gateway_ip"] = Value::Null;
-    } else if fields.is("gateway") {
+    } else if fields.on("gateway") {
         body["gateway_ip"] = fields.get("gateway").into();
     } else if !is_new {
         return Err(Failure::bad_request(words.t("Give the gateway, or mark that there is none.")));
@@ -82,7 +82,7 @@ pub(super) fn attributes(visit: &Visit, fields: &Fields, is_new: bool) -> Result
         let is_v6 = cidr.contains(':');
         body["cidr"] = cidr.into();
         body["ip_version"] = if is_v6 { 6.into() } else { 4.into() };
-        if is_v6 && fields.is("ipv6_mode") {
+        if is_v6 && fields.on("ipv6_mode") {
             body["ipv6_address_mode"] = fields.get("ipv6_mode").into();
             body["ipv6_ra_mode"] = fields.get("ipv6_mode").into();
         }

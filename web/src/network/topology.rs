@@ -9,12 +9,11 @@ use askama::Template;
 use axum::{Router as Routes, response::Response, routing::get};
 
 use super::{
-    fields::Fields,
     lists::{self, Machine},
     model::{Network, Port, Resource, Router, Subnet, label, mood},
     ports::by_name,
 };
-use crate::{Dashboard, api::encoded, failure::Result, frame::Frame, visit::Visit, words::Words};
+use crate::{Dashboard, api::encoded, failure::Result, form::Fields, frame::Frame, visit::Visit, words::Words};
 
 pub(super) fn routes() -> Routes<Dashboard> {
     Routes::new().route("/topology", get(show))
@@ -115,7 +114,7 @@ impl Page {
 
 /// `GET /topology`.
 async fn show(visit: Visit, fields: Fields) -> Result<Response> {
-    let scene = scene(&visit, fields.is("all")).await?;
+    let scene = scene(&visit, fields.on("all")).await?;
     let words = visit.words();
     let outside = scene.outside.iter().map(|network| (network.id.clone(), network.label()));
     let places = scene.places.iter().map(|place| (place.network.id.clone(), place.network.label()));
@@ -137,7 +136,8 @@ async fn scene(visit: &Visit, everywhere: bool) -> Result<Scene> {
     let mut ports: Vec<Port> = lists::all(&visit.api, "?device_owner=network:router_interface").await?;
     let servers: Vec<Port> = lists::all(&visit.api, &query).await?;
     ports.extend(servers.into_iter().filter(Port::is_of_server));
-    let machines = lists::machines(visit, true).await?;
+    let mut machines = lists::machines(visit).await?;
+    lists::set_statuses(visit, &mut machines).await?;
     let (outside, inside): (Vec<Network>, Vec<Network>) = networks.into_iter().partition(|network| network.external);
     let inside = by_name(inside)
         .into_iter()

@@ -12,7 +12,7 @@ use crate::{
     api::{Service, encoded},
     echo::{Command, Echo},
     failure::{Failure, Result},
-    fields::Fields,
+    form::WithFiles,
     frame::Frame,
     session::Flash,
     visit::Visit,
@@ -31,7 +31,7 @@ struct Sure {
 }
 
 /// `POST /servers/actions`: `do=<verb>:<id>` of a row's own menu, or `verb` with as many `id` as are marked.
-pub(super) async fn many(visit: Visit, fields: Fields) -> Result<Response> {
+pub(super) async fn many(visit: Visit, WithFiles(fields): WithFiles) -> Result<Response> {
     let words = visit.words();
     let (verb, ids) = match fields.get("do").split_once(':') {
         Some((verb, id)) => (verb, vec![id]),

@@ -128,10 +128,6 @@ pub struct Port {
     #[serde(default)]
     pub name: String,
     #[serde(default)]
-    pub device_id: String,
-    #[serde(default)]
-    pub device_owner: String,
-    #[serde(default)]
     pub fixed_ips: Vec<FixedIp>,
     #[serde(default)]
     pub security_groups: Vec<String>,
@@ -246,9 +242,8 @@ pub async fn external_networks(visit: &Visit) -> Result<Vec<Network>> {
 /// What Network says.
 pub async fn free_ports(visit: &Visit) -> Result<Vec<Port>> {
     let project = encoded(visit.session()?.project_id().unwrap_or_default());
-    let path = format!("/ports?project_id={project}&limit=1000");
-    let found = visit.api.get::<Ports>(Service::Network, &path).await?;
-    Ok(found.ports.into_iter().filter(|port| port.device_id.is_empty() && port.device_owner.is_empty()).collect())
+    let path = format!("/ports?project_id={project}&device_id=&device_owner=&limit=1000");
+    Ok(visit.api.get::<Ports>(Service::Network, &path).await?.ports)
 }
 
 /// Ports of a server.

@@ -19,7 +19,7 @@ use crate::{
     api::{Service, encoded},
     echo::{Command, Echo, pair},
     failure::{Failure, Result},
-    fields::Fields,
+    form::{Fields, WithFiles},
     frame::Frame,
     visit::Visit,
     words::Words,
@@ -44,7 +44,7 @@ struct Page {
 impl Page {
     /// A field as it was typed, or as it is suggested.
     fn value<'a>(&'a self, name: &str, suggested: &'a str) -> &'a str {
-        if self.fields.0.is_empty() { suggested } else { self.fields.get(name) }
+        if self.fields.is_empty() { suggested } else { self.fields.get(name) }
     }
 }
 
@@ -109,7 +109,11 @@ pub(super) async fn show(visit: Visit, Path((id, verb)): Path<(String, String)>)
 }
 
 /// `POST /servers/{id}/do/{verb}`.
-pub(super) async fn submit(visit: Visit, Path((id, verb)): Path<(String, String)>, fields: Fields) -> Result<Response> {
+pub(super) async fn submit(
+    visit: Visit,
+    Path((id, verb)): Path<(String, String)>,
+    WithFiles(fields): WithFiles,
+) -> Result<Response> {
     let verb = find(&verb)?;
     let head = Head::of(&visit, &id, "").await?;
     match done(&visit, verb, &head.server, &fields).await {
@@ -217,7 +221,7 @@ fn edit(visit: &Visit, head: Head, typed: Option<&Fields>, problem: Option<&Fail
             fields.get("name").to_owned(),
             fields.get("description").to_owned(),
             fields.get("tags").to_owned(),
-            fields.pairs("key_of", "value_of"),
+            fields.table("key_of", "value_of"),
         ),
         None => (
             server.name.clone(),
@@ -247,7 +251,7 @@ pub(super) async fn show_edit(visit: Visit, Path(id): Path<String>) -> Result<Re
 }
 
 /// `POST /servers/{id}/edit`: sends what is other than it was.
-pub(super) async fn save_edit(visit: Visit, Path(id): Path<String>, fields: Fields) -> Result<Response> {
+pub(super) async fn save_edit(visit: Visit, Path(id): Path<String>, WithFiles(fields): WithFiles) -> Result<Response> {
     let head = Head::of(&visit, &id, "").await?;
     match save(&visit, &head.server, &fields).await {
         Ok(()) => visit.done(&format!("/servers/{}", encoded(&id)), visit.words().t("The changes are saved.")).await,
@@ -268,7 +272,7 @@ async fn save(visit: &Visit, server: &Server, fields: &Fields) -> Result<()> {
     if !change.is_empty() {
         visit.api.put(Service::Compute, &path, &json!({ "server": change })).await?;
     }
-    let metadata: BTreeMap<String, String> = fields.pairs("key_of", "value_of").into_iter().collect();
+    let metadata: BTreeMap<String, String> = fields.table("key_of", "value_of").into_iter().collect();
     if metadata != server.metadata {
         visit.api.put(Service::Compute, &format!("{path}/metadata"), &json!({ "metadata": metadata })).await?;
     }

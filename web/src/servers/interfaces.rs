@@ -13,7 +13,7 @@ use super::{
 use crate::{
     api::{Service, encoded},
     failure::{Failure, Result},
-    fields::Fields,
+    form::{Fields, WithFiles},
     frame::Frame,
     visit::Visit,
 };
@@ -130,7 +130,7 @@ pub(super) async fn show(visit: Visit, Path(id): Path<String>) -> Result<Respons
 }
 
 /// `POST /servers/{id}/interfaces`: `do` says what.
-pub(super) async fn change(visit: Visit, Path(id): Path<String>, fields: Fields) -> Result<Response> {
+pub(super) async fn change(visit: Visit, Path(id): Path<String>, WithFiles(fields): WithFiles) -> Result<Response> {
     let words = visit.words();
     let back = format!("/servers/{}/interfaces", encoded(&id));
     let (result, text) = match fields.get("do") {

@@ -15,7 +15,7 @@ use crate::{
     api::{Service, encoded},
     echo::{Block, Command, Echo, pair},
     failure::{Failure, Result},
-    fields::Fields,
+    form::{Fields, WithFiles},
     frame::Frame,
     session::Flash,
     show,
@@ -76,7 +76,7 @@ impl Form {
             count: fields.get("count").to_owned(),
             user_data: if file.is_empty() { typed } else { file.to_owned() },
             config_drive: fields.on("config_drive"),
-            metadata: fields.pairs("key_of", "value_of"),
+            metadata: fields.table("key_of", "value_of"),
             tags: fields.get("tags").to_owned(),
             zone: fields.get("zone").to_owned(),
             group: fields.get("group").to_owned(),
@@ -334,7 +334,7 @@ pub(super) async fn show(visit: Visit, Query(given): Query<Given>) -> Result<Res
 }
 
 /// `POST /servers/new/outlook`: what is beside the form, for a form that is being filled in.
-pub(super) async fn outlook(visit: Visit, fields: Fields) -> Result<Response> {
+pub(super) async fn outlook(visit: Visit, WithFiles(fields): WithFiles) -> Result<Response> {
     check_place(&visit)?;
     let choices = Choices::of(&visit).await?;
     let outlook = Outlook::of(visit.words(), &choices, &Form::of(&fields));
@@ -342,7 +342,7 @@ pub(super) async fn outlook(visit: Visit, fields: Fields) -> Result<Response> {
 }
 
 /// `POST /servers/new`: launches, or (`look`) shows what it would do.
-pub(super) async fn launch(visit: Visit, fields: Fields) -> Result<Response> {
+pub(super) async fn launch(visit: Visit, WithFiles(fields): WithFiles) -> Result<Response> {
     check_place(&visit)?;
     let (form, words) = (Form::of(&fields), visit.words());
     if fields.on("look") {

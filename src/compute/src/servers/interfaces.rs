@@ -71,7 +71,7 @@ fn view(interface: &Interface) -> Value {
     let fixed: Vec<Value> = interface
         .fixed_ips
         .iter()
-        .map(|fixed| json!({"subnet_id": fixed.subnet_id, "ip_address": fixed.address}))
+        .map(|fixed| json!({"subnet_id": fixed.subnet.id, "ip_address": fixed.address}))
         .collect();
     json!({
         "port_state": if interface.active { "ACTIVE" } else { "DOWN" },

@@ -234,7 +234,11 @@ fn on_host(server: &Server) -> bool {
 /// Upstream's: a hash that tells servers on the same host from others without naming the host.
 pub(crate) fn host_id(options: &Options, project_id: &str) -> String {
     let digest = Sha224::digest(format!("{project_id}{}", options.host_name));
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut text = String::with_capacity(2 * digest.len());
+    for digit in digest.iter().flat_map(|byte| [byte >> 4, byte & 15]) {
+        text.extend(char::from_digit(digit.into(), 16));
+    }
+    text
 }
 
 /// The flavor as it was when the server was made (2.47).

@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use db::{Tx, params};
@@ -38,7 +39,7 @@ pub struct SubnetInfo {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FixedIp {
     pub address: IpAddr,
-    pub subnet: SubnetInfo,
+    pub subnet: Arc<SubnetInfo>,
     /// The floating IPs that lead to this address.
     pub floating_ips: Vec<String>,
 }
@@ -56,9 +57,8 @@ pub struct PortInfo {
     pub mac: String,
     pub mtu: u32,
     pub fixed_ips: Vec<FixedIp>,
-    /// Names, each once, in order.
-    pub security_groups: Vec<String>,
-    pub security_group_ids: Vec<String>,
+    /// Id and name, in order.
+    pub security_groups: Vec<(String, String)>,
     pub port_security: bool,
     pub admin_state_up: bool,
     /// `ACTIVE`, `DOWN`, `ERROR`.
@@ -132,6 +132,9 @@ pub(super) fn infos(tx: &Tx<'_>, ports: Vec<Port>) -> Result<Vec<PortInfo>> {
     let names = group_names(tx, &ids)?;
     let networks = networks::store::by_ids(tx, ports.iter().map(|port| port.network_id.clone()))?;
     let subnets = subnets::store::by_ids(tx, fixed_ips.values().flatten().map(|fixed| fixed.subnet_id.as_str()))?;
+    // A thousand ports are mostly in few subnets.
+    let subnets: HashMap<&str, Arc<SubnetInfo>> =
+        subnets.iter().map(|(id, subnet)| (id.as_str(), Arc::new(subnet_info(subnet)))).collect();
     let mut floating: HashMap<(String, String), Vec<String>> = HashMap::new();
     for row in floatingips::store::of_ports(tx, &ids)? {
         if let (Some(port), Some(fixed)) = (row.fixed_port_id, row.fixed_address) {
@@ -144,21 +147,16 @@ pub(super) fn infos(tx: &Tx<'_>, ports: Vec<Port>) -> Result<Vec<PortInfo>> {
         let fixed = fixed_ips.remove(&port.id).unwrap_or_default();
         let mut addresses = Vec::with_capacity(fixed.len());
         for PortAddress { subnet_id, address } in fixed {
-            let Some(subnet) = subnets.get(&subnet_id) else { continue };
-            let key = (port.id.clone(), address.to_string());
+            let Some(subnet) = subnets.get(subnet_id.as_str()) else { continue };
+            let led_to = (!floating.is_empty()).then(|| floating.remove(&(port.id.clone(), address.to_string())));
             addresses.push(FixedIp {
                 address,
-                subnet: subnet_info(subnet),
-                floating_ips: floating.remove(&key).unwrap_or_default(),
+                subnet: Arc::clone(subnet),
+                floating_ips: led_to.flatten().unwrap_or_default(),
             });
         }
-        let security_group_ids = groups.remove(&port.id).unwrap_or_default();
-        let mut security_groups: Vec<String> = Vec::with_capacity(security_group_ids.len());
-        for name in security_group_ids.iter().filter_map(|id| names.get(id)) {
-            if !security_groups.contains(name) {
-                security_groups.push(name.clone());
-            }
-        }
+        let ids = groups.remove(&port.id).unwrap_or_default();
+        let named = ids.into_iter().filter_map(|id| names.get(&id).map(|name| (id, name.clone())));
         infos.push(PortInfo {
             status: port.status(),
             is_owned: port.made_for.as_deref() == Some(port.device_id.as_str()),
@@ -171,8 +169,7 @@ pub(super) fn infos(tx: &Tx<'_>, ports: Vec<Port>) -> Result<Vec<PortInfo>> {
             mac: port.mac.to_string(),
             mtu: network.mtu,
             fixed_ips: addresses,
-            security_groups,
-            security_group_ids,
+            security_groups: named.collect(),
             port_security: port.port_security_enabled,
             admin_state_up: port.admin_state_up,
             vnic_type: port.vnic_type,

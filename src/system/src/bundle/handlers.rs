@@ -42,17 +42,16 @@ pub async fn show(State(app): State<App>, ctx: Ctx, params: Params) -> Result<Re
     let permit = permit.map_err(|_| Error::conflict("Another support bundle is being made: try again in a minute."))?;
     let name = format!("solostack-{}", app.clock.now_text().get(..19).unwrap_or_default().replace(':', "-"));
     let disposition = format!("attachment; filename=\"{name}.tar.gz\"");
-    let (sender, receiver) = mpsc::channel(AHEAD);
+    let (sender, mut receiver) = mpsc::channel(AHEAD);
     tokio::spawn(async move {
         // A client that has gone wants nothing more.
         if let Err(error) = fill(&app, &name, &sender, permit).await {
             tracing::debug!(%error, "a support bundle was not finished");
         }
     });
-    let pieces = stream::unfold(receiver, async |mut receiver: mpsc::Receiver<Bytes>| {
-        let piece = receiver.recv().await?;
-        Some((Ok::<_, Infallible>(piece), receiver))
-    });
+    // Compression asks once more after the end, which not every stream bears.
+    let pieces =
+        stream::poll_fn(move |context| receiver.poll_recv(context).map(|piece| piece.map(Ok::<Bytes, Infallible>)));
     let headers = [(header::CONTENT_TYPE, "application/gzip".to_owned()), (header::CONTENT_DISPOSITION, disposition)];
     Ok((headers, Body::from_stream(pieces)).into_response())
 }
