@@ -22,6 +22,10 @@ const CERTIFICATE_TICK: Duration = Duration::from_secs(2);
 /// How often policy files and keys of tokens are looked at.
 const POLICY_TICK: Duration = Duration::from_secs(2);
 
+/// How often memory that is not used any more is given back, if it is more than so many bytes.
+const MEMORY_TICK: Duration = Duration::from_secs(2);
+const MEMORY_FREE: usize = 4 << 20;
+
 /// Runs until SIGTERM or SIGINT. Servers run on afterwards.
 ///
 /// # Errors
@@ -39,6 +43,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     tls.set_names(tls::Names::of_this_machine(Some(&host))?)?;
     tracing::info!(fingerprint = tls.fingerprint(), "clients must trust this certificate (SHA-256)");
     tokio::spawn(look_after_certificates(tls.clone(), config.clone(), stop.clone()));
+    tokio::spawn(give_memory_back(stop.clone()));
 
     let asking = match (config.client_certificates.port, &config.client_certificates.ca_file) {
         (Some(_), Some(file)) => {
@@ -103,6 +108,14 @@ async fn look_after_certificates(authority: tls::Authority, config: Config, stop
             }
         });
         let _ = work.await;
+    }
+}
+
+async fn give_memory_back(stop: CancellationToken) {
+    let mut free = 0;
+    while stop.run_until_cancelled(tokio::time::sleep(MEMORY_TICK)).await.is_some() {
+        let giving = tokio::task::spawn_blocking(move || hypervisor::heap::give_back(free, MEMORY_FREE));
+        free = giving.await.unwrap_or(free);
     }
 }
 

@@ -36,7 +36,7 @@ use db::{Clock, Db};
 use rest::Gateway;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tower_http::compression::CompressionLayer;
+use tower_http::{CompressionLevel, compression::CompressionLayer};
 
 /// The dashboard of one cloud. Clones share everything.
 #[derive(Clone, Debug)]
@@ -93,7 +93,8 @@ impl Dashboard {
         Router::new()
             .route("/static/{version}/{*name}", get(assets::show))
             .fallback_service(pages)
-            .layer(CompressionLayer::new())
+            // Beyond the fastest, time buys little of a page.
+            .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
     }
 
     /// The gateway that answers the dashboard's requests, once there is one. Until then pages say that the cloud is starting.

@@ -155,8 +155,10 @@ impl<T: Serialize> Serialize for Body<'_, T> {
 
 /// Ids as the JSON text that `IN (SELECT value FROM json_each(?))` takes: one statement for any number of them.
 pub(crate) fn id_list<'a>(ids: impl IntoIterator<Item = &'a str>) -> String {
-    let ids: Vec<&str> = ids.into_iter().collect();
-    json!(ids).to_string()
+    let mut ids: Vec<&str> = ids.into_iter().collect();
+    // Of neighbours in a list most are in the same network.
+    ids.dedup();
+    serde_json::to_string(&ids).unwrap_or_default()
 }
 
 /// JSON kept in a row. What we wrote reads back; anything else would be a corrupt row and reads as empty.

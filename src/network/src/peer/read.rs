@@ -1,7 +1,7 @@
 //! What is known of the ports of servers, for any number of them in a handful of statements.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
 };
@@ -129,7 +129,7 @@ pub(super) fn infos(tx: &Tx<'_>, ports: Vec<Port>) -> Result<Vec<PortInfo>> {
     let ids = ports::store::list_text(&ports);
     let mut fixed_ips = ports::store::fixed_ips_of(tx, &ids)?;
     let mut groups = ports::store::groups_of(tx, &ids)?;
-    let names = group_names(tx, &ids)?;
+    let names = group_names(tx, groups.values().flatten())?;
     let networks = networks::store::by_ids(tx, ports.iter().map(|port| port.network_id.clone()))?;
     let subnets = subnets::store::by_ids(tx, fixed_ips.values().flatten().map(|fixed| fixed.subnet_id.as_str()))?;
     // A thousand ports are mostly in few subnets.
@@ -191,15 +191,9 @@ fn subnet_info(subnet: &Subnet) -> SubnetInfo {
     }
 }
 
-fn group_names(tx: &Tx<'_>, port_ids: &str) -> Result<HashMap<String, String>> {
-    Ok(tx
-        .list(
-            "SELECT DISTINCT g.id, g.name FROM network_port_security_group b
-             JOIN network_security_group g ON g.id = b.security_group_id
-             WHERE b.port_id IN (SELECT value FROM json_each(?1))",
-            params![port_ids],
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        )?
-        .into_iter()
-        .collect())
+fn group_names<'a>(tx: &Tx<'_>, ids: impl Iterator<Item = &'a String>) -> Result<HashMap<String, String>> {
+    let ids: BTreeSet<&str> = ids.map(String::as_str).collect();
+    let sql = "SELECT id, name FROM network_security_group WHERE id IN (SELECT value FROM json_each(?1))";
+    let rows = tx.list(sql, params![id_list(ids)], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.into_iter().collect())
 }
