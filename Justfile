@@ -148,6 +148,15 @@ bench-boot:
 guests *WHICH="tiny":
     @tests/guests/guests.py build {{ WHICH }}
 
+# The appliance: one bootable disk image, into target/image (raw.zst for dd, qcow2, checksums, bill of materials). ARGS go to image/build.py
+image *ARGS: setup
+    cargo build --release --locked --bin solostack
+    image/build.py --program "{{ target }}/release/solostack" {{ ARGS }}
+
+# The built image on emulated machines: first boot, the stock client, restart, power cuts, BIOS, no DHCP. `--only` chooses stories
+test-appliance IMAGE *ARGS: (guests "tiny")
+    "$(dirname "$(tests/setup/tools openstack)")/python" tests/appliance/appliance.py {{ IMAGE }} {{ ARGS }}
+
 # Write golden files anew; review them as diffs
 golden:
     SOLOSTACK_GOLDEN=1 cargo nextest run --workspace --locked

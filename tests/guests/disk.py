@@ -37,9 +37,9 @@ def write_at(disk, offset, source):
             position += len(block)
 
 
-def grub_for_bios(disk, core, core_sector):
+def grub_for_bios(disk, core, core_sector, boot="/usr/lib/grub/i386-pc/boot.img"):
     """What grub-bios-setup does: boot sector into the protective MBR, core image into its partition, block list set."""
-    boot = bytearray(pathlib.Path("/usr/lib/grub/i386-pc/boot.img").read_bytes())
+    boot = bytearray(pathlib.Path(boot).read_bytes())
     struct.pack_into("<Q", boot, 0x5C, core_sector)  # where the first sector of the core image is
     boot[0x64] = 0xFF  # boot drive: the one the firmware booted from
     boot[0x66:0x68] = b"\x90\x90"  # do not skip the check for a firmware that passes a wrong drive number
