@@ -184,6 +184,10 @@ def definition(work, program, version):
     (usr / "bin").mkdir(exist_ok=True)
     (usr / "lib/solostack").mkdir(exist_ok=True)
     (usr / "lib/solostack/appliance").write_text(f"{version}\n")
+    # The boot menu shows this, too.
+    (usr / "lib/os-release").write_text(
+        f'PRETTY_NAME="Solostack {version}"\nNAME="Solostack"\nID=solostack\nID_LIKE=debian\nVERSION_ID="{version}"\nVERSION="{version}"\n'
+    )
     target = usr / "bin/solostack"
     run("objcopy", "--strip-all", program, target)
     target.chmod(0o755)

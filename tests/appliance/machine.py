@@ -109,11 +109,14 @@ class Machine:
                 break
             self.check()
             time.sleep(0.1)
-        # What is typed before the shell is there is lost, so it is asked again and again; the answer is no echo of the question.
-        while not self._read(r"here-4[2]\n", time.monotonic() + 3):
+        # The firmware and its boot menu listen here too, and take what is typed for theirs: nothing is, until there is a prompt.
+        while not self._read(r"# (\x1b\[[0-9;?]*[a-zA-Z])*$", time.monotonic() + 5):
+            self.buffer = self.buffer[-200:]
             if time.monotonic() > deadline:
                 raise Failure(f"no root shell within {seconds} s:\n{self.console_end()}")
-            self.pipe.sendall(b"\nstty -echo cols 500; PS1= PS2=; echo here-$((6 * 7))\n")
+        self.pipe.sendall(b"stty -echo cols 500; PS1= PS2=; bind 'set enable-bracketed-paste off'; echo here-$((6 * 7))\n")
+        if not self._read(r"here-42\n", time.monotonic() + 60):
+            raise Failure(f"the root shell does not answer: {self.buffer[-500:]}")
         self._read(r"$^", time.monotonic() + 1)
         self.buffer = ""
         return self
