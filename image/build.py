@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Builds the appliance: one disk image that starts a machine in which Solostack is all that is installed.
 
-    build.py --program PATH [--version V] [--out FOLDER] [--formats raw,qcow2] [--quick]
+    build.py --program PATH [--version V] [--out FOLDER] [--formats raw,qcow2] [--release-key PUB] [--quick]
 
 Debian 13 packages from the mirrors that apt is configured with, put together by mkosi and systemd's own tools, which run in a
 Debian 13 tree of their own (made once, in $SOLOSTACK_CACHE/image). Needs root for mounts in a namespace of its own and for
@@ -169,7 +169,7 @@ def leave_out_what_is_missing(folder, program):
             presets.write_text("".join(line for line in presets.read_text().splitlines(True) if stem not in line))
 
 
-def definition(work, program, version):
+def definition(work, program, version, release_key=None):
     """A copy of mkosi/ with what this build adds."""
     folder = work / "mkosi"
     shutil.rmtree(folder, ignore_errors=True)
@@ -184,6 +184,8 @@ def definition(work, program, version):
     (usr / "bin").mkdir(exist_ok=True)
     (usr / "lib/solostack").mkdir(exist_ok=True)
     (usr / "lib/solostack/appliance").write_text(f"{version}\n")
+    if release_key:
+        shutil.copy(release_key, usr / "lib/solostack/release.pub")
     # The boot menu shows this, too.
     (usr / "lib/os-release").write_text(
         f'PRETTY_NAME="Solostack {version}"\nNAME="Solostack"\nID=solostack\nID_LIKE=debian\nVERSION_ID="{version}"\nVERSION="{version}"\n'
@@ -207,8 +209,8 @@ def mkosi(tree, work, version):
     # The apt of the tree downloads as another user.
     inside(
         tree, work, "mkosi", "--directory=/work/mkosi", "--output-directory=/work/made", "--workspace-directory=/work/workspace",
-        "--package-cache-dir=/work/packages", "--incremental=yes", "--cache-directory=/work/cache", f"--image-version={version}", f"--seed={uuid.uuid5(SEED_SPACE, version)}",
-        f"--source-date-epoch={epoch()}", "--force", "build",
+        "--package-cache-dir=/work/packages", "--incremental=yes", "--cache-directory=/work/cache", f"--image-version={version}",
+        f"--seed={uuid.uuid5(SEED_SPACE, version)}", f"--source-date-epoch={epoch()}", "--force", "build",
     )  # fmt: skip
     return made
 
@@ -269,6 +271,7 @@ def main():
     parser.add_argument("--program", type=pathlib.Path, required=True, help="the built solostack, for Debian 13 or older")
     parser.add_argument("--version", default=workspace_version(), help="of the image; the workspace's by default")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "target/image")
+    parser.add_argument("--release-key", type=pathlib.Path, help="public half (PEM) of the key that signs updates; without it there are none")
     parser.add_argument("--formats", default="raw,qcow2")
     parser.add_argument("--quick", action="store_true", help="a raw disk as it is, not compressed")
     args = parser.parse_args()
@@ -286,7 +289,7 @@ def main():
         # The tree's apt drops to a user of its own, who must get here.
         for folder in (cache(), work):
             folder.chmod(0o755)
-        definition(work, args.program.resolve(), args.version)
+        definition(work, args.program.resolve(), args.version, args.release_key)
         check_program(tree, work / "mkosi/mkosi.extra/usr/bin/solostack")
         leave_out_what_is_missing(work / "mkosi", args.program.resolve())
         made = mkosi(tree, work, args.version)
