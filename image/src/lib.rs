@@ -7,6 +7,7 @@ pub mod points;
 pub mod reset;
 pub mod restore;
 mod run;
+pub mod screen;
 pub mod start;
 mod swap;
 mod text;

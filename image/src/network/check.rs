@@ -376,3 +376,7 @@ pub(crate) fn asks(link: &Link) -> (bool, bool) {
         Dhcp::No => (false, false),
     }
 }
+
+pub(crate) fn asks_for_ipv4(link: &Link) -> bool {
+    asks(link).0
+}

@@ -20,10 +20,12 @@ mod render;
 mod tests;
 
 pub use change::{Applied, CONFIRM_WITHIN_S, Changes, Now, Pending, Stage, Status, System};
+pub(crate) use check::asks_for_ipv4;
 pub use check::{Checked, NicId, check, check_here};
 pub use command::{apply, check_file, confirm, give_back, settle, show, watch};
 pub use document::{replaced, section, to_toml};
 pub use networkd::ThisSystem;
 pub use nics::{Nic, is_link_local, nics};
 pub use places::Places;
+pub(crate) use places::read_bounded;
 pub use render::{File, render};
