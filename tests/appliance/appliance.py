@@ -407,6 +407,8 @@ def main():
     # On a disk: the image is larger than many a /tmp in memory.
     folder = pathlib.Path(tempfile.mkdtemp(prefix="solostack-appliance-", dir="/var/tmp"))
     subprocess.run(["ip", "address", "add", f"{ADDRESS}/32", "dev", "lo"], check=True)
+    # From another address than the machine's own: it would not answer itself.
+    subprocess.run(["ip", "route", "replace", "local", ADDRESS, "dev", "lo", "src", "127.0.0.1", "table", "local"], check=True)
     appliance, story = Appliance(args.image, folder, args), ""
     try:
         for story in stories:
