@@ -97,7 +97,7 @@ pub fn run_backup(command: Backup, out: &mut dyn Write) -> Result<(), Failure> {
                 return Err("a backup is no text: send standard output into a file or a program".into());
             }
             let created = if streams {
-                backup::create(&options, None, Some(out))?
+                backup::create(&options, None, Some(&mut *out))?
             } else {
                 backup::create(&options, Some(&file), None)?
             };
@@ -241,7 +241,8 @@ pub fn run_reset(command: Reset, out: &mut dyn Write) -> Result<(), Failure> {
 /// When it cannot be done.
 pub fn forgets_settings(place: &Where) -> Result<bool, Failure> {
     let beside = place.config.as_deref().and_then(Path::parent);
-    for state in [place.state.as_deref(), beside, Some(&Config::default().state_dir)].into_iter().flatten() {
+    let default = Config::default();
+    for state in [place.state.as_deref(), beside, Some(default.state_dir.as_path())].into_iter().flatten() {
         if reset::asked(state)?.is_some() {
             return Ok(appliance::start::obey(state)?.anything());
         }
