@@ -10,8 +10,9 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::cloud::{self, Layout};
+use crate::place::Where;
 use crate::serve::Failure;
-use crate::{access, audit, listen, logging, policies, serve};
+use crate::{access, audit, listen, logging, policies, safety, serve, update};
 use config::{self, Config, Log, LogFormat, Override, Value};
 
 #[derive(Debug, Parser)]
@@ -60,6 +61,15 @@ enum Command {
     /// Users' tokens.
     #[command(subcommand)]
     Identity(IdentityCommand),
+    /// One file with the whole cloud: make it, prove it, put it back.
+    #[command(subcommand)]
+    Backup(safety::Backup),
+    /// Another version of the appliance: look at it, install it, see how it went.
+    #[command(subcommand)]
+    Update(update::Update),
+    /// Forget the settings, or everything, at the next start.
+    #[command(subcommand)]
+    Reset(safety::Reset),
     /// The process of one server; started by `serve`.
     #[command(hide = true)]
     Vm { directory: PathBuf },
@@ -69,17 +79,6 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-}
-
-/// Where the state is; every subcommand that touches it takes these.
-#[derive(Debug, Args, Default)]
-struct Where {
-    /// The state directory [default: /var/lib/solostack].
-    #[arg(long, value_name = "DIR")]
-    state: Option<PathBuf>,
-    /// The configuration file [default: /etc/solostack/solostack.toml if it exists].
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -241,20 +240,6 @@ enum IdentityCommand {
     },
 }
 
-impl Where {
-    fn overrides(&self) -> Result<Vec<Override>, Failure> {
-        let Some(state) = &self.state else { return Ok(Vec::new()) };
-        // A flag may be relative to where the user stands; the configuration is absolute.
-        let state = std::path::absolute(state).map_err(|error| format!("--state: {error}"))?;
-        let text = state.into_os_string().into_string().map_err(|_| "--state: the path is not UTF-8")?;
-        Ok(vec![Override { key: "state_dir", flag: "--state", value: Value::Text(text) }])
-    }
-
-    fn load(&self) -> Result<Config, Failure> {
-        Ok(config::load(self.config.as_deref(), &self.overrides()?)?)
-    }
-}
-
 impl Serve {
     fn load(&self) -> Result<Config, Failure> {
         let text = |value: &Option<String>| value.clone().map(Value::Text);
@@ -299,9 +284,16 @@ pub fn main() -> ExitCode {
 fn run(command: Command, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     match command {
         Command::Serve(arguments) => {
-            let config = arguments.load()?;
+            // Settings that cannot be read are forgotten if somebody asked for that.
+            let config = match arguments.load() {
+                Err(_) if safety::forgets_settings(&arguments.place)? => arguments.load()?,
+                loaded => loaded?,
+            };
             logging::init(&config.log)?;
-            run_to_end(serve::run(config))?;
+            run_to_end(async {
+                let changed = safety::before_serving(&config).await?;
+                serve::run(if changed { arguments.load()? } else { config }).await
+            })?;
         }
         Command::Down(place) => {
             let config = place.load()?;
@@ -354,6 +346,18 @@ fn run(command: Command, out: &mut dyn Write) -> Result<ExitCode, Failure> {
             quiet()?;
             identity(&place.load()?)?.rotate_keys()?;
             writeln!(out, "rotated; a running `solostack serve` follows within seconds")?;
+        }
+        Command::Backup(command) => {
+            quiet()?;
+            safety::run_backup(command, out)?;
+        }
+        Command::Update(command) => {
+            quiet()?;
+            run_to_end(update::run(command, out))?;
+        }
+        Command::Reset(command) => {
+            quiet()?;
+            safety::run_reset(command, out)?;
         }
         // A server's process must not have as much as a second thread before it is in its jail.
         Command::Vm { directory } => return Ok(hypervisor::vm_process::main(&directory)),

@@ -81,19 +81,35 @@ impl ThisMachine {
     }
 }
 
+/// How the last update of the appliance went, if there ever was one.
+fn update(state_dir: &Path) -> Option<Part> {
+    const NAME: &str = "update";
+    let record = appliance::update::Record::read(state_dir).ok().flatten()?;
+    let text = crate::update::sentence(&record);
+    let part = match record.state {
+        appliance::update::State::Returned => {
+            Part::bad(NAME, State::Degraded, text, "install a version that is mended; until then this one goes on")
+        }
+        _ => Part::ok(NAME, text),
+    };
+    Some(part.fact("version", record.version))
+}
+
 impl Machine for ThisMachine {
     fn parts(&self) -> futures::future::BoxFuture<'_, Vec<Part>> {
         Box::pin(async {
             // Files of the kernel and a probe: microseconds, but for the first look at KVM.
             tokio::task::block_in_place(|| {
-                vec![
+                let mut parts = vec![
                     processor(),
                     memory(),
                     disk(&self.config.state_dir),
                     self.driver(),
                     self.reconcilers(),
                     self.policies(),
-                ]
+                ];
+                parts.extend(update(&self.config.state_dir));
+                parts
             })
         })
     }

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failing helper fails the test that called it")]
 #![allow(clippy::print_stdout, reason = "the figures of a run are its result")]
 
+mod backups;
 mod full;
 mod kill;
 mod points;

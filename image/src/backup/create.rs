@@ -231,8 +231,11 @@ impl Scratch {
     }
 }
 
-/// Whether a process holds this server's lock.
-pub(crate) fn is_running(folder: &Path) -> Result<bool> {
+/// Whether a process holds the lock of the server whose folder this is.
+///
+/// # Errors
+/// When it cannot be looked at.
+pub fn is_running(folder: &Path) -> Result<bool> {
     let path = folder.join("lock");
     let file = match File::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),

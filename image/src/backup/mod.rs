@@ -21,7 +21,7 @@ mod verify;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::create::is_running;
+pub use self::create::is_running;
 pub use self::create::{Cloner, Created, Options, create};
 pub use self::restore::{Into, Restored, restore};
 pub use self::verify::{Verified, verify};

@@ -29,8 +29,16 @@ fn put(path: PathBuf, bytes: &[u8]) {
 
 /// A cloud that knows `word`.
 fn cloud(state: &Path, word: &str) {
-    fs::create_dir_all(state).unwrap();
-    drop(db::Db::open(&state.join("solostack.db")).unwrap());
+    // Made once: hundreds of clouds are needed.
+    static EMPTY: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+    let empty = EMPTY.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let (made, copy) = (folder.path().join("made"), folder.path().join("copy"));
+        drop(db::Db::open(&made).unwrap());
+        db::snapshot::copy(&made, &copy).unwrap();
+        fs::read(copy).unwrap()
+    });
+    put(state.join("solostack.db"), empty);
     say(state, word);
     put(state.join("tls/root.key"), format!("{word} key").as_bytes());
     put(state.join("keys/0"), format!("{word} token key").as_bytes());
@@ -48,7 +56,9 @@ fn cloud(state: &Path, word: &str) {
 
 #[expect(clippy::disallowed_methods, reason = "another program that writes meanwhile")]
 fn connect(state: &Path) -> db::rusqlite::Connection {
-    db::rusqlite::Connection::open(state.join("solostack.db")).unwrap()
+    let connection = db::rusqlite::Connection::open(state.join("solostack.db")).unwrap();
+    connection.pragma_update(None, "journal_mode", "WAL").unwrap();
+    connection
 }
 
 fn say(state: &Path, word: &str) {

@@ -15,6 +15,9 @@ use crate::{
     vms::Observed,
 };
 
+const GONE: &str = "The server's disks are not on this machine: its directory is gone. Restore them from a backup that holds \
+                    disks, or delete the server.";
+
 /// Compares every server's row with its process. Servers with an operation are left to it.
 ///
 /// # Errors
@@ -37,10 +40,21 @@ pub async fn adopt(app: &App) -> Result<()> {
                     VmState::Resized => server.power_state == PowerState::Running as i64,
                     state => matches!(state, VmState::Active | VmState::Paused),
                 };
-                if !runs || tasks::find(tx, &server.id)?.is_some() {
+                let rests = matches!(
+                    server.vm_state,
+                    VmState::Stopped | VmState::Suspended | VmState::Resized | VmState::Rescued | VmState::Shelved
+                );
+                if !(runs || rests) || tasks::find(tx, &server.id)?.is_some() {
                     continue;
                 }
                 let observed = seen.iter().find(|(id, _)| id.to_string() == server.id).map(|(_, observed)| observed);
+                if rests && !runs {
+                    // A start would find nothing: a backup without disks was restored, or a disk was exchanged.
+                    if observed.is_none() {
+                        store::fail(tx, &server.id, PowerState::NoState, GONE, &now)?;
+                    }
+                    continue;
+                }
                 match observed {
                     Some(Observed::Running(_)) => {}
                     Some(Observed::Unresponsive { reason }) => {
@@ -59,8 +73,7 @@ pub async fn adopt(app: &App) -> Result<()> {
                         restart(tx, &server, &now)?;
                     }
                     Some(Observed::Absent) | None => {
-                        let why = "The server's directory with its disks is gone.";
-                        store::fail(tx, &server.id, PowerState::NoState, why, &now)?;
+                        store::fail(tx, &server.id, PowerState::NoState, GONE, &now)?;
                     }
                     Some(Observed::Gone(_)) if server.vm_state == VmState::Resized => {
                         store::set_power_state(tx, &server.id, PowerState::Shutdown, &now)?;
