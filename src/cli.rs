@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::cloud::{self, Layout};
 use crate::place::Where;
 use crate::serve::Failure;
-use crate::{access, audit, listen, logging, policies, safety, serve, update};
+use crate::{access, audit, listen, logging, onsite, policies, safety, serve, update};
 use config::{self, Config, Log, LogFormat, Override, Value};
 
 #[derive(Debug, Parser)]
@@ -70,6 +70,10 @@ enum Command {
     /// Forget the settings, or everything, at the next start.
     #[command(subcommand)]
     Reset(safety::Reset),
+    /// The appliance's own network.
+    Network(onsite::Network),
+    /// The screen of the machine: how it is, its network, log, reset, power.
+    Screen(onsite::Screen),
     /// The process of one server; started by `serve`.
     #[command(hide = true)]
     Vm { directory: PathBuf },
@@ -314,7 +318,8 @@ fn run(command: Command, out: &mut dyn Write) -> Result<ExitCode, Failure> {
         }
         Command::Config(ConfigCommand::Check { file, config }) => {
             let named = file.or(config);
-            config::load(named.as_deref(), &[])?;
+            let config = config::load(named.as_deref(), &[])?;
+            appliance::network::check(&config).map_err(|problems| problems.join("\n"))?;
             let default = Path::new(config::DEFAULT_FILE);
             match named.as_deref().or_else(|| default.exists().then_some(default)) {
                 Some(file) => writeln!(out, "{}: fine", file.display())?,
@@ -359,6 +364,8 @@ fn run(command: Command, out: &mut dyn Write) -> Result<ExitCode, Failure> {
             quiet()?;
             safety::run_reset(command, out)?;
         }
+        Command::Network(asked) => onsite::network(asked, out)?,
+        Command::Screen(asked) => onsite::screen(asked)?,
         // A server's process must not have as much as a second thread before it is in its jail.
         Command::Vm { directory } => return Ok(hypervisor::vm_process::main(&directory)),
         Command::Convert { args } => return Ok(disks::convert_main(args)),

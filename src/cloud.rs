@@ -43,6 +43,8 @@ pub struct Cloud {
     pub gateway: Arc<Gateway>,
     trail: Arc<audit::Trail>,
     dashboard: web::Dashboard,
+    /// How the cloud is, for the machine itself.
+    pub reporter: system::Reporter,
     pub engine: Engine,
     pub db: Db,
     pub identity: identity::App,
@@ -260,13 +262,15 @@ impl Cloud {
         let machine = ThisMachine::new(config.clone(), chosen, engine.clone(), identity.clone());
         let certificates = hooks.tls.map(OurCertificates::shared);
         let dashboard = web::Dashboard::new(db.clone(), clock.clone(), &config.region);
+        let (system, reporter) =
+            system::with_reporter(db.clone(), clock.clone(), &config.region, Arc::new(machine), certificates);
         let services = vec![
             identity::service(identity.clone()),
             images::service(&images),
             placement::service(db.clone(), clock.clone()),
             network::service(network.clone()),
             compute::service(compute.clone()),
-            system::service(db.clone(), clock.clone(), &config.region, Arc::new(machine), certificates),
+            system,
         ];
         let options = GatewayOptions {
             default_authority: authority.to_owned(),
@@ -279,7 +283,7 @@ impl Cloud {
             Gateway::new(services, identity.tokens(), options)?.audited_by(Arc::<audit::Trail>::clone(&trail));
         let gateway = Arc::new(gateway);
         dashboard.connect(&gateway);
-        Ok(Self { gateway, trail, dashboard, engine, db, identity, network, compute, _lock: lock })
+        Ok(Self { gateway, trail, dashboard, reporter, engine, db, identity, network, compute, _lock: lock })
     }
 
     /// Answers one request that arrived on a socket.

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cloud::{Cloud, Hooks, Layout, StateLock};
 use crate::listen::{self, Listeners};
-use crate::policies;
+use crate::{console, policies};
 use config::Config;
 
 /// Why the supervisor did not start, or ended.
@@ -69,6 +69,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
         async move { cloud.handle(arrival, request).await }
     };
     let serving = tokio::spawn(listeners.serve(tls, asking, host, handler, stop.clone()));
+    console::start(&config, &authority, cloud.reporter.clone(), stop.clone());
     writeln!(std::io::stdout(), "ready https://{authority}")?;
 
     tokio::select! {

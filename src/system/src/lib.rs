@@ -65,6 +65,18 @@ pub fn service(
     machine: Arc<dyn Machine>,
     certificates: Option<Arc<dyn Certificates>>,
 ) -> Service {
+    with_reporter(db, clock, region, machine, certificates).0
+}
+
+/// The service, and what tells the machine itself how the cloud is.
+#[must_use]
+pub fn with_reporter(
+    db: Db,
+    clock: Clock,
+    region: &str,
+    machine: Arc<dyn Machine>,
+    certificates: Option<Arc<dyn Certificates>>,
+) -> (Service, Reporter) {
     let app = App {
         started_at: clock.now(),
         db,
@@ -75,7 +87,25 @@ pub fn service(
         integrity: Arc::default(),
         bundling: Arc::new(tokio::sync::Semaphore::new(1)),
     };
-    Service::new(INFO, app, routes::table(), policy::BASE)
+    let reporter = Reporter(app.clone());
+    (Service::new(INFO, app, routes::table(), policy::BASE), reporter)
+}
+
+/// For who stands before the machine, and needs no token: what `/v1/health` says.
+#[derive(Clone, Debug)]
+pub struct Reporter(App);
+
+impl Reporter {
+    /// The answer of `GET /v1/health`.
+    pub async fn health(&self) -> serde_json::Value {
+        health::report(&self.0).await
+    }
+
+    /// SHA-256 of what clients must trust; `None` without TLS.
+    #[must_use]
+    pub fn ca_fingerprint(&self) -> Option<String> {
+        self.0.certificates.as_ref().map(|certificates| certificates.fingerprint())
+    }
 }
 
 /// Every policy rule of this service.
