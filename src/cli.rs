@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::cloud::{self, Layout};
 use crate::serve::Failure;
-use crate::{access, audit, listen, logging, policies, serve};
+use crate::{access, audit, first_boot, listen, logging, policies, serve};
 use config::{self, Config, Log, LogFormat, Override, Value};
 
 #[derive(Debug, Parser)]
@@ -60,6 +60,8 @@ enum Command {
     /// Users' tokens.
     #[command(subcommand)]
     Identity(IdentityCommand),
+    /// What the appliance does before `serve`: the preseed of its first boot, its name and time zone.
+    FirstBoot(first_boot::Arguments),
     /// The process of one server; started by `serve`.
     #[command(hide = true)]
     Vm { directory: PathBuf },
@@ -300,8 +302,12 @@ fn run(command: Command, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     match command {
         Command::Serve(arguments) => {
             let config = arguments.load()?;
-            logging::init(&config.log)?;
-            run_to_end(serve::run(config))?;
+            let sending = logging::init_serving(&config)?;
+            let served = run_to_end(serve::run(config));
+            if let Some(sending) = sending {
+                sending.flush(LAST_WORDS);
+            }
+            served?;
         }
         Command::Down(place) => {
             let config = place.load()?;
@@ -355,6 +361,10 @@ fn run(command: Command, out: &mut dyn Write) -> Result<ExitCode, Failure> {
             identity(&place.load()?)?.rotate_keys()?;
             writeln!(out, "rotated; a running `solostack serve` follows within seconds")?;
         }
+        Command::FirstBoot(arguments) => {
+            quiet()?;
+            first_boot::run(arguments, out)?;
+        }
         // A server's process must not have as much as a second thread before it is in its jail.
         Command::Vm { directory } => return Ok(hypervisor::vm_process::main(&directory)),
         Command::Convert { args } => return Ok(disks::convert_main(args)),
@@ -362,6 +372,9 @@ fn run(command: Command, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
+
+/// How long the last messages of a program that ends may take to a syslog server.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// With glibc's own choice, eight for each core, a cloud of a thousand servers has a sixth more memory.
 const HEAP_ARENAS: i32 = 2;
