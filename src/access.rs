@@ -1,10 +1,15 @@
-//! How the operator gets in: the first password, `admin-openrc`, `clouds.yaml`. Both files are 0600, and the password is
-//! in them and nowhere else in the clear.
+//! How the operator gets in.
+//!
+//! On a plain host: the first password, `admin-openrc`, `clouds.yaml`. Both files are 0600, and the password is in them and
+//! nowhere else in the clear. In the appliance: the first password is chosen by who claims the cloud (`system::Claims`), or its
+//! hash was brought before the first start ([`preset`]); there are no files.
 
 use std::{fs, io, path::Path};
 
-use config::Config;
+use config::{Claiming, Config};
+use futures::future::BoxFuture;
 use identity::Bootstrap;
+use system::{Claims, FirstUser, SetPassword};
 
 use crate::{cloud::Layout, serve::Failure};
 
@@ -25,6 +30,7 @@ pub async fn bootstrap(
     layout: &Layout,
     config: &Config,
     authority: &str,
+    claims: &Claims,
 ) -> Result<String, Failure> {
     let openrc = layout.root.join("admin-openrc");
     // The file is written before the user exists: a crash between the two leaves a file whose password is then used,
@@ -35,7 +41,12 @@ pub async fn bootstrap(
         None => random_password(),
     };
     let fresh = !identity.bootstrapped()?;
-    if fresh {
+    if fresh && (claiming(config) || layout.admin_hash().exists()) {
+        // Before the first user is made: a crash between the two must not leave a user whose password nobody can choose.
+        claims.expect().await.map_err(|error| explain(&error))?;
+    }
+    let waits = claims.waits().map_err(|error| explain(&error))?;
+    if fresh && !waits {
         write_files(layout, config, authority, &password)?;
     }
     let services: Vec<_> = [identity::INFO, images::INFO, placement::INFO, network::INFO, compute::INFO]
@@ -44,13 +55,61 @@ pub async fn bootstrap(
         .collect();
     let services: Vec<(&str, &str, &str)> =
         services.iter().map(|(kind, name, path)| (*kind, *name, path.as_str())).collect();
-    let outcome =
-        identity.bootstrap(&Bootstrap { admin_password: Some(password.clone()), services: &services }).await?;
-    if !fresh && known.is_some() {
+    // Without one Identity makes up a password that nobody is told.
+    let admin_password = (!waits).then(|| password.clone());
+    let outcome = identity.bootstrap(&Bootstrap { admin_password, services: &services }).await?;
+    preset(&layout.admin_hash(), claims).await?;
+    claims.start().await.map_err(|error| explain(&error))?;
+    if !fresh && !waits && known.is_some() {
         // The address may be another one now. Files that the operator removed are not made again.
         write_files(layout, config, authority, &password)?;
     }
     Ok(outcome.admin_project_id)
+}
+
+fn claiming(config: &Config) -> bool {
+    match config.claim.mode {
+        Claiming::Auto => appliance::version().is_some(),
+        Claiming::On => true,
+        Claiming::Off => false,
+    }
+}
+
+/// The administrator's password as a hash that was brought before the first start, if one was. The file goes once it is used.
+async fn preset(file: &Path, claims: &Claims) -> Result<(), Failure> {
+    let hash = match fs::read_to_string(file) {
+        Ok(text) => text.trim().to_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(format!("{}: {error}", file.display()).into()),
+    };
+    match claims.preset(hash).await {
+        Ok(true) => tracing::info!("the administrator has the password that was brought"),
+        Ok(false) => tracing::warn!("a password was brought for an administrator who has one already: it is not taken"),
+        // Whoever is at the console can still claim the cloud.
+        Err(error) if error.kind() == rest::Kind::BadRequest => {
+            tracing::error!(file = %file.display(), reason = error.public(), "the administrator's password is not taken");
+        }
+        Err(error) => return Err(explain(&error)),
+    }
+    Ok(fs::remove_file(file)?)
+}
+
+/// The administrator, for who claims the cloud.
+#[derive(Debug)]
+pub struct Administrator(pub identity::App);
+
+impl FirstUser for Administrator {
+    fn password(&self, password: String) -> BoxFuture<'_, rest::Result<SetPassword>> {
+        Box::pin(self.0.first_password(password))
+    }
+
+    fn hash(&self, hash: String) -> rest::Result<SetPassword> {
+        self.0.first_password_hash(hash)
+    }
+
+    fn name(&self) -> &'static str {
+        "admin"
+    }
 }
 
 fn random_password() -> String {

@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::cloud::{self, Layout};
 use crate::place::Where;
 use crate::serve::Failure;
-use crate::{access, audit, listen, logging, onsite, policies, safety, serve, update};
+use crate::{access, audit, first_boot, listen, logging, onsite, policies, safety, serve, update};
 use config::{self, Config, Log, LogFormat, Override, Value};
 
 #[derive(Debug, Parser)]
@@ -74,6 +74,8 @@ enum Command {
     Network(onsite::Network),
     /// The screen of the machine: how it is, its network, log, reset, power.
     Screen(onsite::Screen),
+    /// What the appliance does before `serve`: the preseed of its first boot, its name and time zone.
+    FirstBoot(first_boot::Arguments),
     /// The process of one server; started by `serve`.
     #[command(hide = true)]
     Vm { directory: PathBuf },
@@ -293,11 +295,15 @@ fn run(command: Command, out: &mut dyn Write) -> Result<ExitCode, Failure> {
                 Err(_) if safety::forgets_settings(&arguments.place)? => arguments.load()?,
                 loaded => loaded?,
             };
-            logging::init(&config.log)?;
-            run_to_end(async {
+            let sending = logging::init_serving(&config)?;
+            let served = run_to_end(async {
                 let changed = safety::before_serving(&config).await?;
                 serve::run(if changed { arguments.load()? } else { config }).await
-            })?;
+            });
+            if let Some(sending) = sending {
+                sending.flush(LAST_WORDS);
+            }
+            served?;
         }
         Command::Down(place) => {
             let config = place.load()?;
@@ -366,6 +372,10 @@ fn run(command: Command, out: &mut dyn Write) -> Result<ExitCode, Failure> {
         }
         Command::Network(asked) => onsite::network(asked, out)?,
         Command::Screen(asked) => onsite::screen(asked)?,
+        Command::FirstBoot(arguments) => {
+            quiet()?;
+            first_boot::run(arguments, out)?;
+        }
         // A server's process must not have as much as a second thread before it is in its jail.
         Command::Vm { directory } => return Ok(hypervisor::vm_process::main(&directory)),
         Command::Convert { args } => return Ok(disks::convert_main(args)),
@@ -373,6 +383,9 @@ fn run(command: Command, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
+
+/// How long the last messages of a program that ends may take to a syslog server.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// With glibc's own choice, eight for each core, a cloud of a thousand servers has a sixth more memory.
 const HEAP_ARENAS: i32 = 2;

@@ -19,7 +19,7 @@ use rest::{Arrival, Gateway, GatewayOptions};
 use tasks::{Engine, EngineBuilder, Faults};
 
 use crate::machine::{OurCertificates, ThisMachine};
-use crate::{access, audit, capacity, policies, serve::Failure};
+use crate::{access, audit, capacity, metrics::Metrics, monitor::Monitor, policies, serve::Failure};
 
 /// First of the user ids that VM processes run as; each server has one of its own.
 const RUN_AS_BASE: u32 = 1_879_048_192;
@@ -45,6 +45,7 @@ pub struct Cloud {
     dashboard: web::Dashboard,
     /// How the cloud is, for the machine itself.
     pub reporter: system::Reporter,
+    pub monitor: Monitor,
     pub engine: Engine,
     pub db: Db,
     pub identity: identity::App,
@@ -123,6 +124,18 @@ impl Layout {
     #[must_use]
     pub fn keys(&self) -> PathBuf {
         self.root.join("keys")
+    }
+
+    /// Where the first boot leaves the hash of the administrator's password.
+    #[must_use]
+    pub fn admin_hash(&self) -> PathBuf {
+        self.root.join(appliance::ADMIN_HASH)
+    }
+
+    /// There while the cloud waits to be claimed.
+    #[must_use]
+    pub fn unclaimed(&self) -> PathBuf {
+        self.root.join(appliance::first_boot::UNCLAIMED)
     }
 
     /// Where an operator puts `<service type>.yaml`.
@@ -223,7 +236,9 @@ impl Cloud {
 
         let identity =
             identity::App::new(db.clone(), clock.clone(), identity_options(config, &layout, port_of(authority)))?;
-        let admin_project_id = access::bootstrap(&identity, &layout, config, authority).await?;
+        let admin = Arc::new(access::Administrator(identity.clone()));
+        let claims = system::Claims::new(db.clone(), clock.clone(), &config.claim.file, &layout.unclaimed(), admin);
+        let admin_project_id = access::bootstrap(&identity, &layout, config, authority, &claims).await?;
 
         let images = images::Images::open(db.clone(), clock.clone(), image_options(config, &layout, &chosen))?;
         let host = if chosen.driver == vmspec::Driver::Fake {
@@ -259,11 +274,14 @@ impl Cloud {
         let engine = images::operations(engine, &images).reconcilers(network.reconcilers());
         let engine = compute.register(engine).start();
 
+        let monitor = Monitor::new(db.clone(), clock.clone());
+        let metrics =
+            Metrics::new(monitor.clone(), db.clone(), engine.clone(), compute.clone(), hooks.tls.clone(), config);
         let machine = ThisMachine::new(config.clone(), chosen, engine.clone(), identity.clone());
         let certificates = hooks.tls.map(OurCertificates::shared);
         let dashboard = web::Dashboard::new(db.clone(), clock.clone(), &config.region);
         let (system, reporter) =
-            system::with_reporter(db.clone(), clock.clone(), &config.region, Arc::new(machine), certificates);
+            system::with_reporter(db.clone(), clock.clone(), &config.region, Arc::new(machine), certificates, claims);
         let services = vec![
             identity::service(identity.clone()),
             images::service(&images),
@@ -274,7 +292,7 @@ impl Cloud {
         ];
         let options = GatewayOptions {
             default_authority: authority.to_owned(),
-            pages: pages.merge(compute.pages()).merge(dashboard.router()),
+            pages: pages.merge(compute.pages()).merge(monitor.pages()).merge(metrics.pages()).merge(dashboard.router()),
             policy_overrides: policies::overrides(&layout),
         };
         let retention = audit::Retention { events: config.audit.keep_events, days: config.audit.keep_days };
@@ -283,7 +301,8 @@ impl Cloud {
             Gateway::new(services, identity.tokens(), options)?.audited_by(Arc::<audit::Trail>::clone(&trail));
         let gateway = Arc::new(gateway);
         dashboard.connect(&gateway);
-        Ok(Self { gateway, trail, dashboard, reporter, engine, db, identity, network, compute, _lock: lock })
+        monitor.connect(&gateway);
+        Ok(Self { gateway, trail, dashboard, reporter, monitor, engine, db, identity, network, compute, _lock: lock })
     }
 
     /// Answers one request that arrived on a socket.
@@ -309,6 +328,7 @@ impl Cloud {
 
     /// Lets steps under way end, for a little while. Servers run on.
     pub async fn close(&self) {
+        self.monitor.close();
         self.dashboard.close();
         self.engine.stop().await;
         self.trail.close().await;

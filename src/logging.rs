@@ -1,8 +1,10 @@
-//! The log: standard error, text or JSON. Never standard output, which belongs to the `ready` line and to answers.
+//! The log: standard error, text or JSON, and a syslog server if the configuration names one. Never standard output, which
+//! belongs to the `ready` line and to answers.
 
-use tracing_subscriber::EnvFilter;
+use appliance::syslog::{self, Sending, SyslogLayer, Target, Tls};
+use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt, util::SubscriberInitExt};
 
-use config::{Log, LogFormat};
+use config::{Config, Log, LogFormat};
 
 /// For a hunt for a bug: directives such as `compute=trace,hyper=debug`, which replace the level.
 pub const FILTER_VARIABLE: &str = "SOLOSTACK_LOG";
@@ -11,19 +13,46 @@ pub const FILTER_VARIABLE: &str = "SOLOSTACK_LOG";
 ///
 /// Errors: `SOLOSTACK_LOG` is set and cannot be read.
 pub fn init(log: &Log) -> Result<(), String> {
+    init_with(log, None)
+}
+
+/// [`init`], and what the configuration says of a syslog server: what is answered can be waited for at the end.
+///
+/// Errors: also a file with authorities that cannot be used.
+pub fn init_serving(config: &Config) -> Result<Option<Sending>, String> {
+    let Some(server) = &config.syslog else {
+        init(&config.log)?;
+        return Ok(None);
+    };
+    let refused = |why: &dyn std::fmt::Display| format!("log.syslog: {why}");
+    let tls = match (&server.tls, &server.ca_file) {
+        (false, _) => None,
+        (true, None) => Some(Tls::default()),
+        (true, Some(file)) => {
+            let pem = std::fs::read(file).map_err(|error| refused(&format!("{}: {error}", file.display())))?;
+            Some(Tls { ca: Some(pem) })
+        }
+    };
+    let target = Target { host: server.host.clone(), port: server.port, tls, facility: server.facility };
+    let (layer, sending) = syslog::start(target).map_err(|error| refused(&error))?;
+    init_with(&config.log, Some(layer))?;
+    Ok(Some(sending))
+}
+
+fn init_with(log: &Log, syslog: Option<SyslogLayer>) -> Result<(), String> {
     let filter = filter(log, std::env::var(FILTER_VARIABLE).ok().as_deref())?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let errors = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         // It would be said on standard error too, by `eprintln!`, which panics: a full disk below the log is no reason to
         // drop a request.
         .log_internal_errors(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     // Fails only where a log is set up already: tests that start several clouds in one process.
-    let _ = match log.format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init(),
+    let errors: Box<dyn Layer<Registry> + Send + Sync> = match log.format {
+        LogFormat::Text => errors.boxed(),
+        LogFormat::Json => errors.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
     };
+    let _ = tracing_subscriber::registry().with(errors).with(syslog).with(filter).try_init();
     Ok(())
 }
 

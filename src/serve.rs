@@ -4,13 +4,14 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use appliance::notify::{Environment, Notifier, Word};
 use axum::{Router, routing::get};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cloud::{Cloud, Hooks, Layout, StateLock};
 use crate::listen::{self, Listeners};
-use crate::{console, policies};
+use crate::{console, monitor, policies};
 use config::Config;
 
 /// Why the supervisor did not start, or ended.
@@ -34,6 +35,21 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let stop = CancellationToken::new();
+    let notifier = match Notifier::of(&Environment::own()) {
+        Ok(notifier) => notifier.map(Arc::new),
+        Err(error) => {
+            tracing::warn!(%error, "NOTIFY_SOCKET cannot be used: nobody is told how the service is");
+            None
+        }
+    };
+    let tell = |words: &[Word<'_>]| {
+        if let Some(notifier) = &notifier
+            && let Err(error) = notifier.say(words)
+        {
+            tracing::warn!(%error, "systemd is not told how the service is");
+        }
+    };
+    tell(&[Word::Status("starting")]);
 
     // The lock comes before anything is written, the sockets before anything is promised.
     let lock = StateLock::take(&config.state_dir)?;
@@ -71,12 +87,18 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     let serving = tokio::spawn(listeners.serve(tls, asking, host, handler, stop.clone()));
     console::start(&config, &authority, cloud.reporter.clone(), stop.clone());
     writeln!(std::io::stdout(), "ready https://{authority}")?;
+    let well = format!("ready: https://{authority}");
+    tell(&[Word::Ready, Word::Status(&well)]);
+    if let Some(notifier) = &notifier {
+        tokio::spawn(monitor::feed(Arc::clone(notifier), cloud.monitor.clone(), well, stop.clone()));
+    }
 
     tokio::select! {
         _ = terminate.recv() => (),
         _ = interrupt.recv() => (),
     }
     tracing::info!("stopping; servers run on");
+    tell(&[Word::Stopping, Word::Status("stopping; servers run on")]);
     stop.cancel();
     let (served, ()) = tokio::join!(serving, cloud.close());
     served?;

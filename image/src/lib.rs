@@ -2,14 +2,18 @@
 
 pub mod backup;
 mod files;
+pub mod first_boot;
 pub mod network;
+pub mod notify;
 pub mod points;
 pub mod reset;
 pub mod restore;
 mod run;
 pub mod screen;
+pub mod secret;
 pub mod start;
 mod swap;
+pub mod syslog;
 mod text;
 pub mod update;
 
@@ -19,6 +23,9 @@ pub use text::plain;
 
 /// What says that this machine is the appliance, and of which version: one line, written when the image is built.
 pub const MARK: &str = "/usr/lib/solostack/appliance";
+
+/// In the state directory: the hash of the administrator's password, from the first boot until `serve` has taken it.
+pub const ADMIN_HASH: &str = "admin-password-hash";
 
 /// The image's version, if this machine is the appliance.
 #[must_use]

@@ -1049,6 +1049,18 @@ CREATE TABLE placement_trait (
 
 CREATE TABLE sqlite_sequence(name,seq);
 
+CREATE TABLE system_claim (
+    id        INTEGER PRIMARY KEY CHECK (id = 1),
+    code_hash TEXT,                        -- SHA-256, hexadecimal; null until the first code is made
+    wrong     INTEGER NOT NULL,            -- wrong codes since this one was made
+    made_at   TEXT NOT NULL
+);
+
+CREATE TABLE system_probe (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    at TEXT NOT NULL
+);
+
 CREATE TABLE tasks_event (
     id          INTEGER PRIMARY KEY,
     generation  INTEGER NOT NULL REFERENCES tasks_log (generation) ON DELETE CASCADE,

@@ -15,6 +15,8 @@ use crate::world::{About, World, content_type};
 
 /// Writes that a reader may do: they concern the user alone, not the project.
 const WRITES_OF_READERS: &[&str] = &[
+    // There is nothing to claim here: 404.
+    "POST /v1/claim",
     "POST /v3/auth/tokens",
     "POST /v3/users/{user_id}/password",
     // Who comes from an identity provider has no token yet.

@@ -22,7 +22,7 @@ async fn anybody_may_know_the_region_the_version_and_what_to_trust() {
     let about = cloud.as_(Anonymous).get("/solostack/v1/about").await.expect(200);
     assert_eq!((&about["region"], &about["several_domains"]), (&json!("RegionOne"), &json!(false)));
     assert_eq!(about["ca_fingerprint"].as_str().unwrap().len(), 95, "{about}");
-    assert_eq!(about.as_object().unwrap().len(), 4, "nothing else is public: {about}");
+    assert_eq!(about.as_object().unwrap().len(), 5, "nothing else is public: {about}");
     let domain = json!({"domain": {"name": "second"}});
     let domain = cloud.as_(Admin).post("/identity/v3/domains", domain).await.expect(201);
     let about = cloud.as_(Anonymous).get("/solostack/v1/about").await.expect(200);

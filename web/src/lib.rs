@@ -5,6 +5,7 @@ mod access;
 mod aggregates;
 mod api;
 mod assets;
+mod claim;
 mod console;
 mod echo;
 mod failure;
@@ -86,6 +87,7 @@ impl Dashboard {
             .merge(system::routes())
             .merge(settings::routes())
             .merge(signin::routes())
+            .merge(claim::routes())
             .merge(live::routes())
             .fallback(async || http::StatusCode::NOT_FOUND)
             .layer(middleware::from_fn_with_state(self.clone(), visit::guard))

@@ -29,13 +29,21 @@ pub(crate) fn routes() -> Router<Dashboard> {
 }
 
 /// What anybody may know of this cloud (`GET /solostack/v1/about`).
-#[derive(Clone, Debug, Default, Deserialize)]
-struct About {
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct About {
     #[serde(default)]
-    ca_fingerprint: Option<String>,
+    pub ca_fingerprint: Option<String>,
     /// Whether users must say which domain they are of.
     #[serde(default)]
-    several_domains: bool,
+    pub several_domains: bool,
+    /// Whether there is somebody who can sign in.
+    pub claimed: bool,
+}
+
+impl Default for About {
+    fn default() -> Self {
+        Self { ca_fingerprint: None, several_domains: false, claimed: true }
+    }
 }
 
 #[derive(Template)]
@@ -58,7 +66,7 @@ struct Next {
     next: String,
 }
 
-async fn about(api: &Api) -> About {
+pub(crate) async fn about(api: &Api) -> About {
     api.find(Service::System, "/about").await.ok().flatten().unwrap_or_default()
 }
 
@@ -67,10 +75,13 @@ async fn show(Anyone(seen): Anyone, Query(Next { next }): Query<Next>) -> Result
     if seen.signed.is_some() {
         return Ok(Redirect::to(local(&next)).into_response());
     }
-    let frame = seen.frame("", seen.words.t("Sign in"));
+    let about = about(&seen.api).await;
+    if !about.claimed {
+        return Ok(Redirect::to("/claim").into_response());
+    }
     let page = Page {
-        frame,
-        about: about(&seen.api).await,
+        frame: seen.frame("", seen.words.t("Sign in")),
+        about,
         next,
         name: String::new(),
         domain: String::new(),
@@ -255,6 +266,21 @@ pub(crate) fn given(answer: Answer) -> Result<Given> {
     let token = answer.headers.get("x-subject-token").and_then(|value| value.to_str().ok());
     let token = token.ok_or_else(|| Failure::broken("Identity gave no token"))?.to_owned();
     Ok(Given { token, body: answer.body })
+}
+
+/// A session for a user of the first domain. `None` where a password alone does not do.
+pub(crate) async fn signed_in(
+    api: &Api,
+    dashboard: &Dashboard,
+    name: &str,
+    password: &str,
+) -> Result<Option<Response>> {
+    let user = json!({"name": name, "domain": {"name": "Default"}, "password": password});
+    let body = json!({"auth": {"identity": {"methods": ["password"], "password": {"user": user}}}});
+    match authenticate(api, &body, None).await? {
+        Authenticated::Yes(given) => Ok(Some(enter(api, dashboard, *given, "/").await?)),
+        Authenticated::More(_) | Authenticated::No(_) => Ok(None),
+    }
 }
 
 /// A session for who has a token. Without a scope of its own it takes the user's first project.

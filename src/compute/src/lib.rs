@@ -4,6 +4,7 @@ mod adopt;
 mod aggregates;
 mod allocation;
 mod attachments;
+mod census;
 mod consoles;
 mod diagnostics;
 mod documents;
@@ -42,6 +43,7 @@ use tasks::{EngineBuilder, Reconciler};
 
 pub use adopt::adopt;
 pub use allocation::{Capacity, register as register_host};
+pub use census::{Guest, NicCounters, Share};
 
 /// Limits of a project where none of its own is set. -1: none.
 #[derive(Clone, Debug)]

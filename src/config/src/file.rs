@@ -14,7 +14,12 @@ pub(crate) fn line_of(text: &str, span: &Range<usize>) -> usize {
 
 /// Checked values, by key, each with the line that gave it.
 #[derive(Default)]
-pub(crate) struct Values(pub BTreeMap<&'static str, (Value, Option<usize>)>, pub Members);
+pub(crate) struct Values(
+    pub BTreeMap<&'static str, (Value, Option<usize>)>,
+    pub Members,
+    /// A section that is somebody else's.
+    pub Option<&'static str>,
+);
 
 /// Sections with ids, by the name of their group and their id: their values.
 pub(crate) type Members = BTreeMap<(&'static str, String), Member>;
@@ -105,6 +110,9 @@ pub(crate) fn read_table(
 ) {
     for (key, value) in table {
         let name = format!("{prefix}{}", key.get_ref());
+        if values.2 == Some(name.as_str()) {
+            continue;
+        }
         let line = Some(line_of(text, &key.span()));
         let known = KEYS.iter().find(|known| known.name == name);
         let is_section =

@@ -5,6 +5,10 @@ use std::path::Path;
 
 use ipnet::Ipv4Net;
 
+use super::machine::{
+    CLAIM_FILE, CLAIM_MODE, HOSTNAME, METRICS_TOKEN, SYSLOG_ADDRESS, SYSLOG_CA_FILE, SYSLOG_FACILITY, SYSLOG_TRANSPORT,
+    TIMEZONE,
+};
 use super::network_settings::{self, DNS_SERVERS, NTP_SERVERS, SEARCH_DOMAINS};
 
 /// One key of the file.
@@ -114,6 +118,15 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Choice { default: "info", of: &["error", "warn", "info", "debug", "trace"] },
         doc: "The least serious event that is logged.",
     },
+    SYSLOG_ADDRESS,
+    SYSLOG_TRANSPORT,
+    SYSLOG_CA_FILE,
+    SYSLOG_FACILITY,
+    METRICS_TOKEN,
+    CLAIM_MODE,
+    CLAIM_FILE,
+    HOSTNAME,
+    TIMEZONE,
     Key {
         name: "identity.token_lifetime_s",
         kind: Kind::Int { default: 3600, min: 60, max: 30 * 86400 },
@@ -439,7 +452,7 @@ fn check_sentence(text: &str) -> Result<(), &'static str> {
     if text.chars().any(char::is_control) { Err("holds control characters") } else { Ok(()) }
 }
 
-fn check_path(text: &str) -> Result<(), &'static str> {
+pub(crate) fn check_path(text: &str) -> Result<(), &'static str> {
     match text {
         _ if text.contains('\0') => Err("holds a NUL character"),
         _ if !text.starts_with('/') => Err("is not an absolute path"),

@@ -7,6 +7,7 @@
 
 mod file;
 mod keys;
+mod machine;
 mod network_settings;
 mod sample;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use toml::de::DeTable;
 
 use self::file::{Member, Values, line_of, read_table};
 pub use self::keys::{GROUPS, Group, KEYS, Key, Kind, Value};
+pub use self::machine::{Claim, Claiming, Machine, Metrics, Syslog};
 pub use self::network_settings::{BOND_MODES, Bond, Dhcp, HASHES, Link, NetworkSettings, Vlan};
 pub use self::sample::sample;
 
@@ -58,6 +60,11 @@ pub struct Config {
     /// Seconds until a shelved server is offloaded; `None`: when an administrator asks.
     pub shelved_offload_after_s: Option<u64>,
     pub log: Log,
+    /// `None`: nowhere.
+    pub syslog: Option<Syslog>,
+    pub metrics: Metrics,
+    pub claim: Claim,
+    pub machine: Machine,
     pub identity: Identity,
     pub network: Network,
     pub images: Images,
@@ -303,7 +310,15 @@ pub fn load(file: Option<&Path>, overrides: &[Override]) -> Result<Config, Confi
 
 /// The configuration that `text` and `overrides` make together.
 pub fn resolve(text: &str, overrides: &[Override]) -> Result<Config, Vec<Problem>> {
-    let mut values = Values::default();
+    resolve_into(Values::default(), text, overrides)
+}
+
+/// The configuration in a text that has one section more, which is somebody else's.
+pub fn resolve_beside(text: &str, section: &'static str) -> Result<Config, Vec<Problem>> {
+    resolve_into(Values(BTreeMap::new(), BTreeMap::new(), Some(section)), text, &[])
+}
+
+fn resolve_into(mut values: Values, text: &str, overrides: &[Override]) -> Result<Config, Vec<Problem>> {
     let mut problems = Vec::new();
     match DeTable::parse(text) {
         Ok(table) => read_table(text, "", table.get_ref(), &mut values, &mut problems),
@@ -367,6 +382,10 @@ impl From<&Values> for Config {
                     _ => "info",
                 },
             },
+            syslog: machine::syslog(values),
+            metrics: machine::metrics(values),
+            claim: machine::claim(values),
+            machine: machine::named(values),
             identity: Identity {
                 token_lifetime_s: values.unsigned("identity.token_lifetime_s"),
                 receipt_lifetime_s: values.unsigned("identity.receipt_lifetime_s"),
@@ -508,6 +527,9 @@ impl Config {
             }
         }
         let mut refuse = |key: &str, text: String| problems.push(Problem { line: values.line(key), text });
+        for (key, text) in machine::problems(self, values) {
+            refuse(key, text);
+        }
         let Network { external_subnet, private_subnet, .. } = &self.network;
         if external_subnet.contains(private_subnet) || private_subnet.contains(external_subnet) {
             let text = format!(

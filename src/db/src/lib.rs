@@ -11,6 +11,7 @@
 pub mod clock;
 mod error;
 mod generation;
+pub mod measure;
 mod migrations;
 mod readers;
 pub mod snapshot;
@@ -113,6 +114,12 @@ impl Db {
     #[must_use]
     pub fn changes(&self, service: &'static str) -> Changes {
         self.inner.generations.of(service).changes()
+    }
+
+    /// What the writer has done and has before it.
+    #[must_use]
+    pub fn activity(&self) -> measure::Activity {
+        self.inner.writer.activity()
     }
 
     /// Where the database file is.

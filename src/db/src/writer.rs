@@ -3,14 +3,19 @@
 use std::{
     collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering, mpsc},
     thread,
+    time::Instant,
 };
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use crate::{Error, Generation, Result, Tx, generation::Generations};
+use crate::{
+    Error, Generation, Result, Tx,
+    generation::Generations,
+    measure::{Activity, Counters},
+};
 
 /// Closures that may share one commit. More would make the first wait for the last.
 const BATCH_MAX: usize = 128;
@@ -28,16 +33,23 @@ struct Ran {
 #[derive(Debug)]
 pub(crate) struct Writer {
     jobs: mpsc::Sender<Job>,
+    counters: Arc<Counters>,
 }
 
 impl Writer {
     pub(crate) fn start(mut connection: Connection, generations: Arc<Generations>) -> Result<Self> {
         let (jobs, queue) = mpsc::channel::<Job>();
         let dirty = watch_tables(&mut connection)?;
-        thread::Builder::new()
-            .name("db-writer".into())
-            .spawn(move || run(&connection, &queue, &generations, &dirty))?;
-        Ok(Self { jobs })
+        let counters = Arc::new(Counters::default());
+        thread::Builder::new().name("db-writer".into()).spawn({
+            let counters = Arc::clone(&counters);
+            move || run(&connection, &queue, &generations, &dirty, &counters)
+        })?;
+        Ok(Self { jobs, counters })
+    }
+
+    pub(crate) fn activity(&self) -> Activity {
+        self.counters.read()
     }
 
     pub(crate) async fn write<T, E, F>(&self, f: F) -> std::result::Result<T, E>
@@ -64,6 +76,7 @@ impl Writer {
             });
             Ran { keep, hooks, finish }
         });
+        self.counters.waiting.fetch_add(1, Ordering::Relaxed);
         self.jobs.send(job).map_err(|_| Error::Closed)?;
         answered.await.map_err(|_| Error::Closed)?
     }
@@ -74,11 +87,13 @@ fn run(
     queue: &mpsc::Receiver<Job>,
     generations: &Generations,
     dirty: &Mutex<BTreeSet<String>>,
+    counters: &Counters,
 ) {
     while let Ok(first) = queue.recv() {
         let mut finished = Vec::new();
-        let committed = batch(connection, first, queue, &mut finished);
+        let committed = batch(connection, first, queue, &mut finished, counters);
         if let Err(error) = &committed {
+            counters.failed.fetch_add(1, Ordering::Relaxed);
             tracing::error!(%error, "database commit failed");
             if !connection.is_autocommit() {
                 let _ = connection.execute_batch("ROLLBACK");
@@ -106,7 +121,18 @@ fn run(
     }
 }
 
-fn batch(connection: &Connection, first: Job, queue: &mpsc::Receiver<Job>, finished: &mut Vec<Ran>) -> Result<()> {
+fn batch(
+    connection: &Connection,
+    first: Job,
+    queue: &mpsc::Receiver<Job>,
+    finished: &mut Vec<Ran>,
+    counters: &Counters,
+) -> Result<()> {
+    let taken = || {
+        counters.waiting.fetch_sub(1, Ordering::Relaxed);
+        counters.writes.fetch_add(1, Ordering::Relaxed);
+    };
+    taken();
     // Even when BEGIN fails the first job must be answered, so it runs only after and is dropped (Closed) otherwise.
     statement(connection, "BEGIN IMMEDIATE")?;
     let mut next = Some(first);
@@ -126,9 +152,15 @@ fn batch(connection: &Connection, first: Job, queue: &mpsc::Receiver<Job>, finis
         finished.push(ran);
         if finished.len() < BATCH_MAX {
             next = queue.try_recv().ok();
+            if next.is_some() {
+                taken();
+            }
         }
     }
-    statement(connection, "COMMIT")
+    let began = Instant::now();
+    statement(connection, "COMMIT")?;
+    counters.commits.add(began.elapsed());
+    Ok(())
 }
 
 fn statement(connection: &Connection, sql: &str) -> Result<()> {

@@ -220,6 +220,9 @@ async fn output(name: &str, arguments: &[&str], input: &str) -> Result<String, T
     let other = |error: io::Error| Trouble::Other(error.to_string());
     let mut child = Command::new(found)
         .args(arguments)
+        // Nothing of our environment, where secrets and systemd's sockets may be.
+        .env_clear()
+        .env("PATH", &path)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -92,6 +92,38 @@ impl App {
     }
 }
 
+/// Sets the first user's password in a transaction of the caller's.
+pub type SetPassword = Box<dyn FnOnce(&Tx<'_>) -> Result<()> + Send>;
+
+impl App {
+    /// The first user's password, chosen by whoever may.
+    ///
+    /// # Errors
+    /// 400 when it may not be one.
+    pub async fn first_password(&self, password: String) -> Result<SetPassword> {
+        self.rules.check(&password)?;
+        let hash = self.hasher.hash(password).await?;
+        Ok(self.set_first_password(hash))
+    }
+
+    /// The first user's password, known by its hash.
+    ///
+    /// # Errors
+    /// 400 when it is no hash that could be verified.
+    pub fn first_password_hash(&self, hash: String) -> Result<SetPassword> {
+        if !passwords::is_hash(&hash) {
+            return Err(rest::Error::bad_request("The hash is no argon2id hash in PHC form with 32 bytes of output."));
+        }
+        Ok(self.set_first_password(hash))
+    }
+
+    fn set_first_password(&self, hash: String) -> SetPassword {
+        let password = self.rules.new_password(hash, self.clock.now(), true, &Map::new());
+        let keep = self.rules.unique_last_count();
+        Box::new(move |tx| Ok(users::set_password(tx, &recall(tx, "admin_user_id")?, Some(&password), keep)?))
+    }
+}
+
 fn ensure(
     tx: &Tx<'_>,
     wanted: &[(String, String, String)],

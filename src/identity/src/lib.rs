@@ -37,7 +37,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use db::{Clock, Db};
 use rest::{ApiVersion, DiscoveryStyle, ServiceInfo, Style};
 
-pub use bootstrap::{Bootstrap, BootstrapOutcome};
+pub use bootstrap::{Bootstrap, BootstrapOutcome, SetPassword};
 pub use federation::oidc::{Introspection, OidcProvider, Secret};
 pub use passwords::PasswordRules;
 pub use tokens::ScopeName;

@@ -11,6 +11,7 @@ use std::{
 };
 
 use axum::extract::FromRequestParts;
+use db::measure::Histogram;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Method, request::Parts};
 use policy::{Enforcer, Rule, Target};
@@ -196,6 +197,8 @@ pub(crate) struct Inner {
     pub asking: OnceLock<String>,
     /// Kept in the audit trail though it only reads.
     pub audited: AtomicBool,
+    /// Of the route that answers.
+    pub meter: OnceLock<Arc<Histogram>>,
 }
 
 impl fmt::Debug for Ctx {
@@ -347,6 +350,11 @@ impl Ctx {
     /// Records that the handler decided by other means than a rule (its own data, an object that carries its owner).
     pub fn decide(&self) {
         self.inner.decided.store(true, Ordering::Relaxed);
+    }
+
+    /// Which route it is, for counting.
+    pub(crate) fn found(&self, meter: &Arc<Histogram>) {
+        let _ = self.inner.meter.set(Arc::clone(meter));
     }
 
     pub(crate) fn decided(&self) -> bool {

@@ -7,6 +7,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 use axum::{
@@ -15,13 +16,17 @@ use axum::{
     extract::Request,
     response::{IntoResponse, Response},
 };
+use db::measure::Histogram;
 use http::{HeaderName, HeaderValue, Method, Uri, header};
 use policy::Enforcer;
 use tower::ServiceExt;
 
 use crate::{
     Arrival, AuditEvent, AuditTrail, ClientCertificate, Ctx, Error, Kind, Microversion, Reply, Result, RouteInfo,
-    Service, ServiceInfo, Style, TokenCheck, context::Inner, home, html,
+    Service, ServiceInfo, Style, TokenCheck,
+    context::Inner,
+    home, html,
+    meter::{Requests, ServiceMeter},
 };
 
 /// Lists whose name with a slash behind it is an item without an id, which is not there: clients that lost an id must not
@@ -58,6 +63,9 @@ struct Mounted {
     info: ServiceInfo,
     routes: Vec<RouteInfo>,
     homes: Vec<(&'static str, serde_json::Value)>,
+    /// In the order of `routes`.
+    meters: Vec<Arc<Histogram>>,
+    meter: ServiceMeter,
     router: Router,
     policy: Arc<Enforcer>,
 }
@@ -68,6 +76,7 @@ pub struct Gateway {
     token_check: Arc<dyn TokenCheck>,
     default_authority: String,
     pages: Router,
+    pages_meter: ServiceMeter,
     audit: Option<Arc<dyn AuditTrail>>,
 }
 
@@ -97,12 +106,21 @@ impl Gateway {
                 info: service.info,
                 routes: service.routes,
                 homes: service.homes,
+                meters: service.meters,
+                meter: ServiceMeter::new(),
                 router: service.router,
                 policy: Arc::new(policy),
             });
         }
         let GatewayOptions { default_authority, pages, .. } = options;
-        Ok(Self { services: mounted, token_check, default_authority, pages, audit: None })
+        Ok(Self {
+            services: mounted,
+            token_check,
+            default_authority,
+            pages,
+            pages_meter: ServiceMeter::new(),
+            audit: None,
+        })
     }
 
     /// Also keeps what is logged of calls that may change something.
@@ -114,6 +132,28 @@ impl Gateway {
     /// Every line of every service's table: documents and tests are made from it.
     pub fn routes(&self) -> impl Iterator<Item = (&ServiceInfo, &RouteInfo)> {
         self.services.iter().flat_map(|mounted| mounted.routes.iter().map(|route| (&mounted.info, route)))
+    }
+
+    /// Every service that is mounted.
+    pub fn services(&self) -> impl Iterator<Item = &ServiceInfo> {
+        self.services.iter().map(|mounted| &mounted.info)
+    }
+
+    /// What was asked since the start, and how it went.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Requests> {
+        let mut all = Vec::with_capacity(self.services.len() + 1);
+        for mounted in &self.services {
+            let routes = mounted.routes.iter().zip(&mounted.meters);
+            let mut durations: Vec<_> =
+                routes.map(|(route, meter)| (method_name(&route.method), route.path, meter.read())).collect();
+            durations.push(("", "", mounted.meter.other.read()));
+            durations.retain(|(_, _, durations)| durations.count() > 0);
+            all.push(Requests { service: mounted.info.kind, statuses: mounted.meter.statuses(), durations });
+        }
+        let durations = vec![("", "", self.pages_meter.other.read())];
+        all.push(Requests { service: "pages", statuses: self.pages_meter.statuses(), durations });
+        all
     }
 
     /// Replaces a service's policy overrides; a broken text keeps the rules in force.
@@ -129,15 +169,22 @@ impl Gateway {
 
     /// Answers one request.
     pub async fn handle(&self, arrival: Arrival, mut request: Request) -> Response {
+        let began = Instant::now();
         let found = match arrival.service {
             Some(kind) => self.services.iter().find(|mounted| mounted.info.kind == kind).map(|mounted| (mounted, "")),
             None => self.by_prefix(request.uri().path()),
         };
         let Some((mounted, prefix)) = found else {
             request.extensions_mut().insert(arrival);
-            return self.pages.clone().oneshot(request).await.into_response();
+            let response = self.pages.clone().oneshot(request).await.into_response();
+            self.pages_meter.add(&self.pages_meter.other, response.status(), began.elapsed());
+            return response;
         };
-        self.dispatch(mounted, prefix, arrival, request).await
+        let mut meter = None;
+        let response = self.dispatch(mounted, prefix, arrival, request, &mut meter).await;
+        let route = meter.as_ref().unwrap_or(&mounted.meter.other);
+        mounted.meter.add(route, response.status(), began.elapsed());
+        response
     }
 
     fn by_prefix(&self, path: &str) -> Option<(&Mounted, &'static str)> {
@@ -147,7 +194,15 @@ impl Gateway {
         Some((mounted, mounted.info.prefix))
     }
 
-    async fn dispatch(&self, mounted: &Mounted, prefix: &str, arrival: Arrival, mut request: Request) -> Response {
+    /// `meter`: of the route that answered, if one did.
+    async fn dispatch(
+        &self,
+        mounted: &Mounted,
+        prefix: &str,
+        arrival: Arrival,
+        mut request: Request,
+        meter: &mut Option<Arc<Histogram>>,
+    ) -> Response {
         let request_id = format!("req-{}", crate::new_uuid());
         let style = mounted.info.style;
         let (path, authority) = match self.locate(prefix, &request) {
@@ -235,12 +290,14 @@ impl Gateway {
             decided: AtomicBool::new(false),
             asking: OnceLock::new(),
             audited: AtomicBool::new(false),
+            meter: OnceLock::new(),
         });
         if let Err(error) = rewrite(&mut request, &path) {
             return refuse(&error, answered, &identity_url);
         }
         request.extensions_mut().insert(ctx.clone());
         let mut response = mounted.router.clone().oneshot(request).await.into_response();
+        *meter = ctx.inner().meter.get().cloned();
         let failed = response.extensions_mut().remove::<Arc<Error>>();
         let mut response = match failed {
             Some(error) => {
@@ -295,6 +352,19 @@ impl Gateway {
             return Err(Error::bad_request("The Host header is not valid."));
         }
         Ok((path, authority.to_owned()))
+    }
+}
+
+/// The methods of routes, as text that lives for ever.
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        _ => "OTHER",
     }
 }
 

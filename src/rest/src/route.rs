@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodFilter, MethodRouter, on},
 };
+use db::measure::Histogram;
 use http::Method;
 use policy::Rule;
 
@@ -128,9 +129,11 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
         self
     }
 
-    pub(crate) fn into_parts(self) -> (RouteInfo, MethodRouter<S>) {
-        let guarded = self.handler.layer(middleware::from_fn_with_state(Arc::new(self.info.clone()), guard));
-        (self.info, guarded)
+    pub(crate) fn into_parts(self) -> (RouteInfo, Arc<Histogram>, MethodRouter<S>) {
+        let meter = Arc::<Histogram>::default();
+        let guarded = Guarded { info: self.info.clone(), meter: Arc::clone(&meter) };
+        let handler = self.handler.layer(middleware::from_fn_with_state(Arc::new(guarded), guard));
+        (self.info, meter, handler)
     }
 }
 
@@ -138,8 +141,16 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BodyLimit(pub usize);
 
+/// What the guard of a route knows.
+struct Guarded {
+    info: RouteInfo,
+    meter: Arc<Histogram>,
+}
+
 /// Runs around each handler: version window, token, and "no 2xx without a decision".
-async fn guard(State(info): State<Arc<RouteInfo>>, ctx: Ctx, mut request: Request, next: Next) -> Response {
+async fn guard(State(guarded): State<Arc<Guarded>>, ctx: Ctx, mut request: Request, next: Next) -> Response {
+    let info = &guarded.info;
+    ctx.found(&guarded.meter);
     let version = ctx.version();
     if info.since.is_some_and(|since| version < since) || info.until.is_some_and(|until| version > until) {
         return Error::no_such_route().into_response();

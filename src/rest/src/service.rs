@@ -1,8 +1,9 @@
 //! A service as the wiring mounts it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Router, response::IntoResponse, routing::MethodRouter};
+use db::measure::Histogram;
 use http::Method;
 use policy::Rule;
 use serde_json::Value;
@@ -33,6 +34,8 @@ pub struct ServiceInfo {
 pub struct Service {
     pub info: ServiceInfo,
     pub routes: Vec<RouteInfo>,
+    /// In the order of `routes`: how long each took.
+    pub(crate) meters: Vec<Arc<Histogram>>,
     pub rules: Vec<Rule>,
     /// Home documents by the path of the version document beside them.
     pub(crate) homes: Vec<(&'static str, Value)>,
@@ -57,12 +60,14 @@ impl Service {
     {
         let rules = rules_of(&routes, base_rules);
         let mut infos = Vec::with_capacity(routes.len());
+        let mut meters = Vec::with_capacity(routes.len());
         let mut paths: BTreeMap<&'static str, MethodRouter<S>> = BTreeMap::new();
         for route in routes {
-            let (info, handler) = route.into_parts();
+            let (info, meter, handler) = route.into_parts();
             let at = paths.remove(info.path).unwrap_or_default();
             paths.insert(info.path, at.merge(handler));
             infos.push(info);
+            meters.push(meter);
         }
         let mut router = Router::new();
         for (path, handlers) in paths {
@@ -72,7 +77,7 @@ impl Service {
             router = router.route(path, handlers.fallback(refuse));
         }
         let router = router.fallback(async || Error::no_such_route().into_response()).with_state(state);
-        Self { info, routes: infos, rules, homes: Vec::new(), router }
+        Self { info, routes: infos, meters, rules, homes: Vec::new(), router }
     }
 
     /// Also answers `path` (`/`, `/v3`), which has a version document, with a home document for who prefers that.

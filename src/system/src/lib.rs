@@ -10,6 +10,7 @@ mod about;
 mod audit;
 mod bundle;
 mod certificates;
+mod claim;
 mod health;
 mod machine;
 mod operations;
@@ -22,6 +23,7 @@ use db::{Clock, Db};
 use rest::{ApiVersion, DiscoveryStyle, Service, ServiceInfo, Style};
 use time::OffsetDateTime;
 
+pub use claim::{Claims, FirstUser, SetPassword};
 pub use machine::{Certificate, Certificates, Chain, Document, Machine, Part, Place, Refused, State, bytes_in_words};
 
 /// What the gateway knows of this service. It stands in no catalog: clients of OpenStack would not know it.
@@ -50,6 +52,7 @@ pub(crate) struct App {
     pub clock: Clock,
     pub machine: Arc<dyn Machine>,
     pub certificates: Option<Arc<dyn Certificates>>,
+    pub claims: Claims,
     pub region: Arc<str>,
     pub started_at: OffsetDateTime,
     pub integrity: Arc<health::Integrity>,
@@ -64,8 +67,9 @@ pub fn service(
     region: &str,
     machine: Arc<dyn Machine>,
     certificates: Option<Arc<dyn Certificates>>,
+    claims: Claims,
 ) -> Service {
-    with_reporter(db, clock, region, machine, certificates).0
+    with_reporter(db, clock, region, machine, certificates, claims).0
 }
 
 /// The service, and what tells the machine itself how the cloud is.
@@ -76,6 +80,7 @@ pub fn with_reporter(
     region: &str,
     machine: Arc<dyn Machine>,
     certificates: Option<Arc<dyn Certificates>>,
+    claims: Claims,
 ) -> (Service, Reporter) {
     let app = App {
         started_at: clock.now(),
@@ -83,6 +88,7 @@ pub fn with_reporter(
         clock,
         machine,
         certificates,
+        claims,
         region: region.into(),
         integrity: Arc::default(),
         bundling: Arc::new(tokio::sync::Semaphore::new(1)),

@@ -2,7 +2,7 @@
 
 use rest::{Route, delete, get, post, put};
 
-use crate::{App, about, audit, bundle, certificates, health, operations};
+use crate::{App, about, audit, bundle, certificates, claim, health, operations};
 
 /// A chain and its key, each of which may be 256 KiB.
 const CHAIN_BODY_BYTES: usize = 1 << 20;
@@ -10,6 +10,8 @@ const CHAIN_BODY_BYTES: usize = 1 << 20;
 pub fn table() -> Vec<Route<App>> {
     vec![
         get("/v1/about", about::handlers::show).public(),
+        // Guarded by the code that it asks for.
+        post("/v1/claim", claim::handlers::claim).public(),
         get("/v1/health", health::handlers::show).rule(health::policy::SHOW),
         get("/v1/operations", operations::handlers::index).rule(operations::policy::LIST),
         get("/v1/certificates", certificates::handlers::index).rule(certificates::policy::LIST),

@@ -46,6 +46,9 @@ impl World {
             ("solostack", "PUT", "/v1/certificates/intermediate") => {
                 json!({"intermediate": {"certificate": "PEM", "key": "PEM", "root": "PEM"}})
             }
+            ("solostack", "POST", "/v1/claim") => {
+                json!({"claim": {"code": "0000-0000-0000-0000", "password": "correct horse"}})
+            }
             ("solostack", ..) => return None,
             ("compute", "POST", "/v2.1/servers/{id}/migrations/{migration_id}/action") => {
                 json!({"force_complete": null})

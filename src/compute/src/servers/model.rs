@@ -143,30 +143,7 @@ impl Server {
         if self.terminated_at.is_some() {
             return "DELETED";
         }
-        match (self.vm_state, self.task_state.as_deref()) {
-            (VmState::Active | VmState::Stopped, Some("rebooting")) => "REBOOT",
-            (VmState::Active | VmState::Stopped | VmState::Error, Some("rebooting_hard")) => "HARD_REBOOT",
-            (
-                VmState::Active | VmState::Stopped | VmState::Error,
-                Some("rebuilding" | "rebuild_block_device_mapping" | "rebuild_spawning"),
-            ) => "REBUILD",
-            (
-                VmState::Active | VmState::Stopped,
-                Some("resize_prep" | "resize_migrating" | "resize_migrated" | "resize_finish"),
-            ) => "RESIZE",
-            (VmState::Active, Some("updating_password")) => "PASSWORD",
-            (VmState::Resized, Some("resize_reverting")) => "REVERT_RESIZE",
-            (VmState::Resized, _) => "VERIFY_RESIZE",
-            (VmState::Building, _) => "BUILD",
-            (VmState::Active, _) => "ACTIVE",
-            (VmState::Paused, _) => "PAUSED",
-            (VmState::Suspended, _) => "SUSPENDED",
-            (VmState::Stopped, _) => "SHUTOFF",
-            (VmState::Rescued, _) => "RESCUE",
-            (VmState::Shelved, _) => "SHELVED",
-            (VmState::ShelvedOffloaded, _) => "SHELVED_OFFLOADED",
-            (VmState::Error, _) => "ERROR",
-        }
+        status(self.vm_state, self.task_state.as_deref())
     }
 
     /// `OS-EXT-STS:vm_state`.
@@ -186,6 +163,34 @@ impl Server {
     /// The name that the hypervisor gives it, as libvirt's driver does by default.
     pub fn instance_name(&self) -> String {
         format!("instance-{}", &self.id[..8])
+    }
+}
+
+/// The word of a server that is there.
+pub(crate) fn status(vm_state: VmState, task_state: Option<&str>) -> &'static str {
+    match (vm_state, task_state) {
+        (VmState::Active | VmState::Stopped, Some("rebooting")) => "REBOOT",
+        (VmState::Active | VmState::Stopped | VmState::Error, Some("rebooting_hard")) => "HARD_REBOOT",
+        (
+            VmState::Active | VmState::Stopped | VmState::Error,
+            Some("rebuilding" | "rebuild_block_device_mapping" | "rebuild_spawning"),
+        ) => "REBUILD",
+        (
+            VmState::Active | VmState::Stopped,
+            Some("resize_prep" | "resize_migrating" | "resize_migrated" | "resize_finish"),
+        ) => "RESIZE",
+        (VmState::Active, Some("updating_password")) => "PASSWORD",
+        (VmState::Resized, Some("resize_reverting")) => "REVERT_RESIZE",
+        (VmState::Resized, _) => "VERIFY_RESIZE",
+        (VmState::Building, _) => "BUILD",
+        (VmState::Active, _) => "ACTIVE",
+        (VmState::Paused, _) => "PAUSED",
+        (VmState::Suspended, _) => "SUSPENDED",
+        (VmState::Stopped, _) => "SHUTOFF",
+        (VmState::Rescued, _) => "RESCUE",
+        (VmState::Shelved, _) => "SHELVED",
+        (VmState::ShelvedOffloaded, _) => "SHELVED_OFFLOADED",
+        (VmState::Error, _) => "ERROR",
     }
 }
 

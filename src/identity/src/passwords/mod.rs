@@ -100,6 +100,11 @@ fn verify(password: &str, stored: &str) -> bool {
     got.is_some() && got == Output::new(&want).ok()
 }
 
+/// Whether this is a hash that passwords can be compared with, in bounded memory and time.
+pub(crate) fn is_hash(stored: &str) -> bool {
+    parse(stored).is_some_and(|(params, _, _)| params.m_cost() <= 1 << 18 && params.t_cost() <= 64)
+}
+
 fn derive(password: &str, salt: &[u8], params: Params) -> Option<[u8; OUTPUT_BYTES]> {
     let blocks = params.block_count();
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);

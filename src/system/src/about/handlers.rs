@@ -10,6 +10,7 @@ pub async fn show(State(app): State<App>, _: Ctx) -> Result<Reply> {
         "region": &*app.region,
         "version": VERSION,
         "ca_fingerprint": app.certificates.as_ref().map(|certificates| certificates.fingerprint()),
+        "claimed": !app.claims.waits()?,
         "several_domains": app.machine.several_domains()?,
     })))
 }
