@@ -16,16 +16,19 @@ fn text(reply: &Reply) -> String {
 }
 
 /// Holds the writer until what is returned is dropped.
-fn block_the_writer(cloud: &TestCloud) -> mpsc::Sender<()> {
+async fn block_the_writer(cloud: &TestCloud) -> mpsc::Sender<()> {
     let (release, released) = mpsc::channel::<()>();
+    let (holds, held) = tokio::sync::oneshot::channel();
     let db = cloud.inner().db.clone();
     tokio::spawn(async move {
         db.write(move |_| {
+            let _ = holds.send(());
             let _ = released.recv();
             Ok::<_, db::Error>(())
         })
         .await
     });
+    held.await.unwrap();
     release
 }
 
@@ -43,7 +46,7 @@ async fn anybody_may_ask_whether_the_cloud_is_alive_and_ready() {
 #[tokio::test]
 async fn a_stuck_writer_is_alive_not_ready_and_says_so() {
     let cloud = TestCloud::start().await;
-    let release = block_the_writer(&cloud);
+    let release = block_the_writer(&cloud).await;
     let reply = cloud.as_(Anonymous).get("/readyz").await;
     assert_eq!(reply.status, 503);
     assert!(text(&reply).starts_with("The database gives no answer within"), "{}", text(&reply));
@@ -107,7 +110,7 @@ async fn the_watchdog_is_fed_only_while_the_database_answers() {
     };
     assert_eq!(next("WATCHDOG=1").await, "STATUS=all is well\nWATCHDOG=1");
 
-    let release = block_the_writer(&cloud);
+    let release = block_the_writer(&cloud).await;
     let said = next("gives no answer").await;
     assert!(!said.contains("WATCHDOG"), "{said}");
     // From here on nothing but complaints, for longer than systemd would wait.

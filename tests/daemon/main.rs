@@ -2,6 +2,7 @@
 //! 127.0.0.1, sockets of the tests' own.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
+#![expect(clippy::disallowed_methods, reason = "files of another process are looked at again, with a deadline")]
 
 mod first_boot;
 mod notify;
