@@ -153,22 +153,6 @@ def check_program(tree, program):
         raise SystemExit(f"image: {program} does not run on Debian's {SUITE}: {done.stdout.strip()}")
 
 
-# What units call, by the first words of the command.
-CALLS = {"solostack-first-boot.service": "first-boot", "solostack-network.service": "network", "solostack-screen@.service": "screen"}
-
-
-def leave_out_what_is_missing(folder, program):
-    """Units whose command this program does not know."""
-    known = output(program, "--help")
-    presets = folder / "mkosi.extra/usr/lib/systemd/system-preset/00-solostack.preset"
-    for unit, word in CALLS.items():
-        if f"\n  {word} " not in known:
-            say(f"this program has no `{word}`: {unit} is left out")
-            (folder / "mkosi.extra/usr/lib/systemd/system" / unit).unlink()
-            stem = unit.removesuffix(".service")
-            presets.write_text("".join(line for line in presets.read_text().splitlines(True) if stem not in line))
-
-
 def definition(work, program, version, release_key=None):
     """A copy of mkosi/ with what this build adds."""
     folder = work / "mkosi"
@@ -291,7 +275,6 @@ def main():
             folder.chmod(0o755)
         definition(work, args.program.resolve(), args.version, args.release_key)
         check_program(tree, work / "mkosi/mkosi.extra/usr/bin/solostack")
-        leave_out_what_is_missing(work / "mkosi", args.program.resolve())
         made = mkosi(tree, work, args.version)
         say(f"put together after {time.monotonic() - began:.0f} s")
         deliver(made, args.out.resolve(), args.version, set(args.formats.split(",")), args.quick, tree, work)
