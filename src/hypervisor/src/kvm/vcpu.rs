@@ -294,7 +294,7 @@ fn run(slot: &Slot, stopping: &AtomicBool, dispatch: &dyn Dispatch) {
             Ok(VcpuExit::Shutdown) => {
                 if let (Ok(registers), Ok(special)) = (vcpu.get_regs(), vcpu.get_sregs()) {
                     let (rip, cr0, cr2, cr3) = (registers.rip, special.cr0, special.cr2, special.cr3);
-                    tracing::debug!(
+                    tracing::info!(
                         vcpu = slot.index,
                         "triple fault at {rip:#x}: cr0 {cr0:#x} cr2 {cr2:#x} cr3 {cr3:#x}"
                     );
