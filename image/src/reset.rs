@@ -12,7 +12,8 @@ use crate::points::Points;
 
 /// In the state directory: what is to be forgotten at the next start.
 const MARK: &str = ".reset";
-/// The operator's configuration in the appliance; network settings stand in it too.
+/// The operator's configuration in the appliance; network settings stand in it too. It is emptied and not removed: the unit
+/// names it.
 pub const SETTINGS: &str = "solostack.toml";
 /// What is no state: the lock is held meanwhile, and the file system has its own.
 const KEPT: [&str; 3] = ["lock", "lost+found", MARK];
@@ -69,12 +70,15 @@ pub fn take_back(state: &Path) -> Result<bool> {
 pub(crate) fn obey(state: &Path, points: &Points) -> Result<Option<What>> {
     let Some(what) = asked(state)? else { return Ok(None) };
     match what {
-        // Not removed: the unit names it.
         What::Settings => files::write_whole(&state.join(SETTINGS), b"")?,
         What::Everything => {
             for name in files::names(state)?.iter().filter(|name| !KEPT.contains(&name.as_str())) {
                 points.pass();
-                files::remove_all(&state.join(name))?;
+                if name == SETTINGS {
+                    files::write_whole(&state.join(SETTINGS), b"")?;
+                } else {
+                    files::remove_all(&state.join(name))?;
+                }
             }
             files::sync_folder(state)?;
         }
