@@ -113,7 +113,7 @@ class Corp:
     def token_works(self, token):
         request = self.cloud.api(self.environment)
         request.token = token
-        return request.call("GET", f"{self.identity}/auth/projects")[0]
+        return request.once("GET", f"{self.identity}/auth/projects")[0]
 
 
 def refused(what, text, action):
