@@ -107,7 +107,7 @@ class Corp:
         body = {"auth": {"identity": {"methods": ["password"], "password": {"user": user}}}}
         request = self.cloud.api(self.environment)
         request.token = None
-        status, headers, answer = request.call("POST", f"{self.identity}/auth/tokens", body)
+        status, headers, answer = request.once("POST", f"{self.identity}/auth/tokens", body)
         return status, answer, headers.get("X-Subject-Token")
 
     def token_works(self, token):
