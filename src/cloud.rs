@@ -281,7 +281,7 @@ impl Cloud {
         let certificates = hooks.tls.map(OurCertificates::shared);
         let dashboard = web::Dashboard::new(db.clone(), clock.clone(), &config.region);
         let (system, reporter) =
-            system::with_reporter(db.clone(), clock.clone(), &config.region, Arc::new(machine), certificates, claims);
+            system::service(db.clone(), clock.clone(), &config.region, Arc::new(machine), certificates, claims);
         let services = vec![
             identity::service(identity.clone()),
             images::service(&images),

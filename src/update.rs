@@ -2,15 +2,14 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use appliance::trust;
 use appliance::update::{self, Machine, Making, Mounted, PublicKey, Record, SecretKey, State, fetch};
 use clap::Subcommand;
 use config::Config;
 use http_body_util::BodyExt as _;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 
 use crate::cloud::Layout;
 use crate::listen;
@@ -289,14 +288,7 @@ async fn apis(config: &Config) -> Result<(), String> {
 
 async fn ask(config: &Config, path: &str) -> Result<u16, Failure> {
     let pem = std::fs::read(config.state_dir.join("ca.crt"))?;
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        roots.add(certificate?)?;
-    }
-    let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let tls = trust::client(trust::authorities(Some(&pem))?)?;
     let address = match config.listen {
         any if any.is_unspecified() => std::net::IpAddr::from([127, 0, 0, 1]),
         one => one,
@@ -305,7 +297,7 @@ async fn ask(config: &Config, path: &str) -> Result<u16, Failure> {
     let host = address.to_string();
     let stream = tokio::net::TcpStream::connect((address, config.https_port)).await?;
     let name = ServerName::try_from(host.clone())?;
-    let stream = tokio_rustls::TlsConnector::from(Arc::new(tls)).connect(name, stream).await?;
+    let stream = tokio_rustls::TlsConnector::from(tls).connect(name, stream).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await?;
     let ends = tokio::spawn(connection);
     let request = http::Request::get(path)

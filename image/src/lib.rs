@@ -15,6 +15,7 @@ pub mod start;
 mod swap;
 pub mod syslog;
 mod text;
+pub mod trust;
 pub mod update;
 
 pub use files::{Error, Result};

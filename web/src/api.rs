@@ -16,7 +16,7 @@ use rest::{Arrival, Gateway};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, value::RawValue};
 
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, seen};
 
 /// More than any list has; an answer beyond it is a mistake.
 const ANSWER_MAX: usize = 64 << 20;
@@ -185,11 +185,7 @@ impl Api {
     /// # Errors
     /// What the service answered, other than 403 and 404.
     pub async fn find<T: DeserializeOwned>(&self, service: Service, path: &str) -> Result<Option<T>> {
-        match self.get(service, path).await {
-            Ok(found) => Ok(Some(found)),
-            Err(failure) if failure.is_not_found() || failure.is_forbidden() => Ok(None),
-            Err(failure) => Err(failure),
-        }
+        seen(self.get(service, path).await)
     }
 
     /// # Errors

@@ -5,6 +5,18 @@ use http::StatusCode;
 
 pub type Result<T> = std::result::Result<T, Failure>;
 
+/// What need not be there, or need not be the user's to see: nothing then.
+///
+/// # Errors
+/// Every failure but 403 and 404.
+pub fn seen<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(failure) if failure.is_not_found() || failure.is_forbidden() => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
 /// A failed call, or a page that cannot be shown. The middleware makes a page of it.
 #[derive(Clone, Debug)]
 pub struct Failure {

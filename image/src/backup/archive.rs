@@ -17,7 +17,7 @@ const WINDOW_LOG_MAX: u32 = 27;
 const PADDING_MAX: u64 = 1 << 20;
 
 /// The bytes of a backup, before they are understood.
-pub(super) fn open(path: &Path) -> Result<Box<dyn Read>> {
+fn open(path: &Path) -> Result<Box<dyn Read>> {
     let file = File::open(path).about(path, "cannot be read")?;
     if !file.metadata().about(path, "cannot be read")?.is_file() {
         return refused(format!("{} is no file", path.display()));
@@ -25,14 +25,22 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn Read>> {
     Ok(Box::new(file))
 }
 
-/// Gives the checked manifest to `begin`, then each member with its bytes to `take`, which must read them all.
+/// Reads the backup at `name`, or from the stream given instead. Gives the checked manifest to `begin`, then each member with its bytes to `take`, which must read them all.
 pub(super) fn read(
-    from: &mut dyn Read,
+    stream: Option<&mut dyn Read>,
     name: &Path,
     begin: &mut dyn FnMut(&Manifest) -> Result<()>,
     take: &mut dyn FnMut(&Member, &mut dyn Read) -> Result<()>,
 ) -> Result<Manifest> {
     const BROKEN: &str = "is no whole backup";
+    let mut opened;
+    let from: &mut dyn Read = match stream {
+        Some(stream) => stream,
+        None => {
+            opened = open(name)?;
+            &mut opened
+        }
+    };
     let mut decoder = zstd::stream::read::Decoder::new(from).about(name, BROKEN)?;
     decoder.window_log_max(WINDOW_LOG_MAX).about(name, BROKEN)?;
     let mut archive = tar::Archive::new(decoder);

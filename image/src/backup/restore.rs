@@ -80,16 +80,8 @@ pub fn restore(from: &Path, stream: Option<&mut dyn Read>, into: &Into) -> Resul
 
 fn unpack(from: &Path, stream: Option<&mut dyn Read>, into: &Into, staging: &Staging) -> Result<(Plan, Restored)> {
     let state = &into.state;
-    let mut opened;
-    let reader: &mut dyn Read = match stream {
-        Some(stream) => stream,
-        None => {
-            opened = archive::open(from)?;
-            &mut opened
-        }
-    };
     let manifest = archive::read(
-        reader,
+        stream,
         from,
         &mut |manifest| {
             let needed = manifest.members.iter().fold(RESERVE_BYTES, |sum, member| sum.saturating_add(member.stored));

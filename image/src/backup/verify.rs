@@ -25,16 +25,8 @@ pub fn verify(from: &Path, stream: Option<&mut dyn Read>, scratch: &Path) -> Res
         .about(folder.path(), "cannot be made private")?;
     let database: PathBuf = folder.path().join("solostack.db");
     let room = folder.path().to_owned();
-    let mut opened;
-    let reader: &mut dyn Read = match stream {
-        Some(stream) => stream,
-        None => {
-            opened = archive::open(from)?;
-            &mut opened
-        }
-    };
     let manifest = archive::read(
-        reader,
+        stream,
         from,
         &mut |manifest| {
             let size = manifest.members.iter().find(|member| member.name == DATABASE).map_or(0, |member| member.size);

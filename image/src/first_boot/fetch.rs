@@ -4,13 +4,13 @@
 use std::{
     io::{self, Read, Write},
     net::{TcpStream, ToSocketAddrs},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, pki_types::ServerName};
+use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
 
 use super::sources::MOST_BYTES;
+use crate::trust;
 
 const ONE_TRY: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_secs(1);
@@ -98,15 +98,9 @@ fn once(url: &str, end: Instant) -> io::Result<Answer> {
     if !tls {
         return talk(tcp, &request, end);
     }
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let config = trust::client(trust::authorities(None)?)?;
     let name = ServerName::try_from(bare.to_owned()).map_err(io::Error::other)?;
-    let client = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+    let client = ClientConnection::new(config, name).map_err(io::Error::other)?;
     talk(StreamOwned::new(client, tcp), &request, end)
 }
 

@@ -7,12 +7,10 @@ use std::{
     time::Duration,
 };
 
-use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
-};
+use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 
 use super::{TARGET, Target, message, queue::Queue};
+use crate::trust;
 
 const CONNECT: Duration = Duration::from_secs(10);
 const WRITE: Duration = Duration::from_secs(30);
@@ -33,28 +31,12 @@ impl Connector {
         let tls = match tls {
             None => None,
             Some(tls) => {
-                let mut roots = RootCertStore::empty();
-                match &tls.ca {
-                    Some(pem) => {
-                        for certificate in CertificateDer::pem_slice_iter(pem) {
-                            roots.add(certificate.map_err(io::Error::other)?).map_err(io::Error::other)?;
-                        }
-                    }
-                    None => {
-                        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-                    }
-                }
+                let roots = trust::authorities(tls.ca.as_deref())?;
                 if roots.is_empty() {
                     return Err(io::Error::other("there is no authority that could vouch for the server"));
                 }
                 let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
-                let provider = Arc::new(rustls::crypto::ring::default_provider());
-                let config = ClientConfig::builder_with_provider(provider)
-                    .with_safe_default_protocol_versions()
-                    .map_err(io::Error::other)?
-                    .with_root_certificates(roots)
-                    .with_no_client_auth();
-                Some((Arc::new(config), name))
+                Some((trust::client(roots)?, name))
             }
         };
         Ok(Self { host, port, tls })

@@ -2,7 +2,6 @@
 
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,12 +10,12 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
+
+use crate::trust;
 
 const REDIRECTS_MAX: usize = 5;
 const BYTES_MAX: u64 = 16 << 30;
@@ -136,22 +135,11 @@ fn receive(mut body: Incoming) -> Download {
 }
 
 fn connector(ca_file: Option<&Path>) -> Result<TlsConnector, String> {
-    let mut roots = RootCertStore::empty();
-    match ca_file {
-        Some(path) => {
-            let about = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-            for certificate in CertificateDer::pem_file_iter(path).map_err(|error| about(&error))? {
-                roots.add(certificate.map_err(|error| about(&error))?).map_err(|error| about(&error))?;
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
+    let roots = match ca_file {
+        Some(path) => std::fs::read(path)
+            .and_then(|pem| trust::authorities(Some(&pem)))
+            .map_err(|error| format!("{}: {error}", path.display()))?,
+        None => trust::authorities(None).map_err(|error| error.to_string())?,
+    };
+    Ok(TlsConnector::from(trust::client(roots).map_err(|error| error.to_string())?))
 }

@@ -16,8 +16,9 @@ pub fn give_back(known: usize, more: usize) -> usize {
         // SAFETY: mallinfo2 only reads counters of the allocator, under its own locks.
         unsafe { libc::mallinfo2() }.fordblks
     };
-    if free() <= known.saturating_add(more) {
-        return free().min(known);
+    let now = free();
+    if now <= known.saturating_add(more) {
+        return now.min(known);
     }
     // SAFETY: malloc_trim only touches memory that is free, under the allocator's own locks.
     let _ = unsafe { libc::malloc_trim(0) };

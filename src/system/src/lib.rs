@@ -59,22 +59,10 @@ pub(crate) struct App {
     pub bundling: Arc<tokio::sync::Semaphore>,
 }
 
-/// The service, to be mounted behind the gateway. Without `certificates`, the resources that need them say so.
+/// The service, to be mounted behind the gateway, and what tells the machine itself how the cloud is. Without `certificates`,
+/// the resources that need them say so.
 #[must_use]
 pub fn service(
-    db: Db,
-    clock: Clock,
-    region: &str,
-    machine: Arc<dyn Machine>,
-    certificates: Option<Arc<dyn Certificates>>,
-    claims: Claims,
-) -> Service {
-    with_reporter(db, clock, region, machine, certificates, claims).0
-}
-
-/// The service, and what tells the machine itself how the cloud is.
-#[must_use]
-pub fn with_reporter(
     db: Db,
     clock: Clock,
     region: &str,

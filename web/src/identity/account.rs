@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{Thing, get_thing};
 use crate::{
     api::{Service, encoded},
-    failure::{Failure, Result},
+    failure::{Failure, Result, seen},
     form::Fields,
     frame::Frame,
     session::{Session, no_cookie},
@@ -43,11 +43,7 @@ struct Page {
 async fn page(visit: &Visit) -> Result<Page> {
     let session = visit.session()?.clone();
     let id = encoded(&session.user.id);
-    let user = match get_thing(visit, &format!("/users/{id}"), "user").await {
-        Ok(user) => Some(user),
-        Err(failure) if failure.is_forbidden() || failure.is_not_found() => None,
-        Err(failure) => return Err(failure),
-    };
+    let user = seen(get_thing(visit, &format!("/users/{id}"), "user").await)?;
     let path = format!("/credentials?type=totp&user_id={id}");
     let found: Option<Credentials> = visit.api.find(Service::Identity, &path).await?;
     Ok(Page {

@@ -23,7 +23,7 @@ use serde_json::Value;
 use crate::{
     Dashboard,
     api::{Service, encoded},
-    failure::{Failure, Result},
+    failure::{Failure, Result, seen},
     visit::Visit,
 };
 
@@ -130,10 +130,7 @@ async fn get_things(visit: &Visit, path: &str, many: &str) -> Result<Vec<Thing>>
 
 /// [`get_things`] where the visitor need not be allowed to.
 async fn find_things(visit: &Visit, path: &str, many: &str) -> Result<Vec<Thing>> {
-    match get_things(visit, path, many).await {
-        Err(failure) if failure.is_forbidden() || failure.is_not_found() => Ok(Vec::new()),
-        other => other,
-    }
+    Ok(seen(get_things(visit, path, many).await)?.unwrap_or_default())
 }
 
 /// The id of what is called so, or has that id.

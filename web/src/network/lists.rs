@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::model::{Network, Port, Resource};
 use crate::{
     api::{Api, Service, encoded},
-    failure::Result,
+    failure::{Result, seen},
     visit::Visit,
     words::Words,
 };
@@ -64,11 +64,7 @@ pub(super) async fn one<T: Resource>(api: &Api, id: &str) -> Result<T> {
 
 /// A thing that need not be there, or need not be the user's to see.
 pub(super) async fn find<T: Resource>(api: &Api, id: &str) -> Result<Option<T>> {
-    match one(api, id).await {
-        Ok(found) => Ok(Some(found)),
-        Err(failure) if failure.is_not_found() || failure.is_forbidden() => Ok(None),
-        Err(failure) => Err(failure),
-    }
+    seen(one(api, id).await)
 }
 
 /// The next rows that a page keeps, after `marker`. `query` is more of the API's own filters (`&network_id=..`).
@@ -171,10 +167,8 @@ async fn listed(visit: &Visit, filter: &str) -> Result<Vec<Machine>> {
     let mut marker = String::new();
     for _ in 0..STEPS_MAX {
         let path = format!("/servers?limit={LIST_MAX}{everywhere}{filter}{marker}");
-        let mut found: Vec<Machine> = match visit.api.member(Service::Compute, &path, "servers").await {
-            Err(failure) if failure.is_not_found() || failure.is_forbidden() => Vec::new(),
-            found => found?,
-        };
+        let found: Option<Vec<Machine>> = seen(visit.api.member(Service::Compute, &path, "servers").await)?;
+        let mut found = found.unwrap_or_default();
         let is_end = found.len() < LIST_MAX;
         machines.append(&mut found);
         match machines.last() {
@@ -200,13 +194,8 @@ pub(super) async fn machines_of(visit: &Visit, ports: &[Port]) -> Result<Machine
     }
     for id in if is_many { down } else { all } {
         let path = format!("/servers/{}", encoded(id));
-        match visit.api.member::<Machine>(Service::Compute, &path, "server").await {
-            Ok(found) => {
-                machines.insert(id.to_owned(), found);
-            }
-            Err(failure) if failure.is_not_found() || failure.is_forbidden() => {}
-            Err(failure) => return Err(failure),
-        }
+        let found: Option<Machine> = seen(visit.api.member(Service::Compute, &path, "server").await)?;
+        machines.extend(found.map(|found| (id.to_owned(), found)));
     }
     Ok(machines)
 }
