@@ -15,7 +15,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kvm_bindings::{KVM_API_VERSION, kvm_segment, kvm_userspace_memory_region};
+use kvm_bindings::{KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES, kvm_segment, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VcpuExit};
 use vmspec::Driver;
 
@@ -30,8 +30,8 @@ const PAYLOAD_IN_LOOPS: u32 = 40;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// For making the VM, which takes a few milliseconds on a host with nothing else to do: a busy one must not lose KVM for it.
 const SETUP: Duration = Duration::from_secs(10);
-/// For QEMU to say its version; only waited for where guests need it.
-const VERSION: Duration = Duration::from_secs(1);
+/// For QEMU to say its version, which takes seconds where this host is emulated itself.
+const VERSION: Duration = Duration::from_secs(10);
 /// A vCPU must have this share of the CPU's own speed. True KVM has nearly all of it, also when nested; QEMU's translator a
 /// tenth or less; one that interprets a thousandth.
 const LEAST_SHARE: f64 = 0.15;
@@ -291,6 +291,9 @@ fn run_payload(progress: &Progress, ready: impl FnOnce() -> Instant) -> Result<u
     let vm = kvm.create_vm().map_err(step("/dev/kvm does not make a VM"))?;
     memory.give_to(&vm).map_err(step("/dev/kvm does not take memory"))?;
     let mut vcpu = vm.create_vcpu(0).map_err(step("/dev/kvm does not make a vCPU"))?;
+    // Linux 6.12 takes long mode only of a vCPU whose CPUID has it.
+    let cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(step("/dev/kvm does not tell its CPUID"))?;
+    vcpu.set_cpuid2(&cpuid).map_err(step("/dev/kvm does not take its own CPUID"))?;
     let mut special = vcpu.get_sregs().map_err(step("/dev/kvm does not give registers"))?;
     let code =
         kvm_segment { selector: 8, type_: 11, present: 1, s: 1, l: 1, g: 1, limit: u32::MAX, ..kvm_segment::default() };
