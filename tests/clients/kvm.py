@@ -455,7 +455,7 @@ class Story:
         """What helps to understand a failure, on standard error."""
         try:
             print(f"\n--- end of serve.log\n{self.inside.log_end()}", file=sys.stderr)
-            script = f"for f in {STATE}/servers/*/*.log; do echo \"--- end of $f\"; tail -c 3000 $f; done; for f in {STATE}/servers/*/exit.json; do echo \"--- $f\"; cat $f; done; ps -ww -eo pid,stat,time,args | grep solostack; dmesg | tail -15"
+            script = f"for f in {STATE}/servers/*/*.log; do echo \"--- end of $f\"; tail -c 20000 $f; done; for f in {STATE}/servers/*/exit.json; do echo \"--- $f\"; cat $f; done; ps -ww -eo pid,stat,time,args | grep solostack; dmesg | tail -15"
             print(self.machine.call(script)[1].decode(errors="replace"), file=sys.stderr)
         except (l1.Ended, OSError) as error:
             print(f"--- the L1 does not answer any more: {error}\n{self.machine.console_end()}", file=sys.stderr)

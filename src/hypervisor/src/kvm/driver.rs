@@ -277,6 +277,7 @@ impl Running<'_> {
                 return Some(Ended { cause: ExitCause::GuestShutdown, requested, detail: None });
             }
             Wish::Reset => {
+                tracing::info!(server_id = %machine.spec.server_id, "the guest resets itself");
                 if let Err(error) = self.restart(false) {
                     return failed(format!("the guest could not be reset: {error}"));
                 }
