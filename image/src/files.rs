@@ -1,8 +1,8 @@
 //! Files that survive a power cut, and errors that name the path.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// Why something about the state of this machine was not done.
@@ -60,17 +60,45 @@ pub(crate) fn partial(path: &Path) -> PathBuf {
     folder(path).join(format!(".{name}.partial-{}", std::process::id()))
 }
 
-/// The whole file or none of it, durable, mode 0600.
+/// The file is there whole or as it was, whatever happens, and still there after a power cut. Nobody else can read it.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace(path, bytes, 0o600).about(path, "cannot be written")
+}
+
+/// As [`write_whole`], with a mode, in a folder that is made if need be.
+pub(crate) fn write_durably(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder(path))?;
+    replace(path, bytes, mode)
+}
+
+fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let partial = partial(path);
-    remove_file(&partial)?;
-    let mut file = create_private(&partial)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&partial, path));
+    remove(&partial)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&partial)?;
+    // What the process masks is not what was asked for.
+    let written = file
+        .set_permissions(Permissions::from_mode(mode))
+        .and_then(|()| file.write_all(bytes))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&partial, path));
     if written.is_err() {
         let _ = fs::remove_file(&partial);
     }
-    written.about(path, "cannot be written")?;
-    sync_folder(folder(path))
+    written?;
+    File::open(folder(path))?.sync_all()
+}
+
+/// Gone, and gone after a power cut too; one that is not there is fine.
+pub(crate) fn remove_durably(path: &Path) -> io::Result<()> {
+    if remove(path)? { File::open(folder(path))?.sync_all() } else { Ok(()) }
+}
+
+/// Whether there was one.
+fn remove(path: &Path) -> io::Result<bool> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        result => result.map(|()| true),
+    }
 }
 
 /// Whether something is there; a broken link is something.
@@ -84,10 +112,7 @@ pub(crate) fn is_there(path: &Path) -> Result<bool> {
 
 /// Removes a file; one that is not there is fine.
 pub(crate) fn remove_file(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).about(path, "cannot be removed"),
-        _ => Ok(()),
-    }
+    remove(path).map(drop).about(path, "cannot be removed")
 }
 
 /// Removes whatever it is; what is not there is fine. Links are not followed.

@@ -33,6 +33,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use self::{document::Preseed, medium::Medium};
 use crate::ADMIN_HASH;
+use crate::files::{remove_durably, write_durably};
 
 /// There while a cloud waits to be claimed; `serve` keeps it so.
 pub const UNCLAIMED: &str = "unclaimed";
@@ -142,7 +143,7 @@ impl Setup<'_> {
         }
         let Some(found) = sources::find(self)? else {
             if record.is_some() {
-                remove(&self.in_state(RECORD))
+                remove_durably(&self.in_state(RECORD))
                     .map_err(|error| format!("the record of a refused preseed cannot be removed: {error}"))?;
             }
             return Ok(Outcome::None);
@@ -160,7 +161,8 @@ impl Setup<'_> {
         let Preseed { config, admin_hash, restore } = preseed;
         let staged = Staged { source: found.source, sha256, config: config.to_string(), admin_hash, restore };
         let text = serde_json::to_vec(&staged).map_err(|error| error.to_string())?;
-        write(&self.in_state(STAGED), &text).map_err(|error| format!("the preseed cannot be kept: {error}"))?;
+        write_durably(&self.in_state(STAGED), &text, 0o600)
+            .map_err(|error| format!("the preseed cannot be kept: {error}"))?;
         self.finish(&staged, found.medium)
     }
 
@@ -202,22 +204,24 @@ impl Setup<'_> {
             if let Err(reason) = restored {
                 let reason = format!("the backup {file} is not restored: {reason}");
                 self.refuse(&staged.source, &staged.sha256, &reason)?;
-                remove(&self.in_state(STAGED)).map_err(|error| failed("the preseed stays", &error))?;
+                remove_durably(&self.in_state(STAGED)).map_err(|error| failed("the preseed stays", &error))?;
                 return Err(reason);
             }
         }
         if let Some(hash) = &staged.admin_hash {
             let file = self.in_state(ADMIN_HASH);
-            write(&file, hash.as_bytes()).map_err(|error| failed("the password cannot be kept", &error))?;
+            write_durably(&file, hash.as_bytes(), 0o600)
+                .map_err(|error| failed("the password cannot be kept", &error))?;
         }
         let own: toml::Table = staged.config.parse().map_err(|error| failed("the preseed that was kept", &error))?;
         if !own.is_empty() {
             let text = self.merged(&own)?;
             let file = self.config_file();
-            write(&file, text.as_bytes()).map_err(|error| failed("the configuration cannot be written", &error))?;
+            write_durably(&file, text.as_bytes(), 0o600)
+                .map_err(|error| failed("the configuration cannot be written", &error))?;
         }
         self.keep(&staged.source, &staged.sha256, None).map_err(|error| failed("the first boot", &error))?;
-        remove(&self.in_state(STAGED)).map_err(|error| failed("the preseed stays", &error))?;
+        remove_durably(&self.in_state(STAGED)).map_err(|error| failed("the preseed stays", &error))?;
         Ok(Outcome::Applied(staged.source.clone()))
     }
 
@@ -254,7 +258,7 @@ impl Setup<'_> {
             at: OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),
             reason: reason.map(str::to_owned),
         };
-        write(&self.in_state(RECORD), &serde_json::to_vec_pretty(&record).map_err(io::Error::other)?)
+        write_durably(&self.in_state(RECORD), &serde_json::to_vec_pretty(&record).map_err(io::Error::other)?, 0o600)
     }
 
     /// Has the machine called as the configuration says, in its time zone. Done at every boot.
@@ -267,7 +271,7 @@ impl Setup<'_> {
                 nix::unistd::sethostname(name).map_err(|error| format!("machine.hostname {name}: {error}"))?;
             } else {
                 let file = self.root.join("run/solostack/hostname");
-                write(&file, name.as_bytes()).map_err(|error| error.to_string())?;
+                write_durably(&file, name.as_bytes(), 0o600).map_err(|error| error.to_string())?;
             }
         }
         // `/etc/localtime` of the image points here.
@@ -278,7 +282,7 @@ impl Setup<'_> {
             fs::create_dir_all(folder).map_err(said)?;
         }
         let part = link.with_extension("part");
-        remove(&part).map_err(said)?;
+        remove_durably(&part).map_err(said)?;
         std::os::unix::fs::symlink(Path::new("/usr/share/zoneinfo").join(zone), &part).map_err(said)?;
         fs::rename(&part, &link).map_err(said)
     }
@@ -293,25 +297,5 @@ fn merge(into: &mut toml::Table, own: &toml::Table) {
                 into.insert(key.clone(), value.clone());
             }
         }
-    }
-}
-
-/// Whole or not at all, for its owner alone, on the disk when this returns.
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    use std::{io::Write, os::unix::fs::OpenOptionsExt};
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(folder)?;
-    let part = path.with_extension("first-boot.part");
-    let mut file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&part)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&part, path)?;
-    fs::File::open(folder)?.sync_all()
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }

@@ -19,9 +19,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::places::{read_bounded, remove_durably, write_durably};
+use super::places::read_bounded;
 use super::render::{File, OURS, render};
 use super::{Checked, Nic, Places, check, check_here, document, nics};
+use crate::files::{remove_durably, write_durably};
 
 /// How long a change waits for its confirmation.
 pub const CONFIRM_WITHIN_S: u64 = 60;

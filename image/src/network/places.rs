@@ -1,7 +1,7 @@
 //! Where things are in the appliance.
 
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// The paths of the appliance, below a root that is `/` everywhere but in tests.
@@ -85,30 +85,6 @@ impl Places {
     pub fn at(&self, path: &str) -> PathBuf {
         self.root.join(path.trim_start_matches('/'))
     }
-}
-
-/// The file is there whole or not at all, whatever happens, and still there after a power cut.
-pub(crate) fn write_durably(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let staged = folder.join(format!(".{name}.new"));
-    let mut file = std::fs::OpenOptions::new().create(true).truncate(true).write(true).mode(mode).open(&staged)?;
-    // An older one that was left has its own mode.
-    file.set_permissions(std::fs::Permissions::from_mode(mode))?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    std::fs::rename(&staged, path)?;
-    std::fs::File::open(folder)?.sync_all()
-}
-
-/// Gone, and gone after a power cut too.
-pub(crate) fn remove_durably(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        result => result?,
-    }
-    std::fs::File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 
 /// The text of a file of at most `most` bytes; `None` if there is none.
