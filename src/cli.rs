@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::cloud::{self, Layout};
 use crate::place::Where;
 use crate::serve::Failure;
-use crate::{access, audit, first_boot, listen, logging, onsite, policies, safety, serve, update};
+use crate::{audit, ca, first_boot, logging, onsite, policies, safety, serve, update};
 use config::{self, Config, Log, LogFormat, Override, Value};
 
 #[derive(Debug, Parser)]
@@ -39,10 +39,10 @@ enum Command {
     Config(ConfigCommand),
     /// The certificate authority.
     #[command(subcommand)]
-    Ca(CaCommand),
+    Ca(ca::Ca),
     /// Who may do what: the services' rules and what the files in `<state>/policy` override.
     #[command(subcommand)]
-    Policy(PolicyCommand),
+    Policy(policies::Policy),
     /// Show calls that may have changed something, and authentications: time, status, service, call, address, user, scope,
     /// audit id of the token, request id.
     Audit {
@@ -152,91 +152,6 @@ enum ConfigCommand {
 }
 
 #[derive(Debug, Subcommand)]
-enum CaCommand {
-    /// Show what clients must trust, who signs, and for which names.
-    Show {
-        #[command(flatten)]
-        place: Where,
-        /// Print only the certificate that clients must trust, as PEM.
-        #[arg(long)]
-        pem: bool,
-    },
-    /// Sign with your own intermediate from now on. A running `serve` follows within seconds.
-    Import {
-        #[command(flatten)]
-        place: Where,
-        /// The intermediate's certificate, PEM; the rest of its chain may be in the file too.
-        #[arg(long, value_name = "FILE")]
-        cert: PathBuf,
-        /// Its private key, PEM, not encrypted.
-        #[arg(long, value_name = "FILE")]
-        key: PathBuf,
-        /// Its root, PEM, if it is not in the file of `--cert`.
-        #[arg(long, value_name = "FILE")]
-        root: Option<PathBuf>,
-    },
-    /// Return from an imported intermediate to the built-in one. A running `serve` follows within seconds.
-    Reset {
-        #[command(flatten)]
-        place: Where,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum PolicyCommand {
-    /// List the rules in force, of one service or of all.
-    List {
-        #[command(flatten)]
-        place: Where,
-        /// identity, image, placement, network, compute or solostack.
-        service: Option<String>,
-    },
-    /// Show one rule: what it guards, its default, what is in force.
-    Show {
-        #[command(flatten)]
-        place: Where,
-        rule: String,
-    },
-    /// Check the files in `<state>/policy` and say what is wrong with them.
-    Check {
-        #[command(flatten)]
-        place: Where,
-    },
-    /// Print a file with every rule of a service, its meaning and its default, to start an own file from.
-    Sample { service: String },
-    /// Say whether a user may, and which sub-check decided. Exit status 0: allowed, 1: denied.
-    Explain(Explain),
-}
-
-#[derive(Debug, Args)]
-#[group(skip)]
-struct Explain {
-    #[command(flatten)]
-    place: Where,
-    rule: String,
-    /// Id, or a name that only one user has.
-    #[arg(long, value_name = "USER")]
-    user: String,
-    /// The scope of the token: a project by id or name.
-    #[arg(long, value_name = "PROJECT", conflicts_with_all = ["domain", "system"])]
-    project: Option<String>,
-    /// The scope of the token: a domain by id or name.
-    #[arg(long, value_name = "DOMAIN", conflicts_with = "system")]
-    domain: Option<String>,
-    /// The scope of the token: the system.
-    #[arg(long)]
-    system: bool,
-    /// An attribute of what the rule is asked about, as in `project_id=5d1f...` or `target.user.id=...`.
-    #[arg(long = "target", value_name = "KEY=VALUE", value_parser = key_and_value)]
-    targets: Vec<(String, String)>,
-}
-
-fn key_and_value(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("it must be KEY=VALUE")?;
-    Ok((key.to_owned(), value.to_owned()))
-}
-
-#[derive(Debug, Subcommand)]
 enum IdentityCommand {
     /// Encrypt new tokens with the next key. Tokens of the key before stay good. A running `serve` follows within
     /// seconds.
@@ -335,7 +250,7 @@ fn run(command: Command, out: &mut dyn Write) -> Result<ExitCode, Failure> {
         Command::Config(ConfigCommand::Sample) => write!(out, "{}", config::sample())?,
         Command::Ca(command) => {
             quiet()?;
-            ca(command, out)?;
+            ca::run(command, out)?;
         }
         Command::Audit { place, since, user, last } => {
             quiet()?;
@@ -346,16 +261,18 @@ fn run(command: Command, out: &mut dyn Write) -> Result<ExitCode, Failure> {
                 },
                 None => None,
             };
-            let db = database(&place.load()?)?;
+            let db = Layout::of(&place.load()?).open_database()?;
             audit::print(&db, &audit::Asked { since, user_id: user, last }, out)?;
         }
         Command::Policy(command) => {
             quiet()?;
-            return policy(command, out);
+            if !policies::run(command, out)? {
+                return Ok(ExitCode::FAILURE);
+            }
         }
         Command::Identity(IdentityCommand::RotateKeys { place }) => {
             quiet()?;
-            identity(&place.load()?)?.rotate_keys()?;
+            cloud::identity(&place.load()?)?.rotate_keys()?;
             writeln!(out, "rotated; a running `solostack serve` follows within seconds")?;
         }
         Command::Backup(command) => {
@@ -406,127 +323,6 @@ fn run_to_end<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fa
 /// Answers on a terminal need no log of how they were found.
 fn quiet() -> Result<(), Failure> {
     Ok(logging::init(&Log { format: LogFormat::Text, level: "warn" })?)
-}
-
-/// Identity on the state of a cloud that may be running.
-fn identity(config: &Config) -> Result<identity::App, Failure> {
-    let options = cloud::identity_options(config, &Layout::of(config), config.https_port);
-    Ok(identity::App::new(database(config)?, db::Clock::default(), options)?)
-}
-
-fn database(config: &Config) -> Result<db::Db, Failure> {
-    let path = Layout::of(config).database();
-    if !path.exists() {
-        return Err(format!("there is no cloud in {}", config.state_dir.display()).into());
-    }
-    Ok(db::Db::open(&path)?)
-}
-
-fn policy(command: PolicyCommand, out: &mut dyn Write) -> Result<ExitCode, Failure> {
-    match command {
-        PolicyCommand::List { place, service } => {
-            policies::list(&Layout::of(&place.load()?).policy(), service.as_deref(), out)?;
-        }
-        PolicyCommand::Show { place, rule } => policies::show(&Layout::of(&place.load()?).policy(), &rule, out)?,
-        PolicyCommand::Check { place } => policies::check(&Layout::of(&place.load()?).policy(), out)?,
-        PolicyCommand::Sample { service } => {
-            // The defaults alone: of no folder.
-            write!(out, "{}", policies::enforcer(Path::new("/nonexistent"), &service)?.sample_yaml())?;
-        }
-        PolicyCommand::Explain(asked) => {
-            let config = asked.place.load()?;
-            let scope = match (asked.project, asked.domain, asked.system) {
-                (Some(project), _, _) => identity::ScopeName::Project(project),
-                (_, Some(domain), _) => identity::ScopeName::Domain(domain),
-                (_, _, true) => identity::ScopeName::System,
-                _ => identity::ScopeName::Unscoped,
-            };
-            let view = identity(&config)?.policy_view(&asked.user, &scope).map_err(|error| access::explain(&error))?;
-            let target = asked.targets.into_iter().map(|(key, value)| (key, serde_json::Value::String(value)));
-            let folder = Layout::of(&config).policy();
-            if !policies::explain(&folder, &asked.rule, &view, &target.collect(), out)? {
-                return Ok(ExitCode::FAILURE);
-            }
-        }
-    }
-    out.flush()?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn ca(command: CaCommand, out: &mut dyn Write) -> Result<(), Failure> {
-    match command {
-        CaCommand::Show { place, pem } => {
-            let setup = tls::Setup::in_state_dir(&place.load()?.state_dir);
-            if !setup.is_made() {
-                return Err(
-                    format!("{} holds no authority yet; the first `serve` makes it", setup.dir.display()).into()
-                );
-            }
-            let authority = tls::Authority::open(setup)?;
-            if pem { write!(out, "{}", authority.ca_pem())? } else { show(&authority, out)? }
-        }
-        CaCommand::Import { place, cert, key, root } => {
-            let config = place.load()?;
-            let read =
-                |path: &PathBuf| read_bounded(path).map_err(|error| format!("cannot read {}: {error}", path.display()));
-            let (cert, key) = (read(&cert)?, read(&key)?);
-            let root = root.as_ref().map(read).transpose()?;
-            let setup = tls::Setup::in_state_dir(&config.state_dir);
-            // A brought intermediate that was damaged since must not keep its replacement out.
-            if let Err(tls::Error::ImportDamaged { .. }) = tls::Authority::open(setup.clone()) {
-                tls::Authority::reset_import(&setup)?;
-            }
-            let authority = tls::Authority::open(setup)?;
-            // Before the first `serve`, nobody has said yet what this machine is called.
-            if authority.names() == tls::Names::local() || config.public_host.is_some() {
-                authority.set_names(tls::Names::of_this_machine(Some(&listen::public_host(&config)))?)?;
-            }
-            authority.import_intermediate(&cert, &key, root.as_deref())?;
-            writeln!(out, "imported; a running `solostack serve` follows within seconds\n")?;
-            show(&authority, out)?;
-        }
-        CaCommand::Reset { place } => {
-            let setup = tls::Setup::in_state_dir(&place.load()?.state_dir);
-            let was_imported = tls::Authority::reset_import(&setup)?;
-            if !setup.is_made() || !was_imported {
-                return Err("no intermediate was imported; nothing to return from".into());
-            }
-            let authority = tls::Authority::open(setup)?;
-            writeln!(
-                out,
-                "the built-in intermediate signs again; a running `solostack serve` follows within seconds\n"
-            )?;
-            show(&authority, out)?;
-        }
-    }
-    Ok(())
-}
-
-/// A certificate or key file; the limit is far above any, so that a wrong path cannot fill the memory.
-fn read_bounded(path: &Path) -> std::io::Result<String> {
-    use std::io::Read;
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(1 << 20).read_to_string(&mut text)?;
-    Ok(text)
-}
-
-fn show(authority: &tls::Authority, out: &mut dyn Write) -> std::io::Result<()> {
-    let status = authority.status();
-    let kind = if status.ca_is_root { "" } else { " (not a root: clients must have its root already)" };
-    writeln!(out, "clients must trust  {}{kind}", status.ca_subject)?;
-    writeln!(out, "  SHA-256           {}", status.ca_fingerprint)?;
-    writeln!(out, "  until             {}", status.ca_not_after)?;
-    let whose = if status.imported { "imported" } else { "built in" };
-    writeln!(out, "signed by           {} ({whose})", status.issuer_subject)?;
-    writeln!(out, "  until             {}", status.issuer_not_after)?;
-    writeln!(out, "names               {}", status.names.join(" "))?;
-    if !status.left_out.is_empty() {
-        writeln!(out, "  left out          {} (excluded by name constraints)", status.left_out.join(" "))?;
-    }
-    if let Some(problem) = status.problem {
-        writeln!(out, "problem             {problem}")?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

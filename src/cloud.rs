@@ -116,6 +116,18 @@ impl Layout {
         self.root.join("solostack.db")
     }
 
+    /// The database of a cloud that is there, running or not.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be read.
+    pub fn open_database(&self) -> Result<Db, Failure> {
+        let path = self.database();
+        if !path.exists() {
+            return Err(format!("there is no cloud in {}", self.root.display()).into());
+        }
+        Ok(Db::open(&path)?)
+    }
+
     #[must_use]
     pub fn servers(&self) -> PathBuf {
         self.root.join("servers")
@@ -337,6 +349,16 @@ impl Cloud {
 
 fn port_of(authority: &str) -> u16 {
     authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(443)
+}
+
+/// Identity on the state of a cloud that may be running.
+///
+/// # Errors
+/// There is no cloud, or its database or keys cannot be read.
+pub fn identity(config: &Config) -> Result<identity::App, Failure> {
+    let layout = Layout::of(config);
+    let options = identity_options(config, &layout, config.https_port);
+    Ok(identity::App::new(layout.open_database()?, Clock::default(), options)?)
 }
 
 /// What Identity is told; `https_port` only stands in the catalog.

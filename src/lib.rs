@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod audit;
+pub mod ca;
 pub mod capacity;
 pub mod cli;
 pub mod cloud;

@@ -6,12 +6,104 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::{Args, Subcommand};
 use policy::{Enforcer, Rule};
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
-use crate::cloud::{Cloud, Layout};
+use crate::access;
+use crate::cloud::{self, Cloud, Layout};
+use crate::place::Where;
 use crate::serve::Failure;
+
+/// Who may do what, from the command line.
+#[derive(Debug, Subcommand)]
+pub enum Policy {
+    /// List the rules in force, of one service or of all.
+    List {
+        #[command(flatten)]
+        place: Where,
+        /// identity, image, placement, network, compute or solostack.
+        service: Option<String>,
+    },
+    /// Show one rule: what it guards, its default, what is in force.
+    Show {
+        #[command(flatten)]
+        place: Where,
+        rule: String,
+    },
+    /// Check the files in `<state>/policy` and say what is wrong with them.
+    Check {
+        #[command(flatten)]
+        place: Where,
+    },
+    /// Print a file with every rule of a service, its meaning and its default, to start an own file from.
+    Sample { service: String },
+    /// Say whether a user may, and which sub-check decided. Exit status 0: allowed, 1: denied.
+    Explain(Explain),
+}
+
+/// A question to the rules.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub struct Explain {
+    #[command(flatten)]
+    place: Where,
+    rule: String,
+    /// Id, or a name that only one user has.
+    #[arg(long, value_name = "USER")]
+    user: String,
+    /// The scope of the token: a project by id or name.
+    #[arg(long, value_name = "PROJECT", conflicts_with_all = ["domain", "system"])]
+    project: Option<String>,
+    /// The scope of the token: a domain by id or name.
+    #[arg(long, value_name = "DOMAIN", conflicts_with = "system")]
+    domain: Option<String>,
+    /// The scope of the token: the system.
+    #[arg(long)]
+    system: bool,
+    /// An attribute of what the rule is asked about, as in `project_id=5d1f...` or `target.user.id=...`.
+    #[arg(long = "target", value_name = "KEY=VALUE", value_parser = key_and_value)]
+    targets: Vec<(String, String)>,
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("it must be KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// `false` where the answer is no.
+///
+/// # Errors
+/// What cannot be read, or is wrong, in words for the operator.
+pub fn run(command: Policy, out: &mut dyn Write) -> Result<bool, Failure> {
+    match command {
+        Policy::List { place, service } => {
+            list(&Layout::of(&place.load()?).policy(), service.as_deref(), out)?;
+        }
+        Policy::Show { place, rule } => show(&Layout::of(&place.load()?).policy(), &rule, out)?,
+        Policy::Check { place } => check(&Layout::of(&place.load()?).policy(), out)?,
+        Policy::Sample { service } => {
+            // The defaults alone: of no folder.
+            write!(out, "{}", enforcer(Path::new("/nonexistent"), &service)?.sample_yaml())?;
+        }
+        Policy::Explain(asked) => {
+            let config = asked.place.load()?;
+            let scope = match (asked.project, asked.domain, asked.system) {
+                (Some(project), _, _) => identity::ScopeName::Project(project),
+                (_, Some(domain), _) => identity::ScopeName::Domain(domain),
+                (_, _, true) => identity::ScopeName::System,
+                _ => identity::ScopeName::Unscoped,
+            };
+            let view =
+                cloud::identity(&config)?.policy_view(&asked.user, &scope).map_err(|error| access::explain(&error))?;
+            let target = asked.targets.into_iter().map(|(key, value)| (key, Value::String(value)));
+            let folder = Layout::of(&config).policy();
+            return explain(&folder, &asked.rule, &view, &target.collect(), out);
+        }
+    }
+    Ok(true)
+}
 
 /// Every service that has rules, by its type.
 pub fn services() -> [(&'static str, Vec<Rule>); 6] {

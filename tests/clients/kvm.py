@@ -2,7 +2,7 @@
 """Servers on the built-in hypervisor, as a user runs them: the program runs in a machine with a true KVM (tests/guests/l1),
 the stock client talks to it from outside.
 
-    kvm.py PROGRAM [--keep] [--vcpus 1,2] [--only STEP,...] [--driver auto|kvm|fake] [--hold SECONDS] [--guest tiny|debian] [--older PROGRAM]
+    kvm.py PROGRAM [--keep] [--vcpus 1,2] [--single] [--only STEP,...] [--driver auto|kvm|fake] [--hold SECONDS] [--guest tiny|debian] [--older PROGRAM]
 
 PROGRAM is the built `solostack`. Needs python-openstackclient in the interpreter that runs this (tests/setup/tools makes
 one), QEMU for the machine, and the guest `tiny`; neither root nor KVM. Every step prints what it does and when; the first
@@ -470,6 +470,7 @@ def main():
     parser.add_argument("--guest", default="tiny", choices=sorted(SHAPES))
     parser.add_argument("--vcpus", default="1,2")
     parser.add_argument("--older", type=pathlib.Path, metavar="PROGRAM", help="starts the cloud, until PROGRAM takes over from it in supervisor_dies")
+    parser.add_argument("--single", action="store_true", help="one thread of the host for all of the L1's processors (tests/guests/l1/README.md)")
     parser.add_argument("--only", default="", help="of a server's steps, these alone, for example power,supervisor_dies")
     args = parser.parse_args()
     for name in [n for n in os.environ if n.lower().endswith("_proxy")] + ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"]:
@@ -487,7 +488,7 @@ def main():
             files = folder / "files"
             files.mkdir()
             subprocess.run(["objcopy", "--strip-debug", args.older, files / "solostack"], check=True)
-        machine = l1.Machine(args.program, folder, forward=[port], processors=max(vcpus), files=files)
+        machine = l1.Machine(args.program, folder, forward=[port], processors=max(vcpus), threads="single" if args.single else "multi", files=files)
         story = Story(machine, InTheMachine(machine, port, args.driver, OLDER if args.older else NEWEST), folder, args.guest)
         try:
             story.tell(vcpus, [w for w in args.only.split(",") if w])

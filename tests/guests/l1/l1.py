@@ -154,6 +154,7 @@ class Machine:
             disks += with_disk("files", self.folder / "files.img")
         # More processors do not make it quicker: they are emulated too, and wait for each other's locks.
         argv = [*machine(disk, memory_mib, processors, f"tcg,thread={threads},tb-size=512", words), *disks, "-serial", f"file:{self.console}",
+                "-d", "cpu_reset", "-D", self.folder / "l1-resets.log",
                 "-netdev", ",".join(["user,id=net,restrict=on", *forwards]), "-device", "virtio-net-pci,netdev=net"]  # fmt: skip
         # The overlay of the disk is written to where there is room, and is gone with the process.
         environment = {**os.environ, "TMPDIR": str(self.folder)}
