@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The appliance, as its owner meets it: the built image on an emulated machine, and the stock client before it.
 
-    appliance.py IMAGE [--only STORY,...] [--cuts 20] [--seed N] [--memory 2048] [--keep]
+    appliance.py IMAGE [--only STORY,...] [--cuts 20] [--seed N] [--memory 2048] [--patience 1] [--keep]
 
 IMAGE is solostack-V.raw.zst (or .raw) of `just image`. It is written to a sparse disk of 64 GiB by the README's own command. Needs
 root, for namespaces of its own in which addresses are free, QEMU 10 (fetched where the host's is older), UEFI firmware, the guest
@@ -21,7 +21,6 @@ import ssl
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -31,10 +30,12 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "clients")]
 
 import cloud as host  # noqa: E402
-from cloud import Api, Failure, OpenStack, expect, say, wait_for  # noqa: E402
+from cloud import Api, Failure, OpenStack, expect, say  # noqa: E402
 from machine import ADDRESS, Ended, Machine, cable, forwarded, missing  # noqa: E402
+from work import Things, Work  # noqa: E402
 
 DISK_BYTES = 64 << 30
+SCREENS = host.ROOT / "image/tests/golden/screen"
 # Everything runs at a fiftieth of a real machine's speed, and other things on the host too.
 BOOT_SECONDS, GUEST_SECONDS = 600, 900
 URL = f"https://{ADDRESS}"
@@ -43,12 +44,23 @@ BARE = [f"systemd.mask={unit}" for unit in ("solostack.service", "solostack-firs
                                             "solostack-screen@tty1.service", "solostack-screen@ttyS0.service")]  # fmt: skip
 
 
+def wait_for(what, probe, seconds, pause=0.2):
+    return host.wait_for(what, probe, seconds * Machine.patience, pause)
+
+
 def from_readme(doing):
     """The one command of the README that does this."""
     lines = [line.strip() for line in (host.ROOT / "README.md").read_text().splitlines() if line.startswith("    ")]
     found = [line.split("   #")[0].strip() for line in lines if re.search(doing, line)]
     expect(f"the README has one command with `{doing}`", len(found) == 1, found)
     return found[0]
+
+
+def drawn(word):
+    """A state word as the screen draws it, in three rows of half blocks."""
+    # Beside it is the code for a camera.
+    rows = (SCREENS / f"{word}-80x24.txt").read_text().splitlines()[2:5]
+    return [row[:50].strip() for row in rows]
 
 
 class Appliance:
@@ -120,8 +132,7 @@ class Appliance:
     def claim(self, ca):
         """The administrator's password, chosen by who can read the console's code."""
         code = self.machine.run("cat /run/solostack/claim")
-        if code not in self.machine.console_end(1 << 20):
-            say("the code is not on the serial console")
+        self.console_shows("unclaimed", URL, f"Code to take the cloud over: {code}")
         context = ssl.create_default_context(cafile=str(ca))
         password = "a password of the owner's"
 
@@ -140,6 +151,24 @@ class Appliance:
         expect("the code is gone", self.machine.call("test -e /run/solostack/claim")[0] != 0)
         return password
 
+    def console_shows(self, word, *texts, seconds=120):
+        """Who has nothing but a serial cable sees this state word (or one of these), and these texts. Lines may be broken in them."""
+        words = [word] if isinstance(word, str) else word
+
+        def shown():
+            self.machine.check()
+            seen = self.machine.screen()
+            spoken = " ".join(seen.split())
+            found = [word for word in words if all(row in seen for row in drawn(word))]
+            return (found[0], seen) if found and all(text in spoken for text in texts) else None
+
+        try:
+            found, seen = wait_for(f"the serial console shows {' or '.join(words)} and {texts}", shown, seconds, 1)
+        except Failure as failure:
+            raise Failure(f"{failure}; it shows:\n{self.machine.screen()}") from None
+        say(f"the serial console shows {found.upper()}{''.join(', ' + text for text in texts)}")
+        return seen
+
     def state_bytes(self):
         return int(self.machine.run("findmnt -nbo SIZE /var"))
 
@@ -150,6 +179,7 @@ class Appliance:
         self.power_on()
         self.until_ready()
         machine = self.machine
+        self.console_shows("unclaimed", URL, f"Code to take the cloud over: {machine.run('cat /run/solostack/claim')}")
         expect("nothing has failed", (bad := machine.run("systemctl --failed --no-legend --plain || true")) == "", bad)
         expect("the root cannot be written to", "erofs" in machine.run("findmnt -no FSTYPE /") and machine.call("touch /usr/x")[0] != 0)
         expect("the root is verified", "verity" in machine.run("lsblk -no TYPE,FSTYPE -s $(findmnt -no SOURCE /) && dmsetup table 2>/dev/null || ls /dev/mapper"))
@@ -229,49 +259,63 @@ class Appliance:
         wait_for(f"{name} is ready on its console", probe, GUEST_SECONDS, 5)
 
     def second_boot(self):
-        """A restart changes nothing on the disk, and what ran runs again."""
-        size = self.state_bytes()
-        identity, address = self.machine.run("cat /etc/machine-id"), self.machine.run("ip -j -4 address show | sha256sum")
+        """A restart changes nothing on the disk, what was made is there, and what ran runs again."""
+        if not self.environment:
+            self.credentials()
+        made = Things(self.environment)
+        made.make("before")
+        size, identity = self.state_bytes(), self.machine.run("cat /etc/machine-id")
+        wait_for(f"it has the address {ADDRESS}", lambda: ADDRESS in self.machine.run("ip -4 address"), 120, 1)
         self.machine.reboot()
         before = self.table()
         self.power_on()
         self.until_ready()
         expect("the state partition is as large as it was", self.state_bytes() == size, (size, self.state_bytes()))
         expect("the machine is the same one", self.machine.run("cat /etc/machine-id") == identity)
-        expect("it has the same address", self.machine.run("ip -j -4 address show | sha256sum") == address or ADDRESS in self.machine.run("ip -4 address"))
-        if self.environment and self.openstack.json("server list"):
+        wait_for(f"it has the address {ADDRESS} again", lambda: ADDRESS in self.machine.run("ip -4 address"), 120, 1)
+        # The table as the disk had it when the machine was off, and has it now that it has started.
+        expect("the second boot left the table as it was", self.table() == before)
+        expect("nobody can take it over once more", self.machine.call("test -e /run/solostack/claim")[0] != 0)
+        self.api, made.api = Api(self.environment), Api(self.environment)
+        made.check()
+        say(f"what was made is there: {len(made.kept)} things")
+        self.openstack = OpenStack(self.environment)
+        if "first" in [row["Name"] for row in self.openstack.json("server list")]:
             wait_for("the server runs again", lambda: self.openstack("server show -f value -c status first") == "ACTIVE", GUEST_SECONDS, 2)
             self.guest_answers("first")
             say("the server that ran before runs again")
-        # The table as the running machine's kernel has it, and as the disk had it when the machine was off.
-        expect("the second boot left the table as it was", self.table() == before)
+        self.console_shows_claimed()
         self.chart()
+
+    def console_shows_claimed(self):
+        """Well, or with less than it could have, which is then said."""
+        seen = self.console_shows(("ready", "degraded"), URL)
+        expect("no code is on the console any more", "Code to take the cloud over" not in seen, seen)
 
     def power_cuts(self):
         """The machine loses its power at random moments of work: all that was acknowledged is there afterwards."""
         chance = random.Random(self.args.seed)
         if not self.environment:
             self.credentials()
-        kept, gone = {}, set()
+        things, longest = Things(self.environment), 0
         for cut in range(self.args.cuts):
-            work = Work(self.environment, kept, gone, cut)
+            things.done = 0
+            work = Work(things, cut)
             work.start()
             moment = chance.uniform(0.5, 15)
             time.sleep(moment)
             self.machine.power_cut()
             work.stop()
             self.power_on(shell=False)
-            took = self.until_ready()
-            self.api = Api(self.environment)
-            names = {row["keypair"]["name"] for row in self.api.get("compute", "/os-keypairs")["keypairs"]}
-            networks = {row["name"]: row["id"] for row in self.api.get("network", "/v2.0/networks")["networks"]}
-            lost = [name for name, (kind, _) in kept.items() if name not in (names if kind == "keypair" else networks)]
-            back = [name for name in gone if name in names or name in networks]
-            expect("nothing acknowledged is lost", not lost, lost)
-            expect("nothing that was deleted is back", not back, back)
-            say(f"cut {cut + 1} of {self.args.cuts} after {moment:.1f} s and {work.done} acknowledged calls: {len(kept)} things are there, back after {took:.0f} s")
+            longest = max(longest, took := self.until_ready())
+            things.api = self.api = Api(self.environment)
+            things.check()
+            say(f"cut {cut + 1} of {self.args.cuts} after {moment:.1f} s and {things.done} acknowledged calls: all of {len(things.kept)} things are there, "
+                f"none of {len(things.gone)} deleted ones; back after {took:.0f} s")  # fmt: skip
+        expect("something was acknowledged", len(things.kept) + len(things.gone) >= self.args.cuts, (things.kept, things.gone))
         self.machine.shell(120)
         expect("nothing has failed", (bad := self.machine.run("systemctl --failed --no-legend --plain || true")) == "", bad)
+        say(f"{self.args.cuts} power cuts, the longest way back {longest:.0f} s")
 
     def emulated(self):
         """Without virtualization the same image says so, and servers are emulated."""
@@ -324,6 +368,8 @@ class Appliance:
             return found and found[0]
 
         v4 = wait_for("it gives itself an address of 169.254.0.0/16", own, 180, 2)
+        name = self.machine.run("ls -d /sys/class/net/e*").rsplit("/", 1)[1]
+        self.console_shows("unclaimed", f"https://{v4}/", f"no DHCP server answered on {name}: connect a computer by a cable", "press N and give")
         subprocess.run(["ip", "address", "add", "169.254.77.77/16", "dev", "cable0"], check=True)
         wait_for(f"the APIs answer at {v4}", lambda: reached(v4), 120, 1)
         say(f"reached at {v4}")
@@ -332,47 +378,6 @@ class Appliance:
         if self.machine and self.machine.running():
             self.machine.power_cut()
         self.environment = None
-
-
-class Work(threading.Thread):
-    """Somebody who works until the power goes. `kept` is what has been acknowledged and must be there, `gone` what must not."""
-
-    def __init__(self, environment, kept, gone, turn):
-        super().__init__(daemon=True)
-        self.api, self.kept, self.gone, self.turn = Api(environment), kept, gone, turn
-        self.done, self.ended = 0, threading.Event()
-
-    def run(self):
-        count = 0
-        with contextlib.suppress(OSError, Failure, ValueError):
-            while not self.ended.is_set():
-                count += 1
-                kind = "keypair" if count % 2 else "network"
-                name = f"{kind}-{self.turn}-{count}"
-                if kind == "keypair":
-                    url, body = f"{self.api.endpoints['compute']}/os-keypairs", {"keypair": {"name": name}}
-                else:
-                    url, body = f"{self.api.endpoints['network']}/v2.0/networks", {"network": {"name": name}}
-                status, _, answer = self.api.call("POST", url, body)
-                if status not in (200, 201):
-                    continue
-                self.kept[name] = (kind, name if kind == "keypair" else answer["network"]["id"])
-                self.done += 1
-                if count % 5 == 0:
-                    self.delete(name)
-
-    def delete(self, name):
-        kind, identifier = self.kept.pop(name)
-        url = f"{self.api.endpoints['compute']}/os-keypairs/" if kind == "keypair" else f"{self.api.endpoints['network']}/v2.0/networks/"
-        # Until it is acknowledged it may be either.
-        status, _, _ = self.api.call("DELETE", url + identifier)
-        if status in (202, 204):
-            self.gone.add(name)
-            self.done += 1
-
-    def stop(self):
-        self.ended.set()
-        self.join(timeout=120)
 
 
 # In this order; those that need what an earlier one left say so by standing behind it.
@@ -395,9 +400,11 @@ def main():
     parser.add_argument("--cuts", type=int, default=20)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     parser.add_argument("--memory", type=int, default=2048, help="MiB")
+    parser.add_argument("--patience", type=float, default=1, help="how many times as long everything may take")
     parser.add_argument("--keep", action="store_true", help="leave the folder with disk and consoles")
     args = parser.parse_args()
     stories = chosen(args.only)
+    Machine.patience = args.patience
     if not args.image.is_file():
         raise SystemExit(f"appliance: no image at {args.image}: run `just image` first")
     if lacking := missing():

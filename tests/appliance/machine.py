@@ -20,11 +20,14 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "guests/l1"), str(HERE.parent / "guests"), str(HERE.parent / "clients")]
 
 from cloud import Failure  # noqa: E402
+import terminal  # noqa: E402
 from emulator import emulator  # noqa: E402
 from rootdisk import cache  # noqa: E402
 
 FIRMWARE = pathlib.Path("/usr/share/OVMF")
 SHELL = "systemd.debug_shell=ttyS1"
+# An emulated machine that the host gives no time for a while has not lost its clock, as Linux would conclude.
+PATIENT = "no_timer_check"
 # The address that QEMU's own DHCP server gives.
 ADDRESS = "10.0.2.15"
 
@@ -37,6 +40,8 @@ class Machine:
     """One run of a machine, from power on to power off. The disk and the firmware's variables stay in `folder`."""
 
     numbers = itertools.count(1)
+    # How many times as long everything may take: the host has other things to do as well.
+    patience = 1
 
     def __init__(self, folder, disk, *, firmware="uefi", virtualization=True, memory_mib=2048, processors=2, nics=(), words=()):
         self.folder, self.firmware = pathlib.Path(folder), firmware
@@ -57,7 +62,7 @@ class Machine:
                 shutil.copy(FIRMWARE / "OVMF_VARS_4M.fd", variables)
             argv += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={FIRMWARE}/OVMF_CODE_4M.fd",
                      "-drive", f"if=pflash,unit=1,format=raw,file={variables}",
-                     "-smbios", f"type=11,value=io.systemd.stub.kernel-cmdline-extra={' '.join([SHELL, *words])}"]  # fmt: skip
+                     "-smbios", f"type=11,value=io.systemd.stub.kernel-cmdline-extra={' '.join([SHELL, PATIENT, *words])}"]  # fmt: skip
         self.began = time.monotonic()
         self.pipe = None
         with open(self.log, "wb") as log:
@@ -75,8 +80,12 @@ class Machine:
             return self.console.read_text(errors="replace")[-size:]
         return ""
 
+    def screen(self):
+        """What somebody with a terminal at the serial port sees."""
+        return "\n".join(terminal.seen(self.console_end(1 << 22)))
+
     def wait_for_console(self, text, seconds):
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * self.patience
         while text not in self.console_end(1 << 20):
             self.check()
             if time.monotonic() > deadline:
@@ -101,7 +110,7 @@ class Machine:
 
     def shell(self, seconds=300):
         """Until the debug shell answers."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * self.patience
         self.pipe, self.buffer, self.commands = socket.socket(socket.AF_UNIX), "", itertools.count(1)
         while True:
             with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
@@ -115,7 +124,7 @@ class Machine:
             if time.monotonic() > deadline:
                 raise Failure(f"no root shell within {seconds} s:\n{self.console_end()}")
         self.pipe.sendall(b"stty -echo cols 500; PS1= PS2=; bind 'set enable-bracketed-paste off'; echo here-$((6 * 7))\n")
-        if not self._read(r"here-42\n", time.monotonic() + 60):
+        if not self._read(r"here-42\n", time.monotonic() + 60 * self.patience):
             raise Failure(f"the root shell does not answer: {self.buffer[-500:]}")
         self._read(r"$^", time.monotonic() + 1)
         self.buffer = ""
@@ -126,7 +135,7 @@ class Machine:
         mark = f"end{next(self.commands)}"
         self.buffer = ""
         self.pipe.sendall(f"{{ {script}\n}} 2>&1 </dev/null; echo \"{mark}''-$?-\"\n".replace("''", '""').encode())
-        if not self._read(rf"{mark}-\d+-\n", time.monotonic() + seconds):
+        if not self._read(rf"{mark}-\d+-\n", time.monotonic() + seconds * self.patience):
             raise Failure(f"`{script}` in the machine did not end within {seconds} s: {self.buffer[-1000:]}")
         said, _, rest = self.buffer.partition(f"{mark}-")
         return int(rest.split("-")[0]), said.strip()
@@ -149,7 +158,7 @@ class Machine:
         """As the operator does it; QEMU ends where the machine would start again."""
         self.pipe.sendall(b"systemctl reboot\n")
         try:
-            self.process.wait(timeout=seconds)
+            self.process.wait(timeout=seconds * self.patience)
         except subprocess.TimeoutExpired:
             raise Failure(f"it did not go down within {seconds} s:\n{self.console_end()}") from None
         finally:
