@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The appliance, as its owner meets it: the built image on an emulated machine, and the stock client before it.
 
-    appliance.py IMAGE [--only STORY,...] [--cuts 20] [--seed N] [--memory 2048] [--patience 1] [--keep]
+    appliance.py IMAGE [--only STORY,...] [--cuts 20] [--seed N] [--memory 2048] [--patience 1] [--counted] [--keep]
 
 IMAGE is solostack-V.raw.zst (or .raw) of `just image`. It is written to a sparse disk of 64 GiB by the README's own command. Needs
 root, for namespaces of its own in which addresses are free, QEMU 10 (fetched where the host's is older), UEFI firmware, the guest
@@ -401,10 +401,11 @@ def main():
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     parser.add_argument("--memory", type=int, default=2048, help="MiB")
     parser.add_argument("--patience", type=float, default=1, help="how many times as long everything may take")
+    parser.add_argument("--counted", action="store_true", help="the machine's clock counts instructions: slower, and the same on a busy host")
     parser.add_argument("--keep", action="store_true", help="leave the folder with disk and consoles")
     args = parser.parse_args()
     stories = chosen(args.only)
-    Machine.patience = args.patience
+    Machine.patience, Machine.is_counted = args.patience, args.counted
     if not args.image.is_file():
         raise SystemExit(f"appliance: no image at {args.image}: run `just image` first")
     if lacking := missing():

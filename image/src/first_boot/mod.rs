@@ -17,6 +17,7 @@
 
 mod document;
 mod fetch;
+mod media;
 mod medium;
 mod sources;
 #[cfg(test)]
@@ -32,8 +33,8 @@ use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use self::{document::Preseed, medium::Medium};
-use crate::ADMIN_HASH;
 use crate::files::{remove_durably, write_durably};
+use crate::{ADMIN_HASH, network};
 
 /// There while a cloud waits to be claimed; `serve` keeps it so.
 pub const UNCLAIMED: &str = "unclaimed";
@@ -92,6 +93,12 @@ pub struct Record {
     pub reason: Option<String>,
 }
 
+/// What is written in a state directory about its first boot's preseed.
+pub(crate) fn recorded(state: &Path) -> Option<Record> {
+    let text = network::read_bounded(&state.join(RECORD), 64 << 10).ok()??;
+    serde_json::from_str(&text).ok()
+}
+
 /// All that is to be done, decided.
 #[derive(Debug, Serialize, Deserialize)]
 struct Staged {
@@ -122,7 +129,7 @@ impl Setup<'_> {
     /// What the last boot that found something did with it.
     #[must_use]
     pub fn record(&self) -> Option<Record> {
-        serde_json::from_slice(&fs::read(self.in_state(RECORD)).ok()?).ok()
+        recorded(&self.state())
     }
 
     /// Looks for a preseed and applies it, unless that is over.

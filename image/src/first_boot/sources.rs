@@ -9,16 +9,11 @@
 //!
 //! User data may be for anything: it is a preseed when its first line begins with `#solostack`.
 
-use std::{
-    fs, io,
-    path::Path,
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::{fs, path::Path, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use super::{Setup, fetch, medium::Medium};
+use super::{Setup, fetch, media, medium::Medium};
 
 pub(super) const MOST_BYTES: u64 = 1 << 20;
 const KEY: &str = "solostack.preseed=";
@@ -59,7 +54,7 @@ pub(super) fn find(setup: &Setup<'_>) -> Result<Option<Found>, String> {
     if let Some(asked) = oem_string(&root.join("sys/firmware/dmi/entries")) {
         return named(&asked, "SMBIOS").map(Some);
     }
-    settle(root);
+    media::arrive(root);
     for (source, labels, files) in MEDIA {
         let paths = labels.map(|label| root.join("dev/disk/by-label").join(label));
         let Some(path) = paths.iter().find(|path| path.exists()) else { continue };
@@ -129,18 +124,4 @@ fn oem_string(entries: &Path) -> Option<String> {
 fn in_openstack(root: &Path) -> bool {
     let said = |name: &str| fs::read_to_string(root.join("sys/class/dmi/id").join(name)).unwrap_or_default();
     said("product_name").starts_with("OpenStack") || said("chassis_asset_tag").contains("OpenStack")
-}
-
-/// Sticks that are plugged in have their labels a moment after the start.
-fn settle(root: &Path) {
-    if root != Path::new("/") {
-        return;
-    }
-    let mut command = Command::new("/usr/bin/udevadm");
-    command.args(["settle", "--timeout=10"]).env_clear().stdin(Stdio::null());
-    if let Err(error) = command.status()
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        tracing::warn!(%error, "devices may not all be there");
-    }
 }

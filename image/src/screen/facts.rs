@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::model::{Facts, Health, NicFacts, Part, Service, Update};
 use crate::network::{self, Changes, Nic, NicId, Places, System, is_link_local};
-use crate::{plain, run};
+use crate::{first_boot, plain, run};
 
 /// The program's unit.
 pub const UNIT: &str = "solostack.service";
@@ -61,15 +61,19 @@ impl Finder {
             }
             Err(_) => facts.service = service_of_systemd(),
         }
+        if is_appliance {
+            facts.parts.extend(of_this_machine(places, facts.claim.is_some()));
+            facts.health = facts.parts.iter().map(|part| part.health).fold(facts.health, Ord::max);
+        }
+        let text = std::fs::read_to_string(places.config()).unwrap_or_default();
+        let config = config::resolve(&text, &[]).unwrap_or_default();
         let nics = changes.nics();
-        facts.urls = urls(self.authority.as_deref(), &nics);
+        facts.urls = urls(self.authority.as_deref(), config.public_host.is_some(), &nics);
         facts.nics = nics.into_iter().map(|nic| self.dhcp(nic, &settings)).collect();
         facts.fingerprint.clone_from(&self.fingerprint);
         let timesync = places.at("/run/systemd/timesync");
         facts.clock_is_synchronised =
             (timesync.is_dir() && facts.uptime_min >= CLOCK_WITHIN_MIN).then(|| timesync.join("synchronized").exists());
-        let text = std::fs::read_to_string(places.config()).unwrap_or_default();
-        let config = config::resolve(&text, &[]).unwrap_or_default();
         (facts, Arc::new(Config { network_settings: settings, ..config }))
     }
 
@@ -111,6 +115,28 @@ impl Finder {
     }
 }
 
+/// What the cloud has no part in, and does not know.
+fn of_this_machine(places: &Places, is_unclaimed: bool) -> Vec<Part> {
+    let part = |name: &str, reason: String, advice: &str| Part {
+        name: name.into(),
+        health: Health::Degraded,
+        reason,
+        advice: Some(advice.into()),
+    };
+    let mut parts = Vec::new();
+    if let Some(reason) = first_line(&places.run().join("no-state")) {
+        let reason = format!("all that is made is gone at the next restart: {reason}");
+        parts.push(part("state partition", reason, "mend that before you use this cloud, and restart"));
+    }
+    // Once somebody has taken the cloud over it is of no use to anybody.
+    let refused = first_boot::recorded(&places.state()).filter(|record| is_unclaimed && record.state == "refused");
+    if let Some(record) = refused {
+        let reason = format!("{} was not applied: {}", record.source, record.reason.unwrap_or_default());
+        parts.push(part("first boot", short(&reason), "mend it and restart, or take this cloud over by its code"));
+    }
+    parts
+}
+
 fn asks_for_ipv4(nic: &Nic, settings: &NetworkSettings) -> bool {
     let is_it = |id: &str| match NicId::parse(id) {
         Ok(NicId::Mac(mac)) => mac == nic.mac,
@@ -128,8 +154,8 @@ fn short(text: &str) -> String {
 }
 
 fn first_line(path: &Path) -> Option<String> {
-    let text = network::read_bounded(path, 256).ok().flatten()?;
-    let line = plain(text.lines().next().unwrap_or_default().trim());
+    let text = network::read_bounded(path, 4096).ok().flatten()?;
+    let line = short(text.lines().next().unwrap_or_default().trim());
     (!line.is_empty()).then_some(line)
 }
 
@@ -184,8 +210,9 @@ fn service_of_systemd() -> Service {
     }
 }
 
-/// Where a browser finds the dashboard, the best first.
-fn urls(authority: Option<&str>, nics: &[Nic]) -> Vec<String> {
+/// Where a browser finds the dashboard, the best first. An authority that nobody chose is where the program thought to be when it
+/// started: before a DHCP server answered, that is an IPv6 address or none.
+fn urls(authority: Option<&str>, is_chosen: bool, nics: &[Nic]) -> Vec<String> {
     let (host, port) = split(authority.unwrap_or_default());
     let url = |host: &str| format!("https://{host}{port}/");
     let shown = |address: IpAddr| match address {
@@ -198,7 +225,7 @@ fn urls(authority: Option<&str>, nics: &[Nic]) -> Vec<String> {
     match bare.parse::<IpAddr>() {
         // A name that the operator chose.
         Err(_) if !bare.is_empty() && bare != "localhost" => urls.push(url(bare)),
-        Ok(address) if is_ours(address) => urls.push(shown(address)),
+        Ok(address) if is_ours(address) && (is_chosen || address.is_ipv4()) => urls.push(shown(address)),
         _ => (),
     }
     let mut addresses: Vec<IpAddr> = nics.iter().flat_map(Nic::routable).collect();
@@ -266,9 +293,17 @@ mod tests {
             (None, &["169.254.7.9/16", "fe80::1/64"], &["https://169.254.7.9/", "https://solostack.local/"]),
             (Some("[2001:db8::1]"), &["2001:db8::1/64"], &["https://[2001:db8::1]/", "https://solostack.local/"]),
             (None, &[], &[]),
+            // It came before the other.
+            (
+                Some("[2001:db8::1]"),
+                &["192.0.2.10/24", "2001:db8::1/64"],
+                &["https://192.0.2.10/", "https://[2001:db8::1]/", "https://solostack.local/"],
+            ),
         ] {
-            assert_eq!(urls(authority, &[nic(addresses)]), wanted, "{authority:?}");
+            assert_eq!(urls(authority, false, &[nic(addresses)]), wanted, "{authority:?}");
         }
+        let both = [nic(&["192.0.2.10/24", "2001:db8::1/64"])];
+        assert_eq!(urls(Some("[2001:db8::1]"), true, &both)[0], "https://[2001:db8::1]/");
     }
 
     #[test]
@@ -280,6 +315,26 @@ mod tests {
         assert!(!finder.dhcp(nic(&[]), &settings).has_no_dhcp, "it has only begun to ask");
         let fixed = config::resolve("[network_settings.interface.eno1]\ndhcp = \"no\"", &[]).unwrap().network_settings;
         assert!(!finder.dhcp(nic(&["169.254.7.9/16"]), &fixed).has_no_dhcp);
+    }
+
+    #[test]
+    fn what_this_machine_lacks_is_said_whatever_the_cloud_says() {
+        let root = tempfile::tempdir().unwrap();
+        let places = Places::under(root.path());
+        assert_eq!(of_this_machine(&places, true), []);
+        std::fs::create_dir_all(places.run()).unwrap();
+        std::fs::create_dir_all(places.state()).unwrap();
+        std::fs::write(places.run().join("no-state"), "no room on vda\u{1b}[2J\n").unwrap();
+        let record =
+            r#"{"state":"refused","source":"the NoCloud seed","sha256":"","at":"","reason":"region: no\nmore"}"#;
+        std::fs::write(places.state().join("first-boot.json"), record).unwrap();
+        let said: Vec<_> = of_this_machine(&places, true).into_iter().map(|part| part.reason).collect();
+        assert_eq!(said.len(), 2);
+        assert!(said[0].ends_with("gone at the next restart: no room on vda?[2J"), "{}", said[0]);
+        assert!(said[1].starts_with("the NoCloud seed was not applied: region: no"), "{}", said[1]);
+        assert_eq!(of_this_machine(&places, false).len(), 1, "somebody has taken it over");
+        std::fs::write(places.state().join("first-boot.json"), record.replace("refused", "applied")).unwrap();
+        assert_eq!(of_this_machine(&places, true).len(), 1);
     }
 
     #[test]
