@@ -1,6 +1,6 @@
-"""The QEMU that emulates the L1. Before version 10 its translator loses interrupts of a guest in a guest now and then: the
-guest hangs, or the whole L1 stands still for minutes. A host with an older one gets Debian's from the backports of its
-release, unpacked beside the L1's disk: what is installed stays as it is."""
+"""The QEMU that emulates the L1. The translators of versions 7 to 10 lose interrupts of a guest in a guest now and then: the
+guest hangs, or the whole L1 stands still for minutes. A host with an older one than 11 gets Debian's from the backports of a
+release that has one, unpacked with all its libraries beside the L1's disk: what is installed stays as it is."""
 
 import fcntl
 import re
@@ -13,7 +13,8 @@ from packages import output
 
 PROGRAM = "qemu-system-x86_64"
 PACKAGE = "qemu-system-x86"
-NEWEST_BROKEN = 9
+NEWEST_BROKEN = 10
+RELEASE = "trixie"
 # Where the program looks for firmware and option ROMs, below its root.
 DATA = ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"]
 
@@ -26,7 +27,7 @@ def emulator(cache):
     """The beginning of the command line of a QEMU that will do."""
     if shutil.which(PROGRAM) and major([PROGRAM]) > NEWEST_BROKEN:
         return [PROGRAM]
-    root = cache / f"emulator-{packages.host_codename()}"
+    root = cache / f"emulator-{RELEASE}"
     cache.mkdir(parents=True, exist_ok=True)
     with open(cache / "emulator.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -43,7 +44,7 @@ def fetch(cache, root):
     print(f"l1: fetching {PACKAGE} from backports, for its emulated processor", flush=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix="partial-") as work:
         work = Path(work)
-        archive = packages.Archive(work / "archive", packages.host_codename(), ["amd64"], backports=True)
+        archive = packages.Archive(work / "archive", RELEASE, ["amd64"], backports=True)
         (work / "root").mkdir()
         packages.merged_usr(work / "root")
         for deb in archive.closure([PACKAGE]):
