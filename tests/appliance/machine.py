@@ -71,8 +71,8 @@ class Machine:
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def speed(self):
-        # Two nanoseconds an instruction; nobody waits for what only has to become late.
-        return ["-accel", "tcg,thread=single,tb-size=1024", "-icount", "shift=1,sleep=off"] if self.is_counted else ["-accel", "tcg,thread=multi,tb-size=1024"]
+        # Two nanoseconds an instruction.
+        return ["-accel", "tcg,thread=single,tb-size=1024", "-icount", "shift=1"] if self.is_counted else ["-accel", "tcg,thread=multi,tb-size=1024"]
 
     def running(self):
         return self.process.poll() is None
