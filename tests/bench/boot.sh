@@ -109,6 +109,8 @@ RUN
 for machine in 1 2 3 4 5 6 7 8; do
   grep '^RES ' "$work/out" > "$files/measured" || true
   if "$l1" count "$files" | tee -a "$work/out"; then break; fi
+  # q35 comes last and only stands beside the rest: no other machine is made for it.
+  if [ "$(grep -c '^RES jailed ' "$work/out")" -ge 3 ]; then break; fi
 done
 awk '
   # Where nothing stood still the rounds agree within one in a hundred: the least is what a boot takes.
@@ -130,6 +132,6 @@ awk '
     row("the same, in the jail", first["jailed"] / starts["jailed"], 0.03 * unit)
     row("MiB beyond the guest, in the jail", beyond / 1024, 5)
     if (least["q35-disk"]) printf "%-34s %8.2f\n", "QEMU q35, disk (SeaBIOS, GRUB)", least["q35-disk"]
-    else print "QEMU q35, disk (SeaBIOS, GRUB): silent in every machine"
+    else print "QEMU q35, disk (SeaBIOS, GRUB): silent"
     exit bad
   }' "$work/out"
