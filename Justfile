@@ -155,7 +155,7 @@ image *ARGS: setup
 
 # The built image on emulated machines: first boot, the stock client, restart, power cuts, BIOS, no DHCP. `--only` chooses stories
 test-appliance IMAGE *ARGS: (guests "tiny")
-    "$(dirname "$(tests/setup/tools openstack)")/python" tests/appliance/appliance.py {{ IMAGE }} {{ ARGS }}
+    "$(dirname "$(tests/setup/tools openstack)")/python" tests/appliance/appliance.py {{ IMAGE }} --program "{{ target }}/release/solostack" {{ ARGS }}
 
 # Write golden files anew; review them as diffs
 golden:

@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """Builds the appliance: one disk image that starts a machine in which Solostack is all that is installed.
 
-    build.py --program PATH [--version V] [--out FOLDER] [--formats raw,qcow2] [--release-key PUB] [--quick]
+    build.py --program PATH [--version V] [--out FOLDER] [--formats raw,qcow2,iso] [--release-key PUB]
+             [--overlay FOLDER] [--quick]
 
 Debian 13 packages from the mirrors that apt is configured with, put together by mkosi and systemd's own tools, which run in a
 Debian 13 tree of their own (made once, in $SOLOSTACK_CACHE/image). Needs root for mounts in a namespace of its own and for
 file owners, neither loop devices nor a privileged container.
 
-In FOLDER (target/image) afterwards: solostack-V.raw.zst for `dd` and etchers, solostack-V.qcow2 for nested machines, the parts of an
-update (solostack-V.efi, .root, .verity), solostack-V.spdx.json, and SHA256SUMS. `--quick` leaves the raw disk uncompressed, for tests.
+In FOLDER (target/image) afterwards: solostack-V.raw.zst for `dd` and etchers, solostack-V.qcow2 for nested machines, solostack-V.iso for CDs
+and sticks, the parts of an update (solostack-V.efi, .root, .verity, .grub), solostack-V.spdx.json, and SHA256SUMS. `--quick` leaves the raw disk uncompressed, for tests.
 """
 
 import argparse
@@ -33,6 +34,7 @@ sys.path[:0] = [str(HERE), str(ROOT / "tests/guests")]
 
 import bill  # noqa: E402
 import boot  # noqa: E402
+import iso  # noqa: E402
 import packages  # noqa: E402
 from packages import output, run  # noqa: E402
 
@@ -184,6 +186,11 @@ def definition(work, program, version, release_key=None):
     return folder
 
 
+def lay_over(folder, overlay):
+    """Files of somebody else's over those of the image: a vendor's, or a test's that wants a bad image."""
+    shutil.copytree(overlay, folder / "mkosi.extra", symlinks=True, dirs_exist_ok=True)
+
+
 def mkosi(tree, work, version):
     """Runs mkosi; returns the folder with the raw disk, the split parts and the manifest."""
     made = work / "made"
@@ -231,9 +238,11 @@ def deliver(made, out, version, formats, quick, tree, work):
         if old.name.startswith(f"solostack-{version}.") or old.name == "SHA256SUMS":
             old.unlink()
     name = f"solostack-{version}"
-    if quick:
+    if "iso" in formats:
+        iso.make(raw, out / f"{name}.iso", rows, version, epoch(), tree, scratch)
+    if "raw" in formats and quick:
         run("cp", "--sparse=always", raw, out / f"{name}.raw")
-    else:
+    elif "raw" in formats:
         compress(raw, out / f"{name}.raw.zst", 19)
     if "qcow2" in formats:
         run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-c", "-o", "compression_type=zstd", raw, out / f"{name}.qcow2")
@@ -256,7 +265,8 @@ def main():
     parser.add_argument("--version", default=workspace_version(), help="of the image; the workspace's by default")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "target/image")
     parser.add_argument("--release-key", type=pathlib.Path, help="public half (PEM) of the key that signs updates; without it there are none")
-    parser.add_argument("--formats", default="raw,qcow2")
+    parser.add_argument("--overlay", type=pathlib.Path, help="a folder whose files are put over the image's own")
+    parser.add_argument("--formats", default="raw,qcow2,iso", help="of the disk: raw, qcow2, iso; what an update is made of is there without one, too")
     parser.add_argument("--quick", action="store_true", help="a raw disk as it is, not compressed")
     args = parser.parse_args()
     if not args.version.replace(".", "").isalnum():
@@ -264,6 +274,8 @@ def main():
     if not args.program.is_file():
         raise SystemExit(f"image: no program at {args.program}: build it first")
     check_host()
+    # For those who write the time into what they make, as mtools does.
+    os.environ["SOURCE_DATE_EPOCH"] = str(epoch())
     began = time.monotonic()
     cache().mkdir(parents=True, exist_ok=True)
     with open(cache() / "lock", "w") as lock:
@@ -275,6 +287,8 @@ def main():
             folder.chmod(0o755)
         definition(work, args.program.resolve(), args.version, args.release_key)
         check_program(tree, work / "mkosi/mkosi.extra/usr/bin/solostack")
+        if args.overlay:
+            lay_over(work / "mkosi", args.overlay)
         made = mkosi(tree, work, args.version)
         say(f"put together after {time.monotonic() - began:.0f} s")
         deliver(made, args.out.resolve(), args.version, set(args.formats.split(",")), args.quick, tree, work)

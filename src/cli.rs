@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::cloud::{self, Layout};
 use crate::place::Where;
 use crate::serve::Failure;
-use crate::{audit, ca, first_boot, logging, onsite, policies, safety, serve, update};
+use crate::{audit, ca, first_boot, install, logging, onsite, policies, safety, serve, update};
 use config::{self, Config, Log, LogFormat, Override, Value};
 
 #[derive(Debug, Parser)]
@@ -70,6 +70,8 @@ enum Command {
     /// Forget the settings, or everything, at the next start.
     #[command(subcommand)]
     Reset(safety::Reset),
+    /// Copy the appliance from the medium that it was started from to a disk of the machine.
+    Install(install::Install),
     /// The appliance's own network.
     Network(onsite::Network),
     /// The screen of the machine: how it is, its network, log, reset, power.
@@ -286,6 +288,10 @@ fn run(command: Command, out: &mut dyn Write) -> Result<ExitCode, Failure> {
         Command::Reset(command) => {
             quiet()?;
             safety::run_reset(command, out)?;
+        }
+        Command::Install(asked) => {
+            quiet()?;
+            install::run(asked, &mut std::io::stdin().lock(), out)?;
         }
         Command::Network(asked) => onsite::network(asked, out)?,
         Command::Screen(asked) => onsite::screen(asked)?,

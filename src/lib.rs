@@ -9,6 +9,7 @@ pub mod cloud;
 pub mod console;
 pub mod exposition;
 pub mod first_boot;
+pub mod install;
 pub mod listen;
 pub mod logging;
 pub mod machine;

@@ -271,7 +271,8 @@ pub async fn before_serving(config: &Config) -> Result<bool, Failure> {
         tracing::warn!("a restore that was cut off is complete now");
     }
     if let Some(version) = appliance::version()
-        && let Some(found) = appliance::update::at_start(state, &version, &Points::default())?
+        && let Some(found) =
+            appliance::update::at_start(state, &version, &appliance::update::boot_id(), &Points::default())?
     {
         tracing::info!(update = crate::update::sentence(&found.record), "the last update");
         if let Some(aside) = &found.aside {

@@ -342,6 +342,7 @@ mod tests {
             from: "1.0".into(),
             reason: Some("the API nova does not answer".into()),
             at: "2026-01-02T03:04:05Z".into(),
+            boot: String::new(),
             servers: Vec::new(),
         };
         let text = sentence(&record);

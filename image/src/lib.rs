@@ -3,6 +3,7 @@
 pub mod backup;
 mod files;
 pub mod first_boot;
+pub mod install;
 pub mod network;
 pub mod notify;
 pub mod points;

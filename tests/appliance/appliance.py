@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The appliance, as its owner meets it: the built image on an emulated machine, and the stock client before it.
 
-    appliance.py IMAGE [--only STORY,...] [--cuts 20] [--seed N] [--memory 2048] [--patience 1] [--counted] [--keep]
+    appliance.py IMAGE [--only STORY,...] [--program PATH] [--updates FOLDER]
+                 [--cuts 20] [--seed N] [--memory 2048] [--patience 1] [--counted] [--keep]
 
 IMAGE is solostack-V.raw.zst (or .raw) of `just image`. It is written to a sparse disk of 64 GiB by the README's own command. Needs
 root, for namespaces of its own in which addresses are free, QEMU 10 (fetched where the host's is older), UEFI firmware, the guest
@@ -32,6 +33,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "clients")]
 import cloud as host  # noqa: E402
 from cloud import Api, Failure, OpenStack, expect, say  # noqa: E402
 from machine import ADDRESS, Ended, Machine, cable, forwarded, missing  # noqa: E402
+from media import Media  # noqa: E402
+from updates import Updates  # noqa: E402
 from work import Things, Work  # noqa: E402
 
 DISK_BYTES = 64 << 30
@@ -63,7 +66,7 @@ def drawn(word):
     return [row[:50].strip() for row in rows]
 
 
-class Appliance:
+class Appliance(Updates, Media):
     def __init__(self, image, folder, args):
         self.image, self.folder, self.args = pathlib.Path(image).resolve(), pathlib.Path(folder), args
         self.disk = self.folder / "disk.raw"
@@ -381,7 +384,7 @@ class Appliance:
 
 
 # In this order; those that need what an earlier one left say so by standing behind it.
-STORIES = ["first_boot", "client", "second_boot", "power_cuts", "emulated", "bios", "link_local", "bare"]
+STORIES = ["first_boot", "client", "second_boot", "power_cuts", "emulated", "bios", "link_local", "bare", *Updates.UPDATE_STORIES, *Media.MEDIA_STORIES]
 BEHIND = {"client": "first_boot", "second_boot": "first_boot", "power_cuts": "first_boot"}
 
 
@@ -402,6 +405,8 @@ def main():
     parser.add_argument("--memory", type=int, default=2048, help="MiB")
     parser.add_argument("--patience", type=float, default=1, help="how many times as long everything may take")
     parser.add_argument("--counted", action="store_true", help="the machine's clock counts instructions: slower, and the same on a busy host")
+    parser.add_argument("--program", type=pathlib.Path, help="what the image was built with, for stories of updates")
+    parser.add_argument("--updates", type=pathlib.Path, help="a folder where next versions are kept from run to run")
     parser.add_argument("--keep", action="store_true", help="leave the folder with disk and consoles")
     args = parser.parse_args()
     stories = chosen(args.only)

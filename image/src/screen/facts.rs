@@ -48,6 +48,7 @@ impl Finder {
         let mut facts = Facts {
             version: version(places),
             uptime_min: uptime_min(),
+            is_live: places.run().join("live").exists(),
             claim: first_line(&places.run().join("claim")),
             update: update(&places.state().join("update.json")),
             network_note: late.or(status.note).map(|text| short(&text)),

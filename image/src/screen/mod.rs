@@ -7,6 +7,7 @@
 
 mod facts;
 mod form;
+mod install;
 mod keys;
 mod letters;
 mod model;
@@ -30,6 +31,7 @@ use self::facts::Finder;
 use self::keys::{Key, Keys};
 use self::terminal::{Tty, ready};
 use self::ui::{Action, LOG_LINES, Outcome, Page, Ui};
+use crate::install::{Disk, Disks};
 use crate::network::{Changes, Places, ThisSystem};
 use crate::{plain, run as program};
 
@@ -37,6 +39,8 @@ use crate::{plain, run as program};
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How often all is drawn anew: the kernel may have written across it, or somebody has come to the line meanwhile.
 const REPAINT_EVERY: Duration = Duration::from_secs(120);
+/// How long the copy to a slow disk may take.
+const INSTALL_WITHIN: Duration = Duration::from_secs(2 * 3600);
 /// After that long without a key the first page is shown again.
 const LEAVE_AFTER: Duration = Duration::from_secs(300);
 /// What comes this late after an escape is no part of it.
@@ -216,6 +220,11 @@ fn perform(options: &Options, action: Action) -> Outcome {
         Action::Confirm => Outcome::Confirmed(changes.confirm()),
         Action::GiveBack => Outcome::GivenBack(changes.give_back()),
         Action::ReadLogs | Action::Repaint => Outcome::Logs(logs()),
+        Action::ReadDisks => Outcome::Disks(ours().and_then(|()| disks())),
+        Action::Install(disk) => Outcome::Installed(ours().and_then(|()| {
+            let own = std::env::current_exe().map_err(|error| error.to_string())?;
+            within(&own.to_string_lossy(), &["install", &disk, "--yes"], INSTALL_WITHIN)
+        })),
         Action::Reset(what) => Outcome::Reset(ours().and_then(|()| {
             let own = std::env::current_exe().map_err(|error| error.to_string())?;
             let (own, state) = (own.to_string_lossy(), options.places.state());
@@ -230,8 +239,18 @@ fn perform(options: &Options, action: Action) -> Outcome {
     }
 }
 
+fn disks() -> Result<Vec<install::Offer>, String> {
+    let found = Disks::this().and_then(|disks| disks.list()).map_err(|error| error.to_string())?;
+    let offer = |disk: Disk| install::Offer { line: plain(&disk.line()), name: disk.name, reason: disk.reason };
+    Ok(found.into_iter().map(offer).collect())
+}
+
 fn system(name: &str, arguments: &[&str]) -> Result<(), String> {
-    let done = program::run(name, arguments, Duration::from_secs(30))?;
+    within(name, arguments, Duration::from_secs(30))
+}
+
+fn within(name: &str, arguments: &[&str], longest: Duration) -> Result<(), String> {
+    let done = program::run(name, arguments, longest)?;
     if done.success {
         return Ok(());
     }

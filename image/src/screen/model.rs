@@ -8,6 +8,8 @@ pub struct Facts {
     /// Of the image, or of the program on another host.
     pub version: String,
     pub uptime_min: u64,
+    /// It runs from a medium that cannot be written to, and can be installed to a disk.
+    pub is_live: bool,
     pub service: Service,
     /// The worst part's, as the program says.
     pub health: Health,

@@ -5,6 +5,7 @@ use ratatui_core::backend::TestBackend;
 use ratatui_core::terminal::Terminal;
 
 use super::form::{Field, Form};
+use super::install::Offer;
 use super::keys::Key;
 use super::model::{Facts, Health, NicFacts, Part, Service, Update, Word};
 use super::ui::{Action, Forget, Outcome, Page, Power, Ui};
@@ -89,6 +90,19 @@ fn without_dhcp() -> Facts {
     }
 }
 
+fn offers() -> Vec<Offer> {
+    let offer = |name: &str, line: &str, reason: Option<&str>| Offer {
+        name: name.into(),
+        line: format!("{name}: {line}"),
+        reason: reason.map(Into::into),
+    };
+    vec![
+        offer("nvme0n1", "A Disk 9000, 500 GB, has partitions: EFI, Windows", None),
+        offer("sda", "A Disk, 64 GB, empty", None),
+        offer("sdb", "Stick, 4 GB, has data without a partition table", Some("it has 4 GB, and 8 are needed")),
+    ]
+}
+
 fn ui(facts: Facts) -> Ui {
     Ui { facts, ..Ui::default() }
 }
@@ -127,6 +141,12 @@ fn each_page_looks_as_it_did() {
     golden("unclaimed", &ui(unclaimed()));
     golden("degraded", &ui(degraded()));
     golden("without-dhcp", &ui(without_dhcp()));
+    let mut live = ui(Facts { is_live: true, ..unclaimed() });
+    golden("live", &live);
+    live.key(Key::Char('i'));
+    live.done(Outcome::Disks(Ok(offers())));
+    live.key(Key::Down);
+    golden("install", &live);
     let mut network = ui(ready());
     network.key(Key::Char('n'));
     golden("network-dhcp", &network);
@@ -363,4 +383,33 @@ fn the_code_is_that_of_the_address() {
     assert!((0..rows[0].chars().count()).all(|x| !dark(x, 0) && !dark(x, 1)), "a light margin");
     assert!(qr::rows(&"x".repeat(2000)).is_none());
     assert_eq!(letters::rows("UP")[0].chars().count(), 10);
+}
+
+#[test]
+fn only_what_runs_from_a_medium_is_installed_and_only_to_the_disk_whose_name_was_typed() {
+    let mut fixed = ui(ready());
+    assert_eq!((fixed.key(Key::Char('i')), fixed.page.clone()), (None, Page::Status));
+    let mut watched = Ui { view_only: true, ..ui(Facts { is_live: true, ..ready() }) };
+    assert_eq!((watched.key(Key::Char('i')), watched.page.clone()), (None, Page::Status));
+    let mut live = ui(Facts { is_live: true, ..ready() });
+    assert_eq!(live.key(Key::Char('i')), Some(Action::ReadDisks));
+    assert_eq!(live.key(Key::Enter), None, "it is looking for disks");
+    live.done(Outcome::Disks(Ok(offers())));
+    assert_eq!(live.key(Key::Enter), None);
+    assert!(live.message.as_ref().is_some_and(|message| message.is_bad && message.text.contains("nvme0n1")));
+    type_in(&mut live, "sda");
+    assert_eq!(live.key(Key::Enter), None, "that is not the one that is chosen");
+    live.key(Key::Up);
+    type_in(&mut live, "sdb");
+    assert_eq!(live.key(Key::Enter), None);
+    assert!(live.message.as_ref().is_some_and(|message| message.text.contains("8 are needed")));
+    live.key(Key::Up);
+    type_in(&mut live, "sda");
+    assert_eq!(live.key(Key::Enter), Some(Action::Install("sda".into())));
+    live.done(Outcome::Installed(Err("sda is in use".into())));
+    assert!(live.message.as_ref().is_some_and(|message| message.is_bad), "{:?}", live.message);
+    type_in(&mut live, "sda");
+    assert_eq!(live.key(Key::Enter), Some(Action::Install("sda".into())));
+    live.done(Outcome::Installed(Ok(())));
+    assert_eq!(live.page, Page::Status);
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use config::Config;
 
 use super::form::{Asked, Form};
+use super::install::{self, Install, Offer};
 use super::keys::Key;
 use super::model::Facts;
 use crate::network::Checked;
@@ -41,6 +42,7 @@ pub enum Page {
     Status,
     Network(Form),
     Logs(Vec<String>),
+    Install(Install),
     Reset {
         what: Forget,
         typed: String,
@@ -92,6 +94,10 @@ pub enum Action {
     Confirm,
     GiveBack,
     ReadLogs,
+    /// Which disks there are.
+    ReadDisks,
+    /// To the disk of this name.
+    Install(String),
     Reset(Forget),
     Power(Power),
     Repaint,
@@ -104,6 +110,8 @@ pub enum Outcome {
     Confirmed(Result<(), String>),
     GivenBack(Result<(), String>),
     Logs(Result<Vec<String>, String>),
+    Disks(Result<Vec<Offer>, String>),
+    Installed(Result<(), String>),
     Reset(Result<(), String>),
     Power(Result<(), String>),
 }
@@ -143,6 +151,19 @@ impl Ui {
                 }
             }
             Page::Logs(lines) => self.logs(key, lines),
+            Page::Install(mut page) => {
+                let asked = page.key(key);
+                self.page = Page::Install(page);
+                match asked {
+                    install::Asked::Close => return self.open(Page::Status),
+                    install::Asked::Copy(disk) => Some(Action::Install(disk)),
+                    install::Asked::Refused(text) => {
+                        self.message = Some(Message { text, is_bad: true });
+                        None
+                    }
+                    install::Asked::Nothing => None,
+                }
+            }
             Page::Reset { what, typed } => self.reset(key, what, typed),
             Page::Power { how, is_chosen } => self.power(key, how, is_chosen),
         };
@@ -181,6 +202,10 @@ impl Ui {
             (_, 'n') if !waits => {
                 let nics: Vec<_> = self.facts.nics.iter().map(|facts| facts.nic.clone()).collect();
                 return self.open(Page::Network(Form::new(&nics, &self.config)));
+            }
+            (_, 'i') if self.facts.is_live => {
+                self.open(Page::Install(Install::default()));
+                return Some(Action::ReadDisks);
             }
             (_, 'r') => return self.open(Page::Reset { what: Forget::Settings, typed: String::new() }),
             (_, 'p') => return self.open(Page::Power { how: Power::Restart, is_chosen: false }),
@@ -275,10 +300,21 @@ impl Ui {
                     self.scroll = 0;
                 }
             }
+            Outcome::Disks(Ok(offers)) => {
+                if let Page::Install(page) = &mut self.page {
+                    page.offers = Some(offers);
+                }
+            }
+            Outcome::Installed(Ok(())) => {
+                self.page = Page::Status;
+                self.message = good("installed: power off (P), take the medium away, and start the machine again");
+            }
             Outcome::Reset(Ok(())) | Outcome::Power(Ok(())) => self.message = good("the machine goes down now"),
             Outcome::Confirmed(Err(reason))
             | Outcome::GivenBack(Err(reason))
             | Outcome::Logs(Err(reason))
+            | Outcome::Disks(Err(reason))
+            | Outcome::Installed(Err(reason))
             | Outcome::Reset(Err(reason))
             | Outcome::Power(Err(reason)) => self.message = bad(reason),
         }

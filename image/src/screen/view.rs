@@ -7,6 +7,7 @@ use ratatui_core::layout::Rect;
 use ratatui_core::style::{Color, Modifier, Style};
 
 use super::form::{Field, Form};
+use super::install::Install;
 use super::model::{Facts, Health, NicFacts, Word};
 use super::ui::{Forget, Page, Power, Ui};
 use super::{letters, qr};
@@ -43,6 +44,7 @@ pub fn draw(ui: &Ui, buffer: &mut Buffer) {
         Page::Status => status(ui, buffer, inner),
         Page::Network(form) => network(form, ui, buffer, inner),
         Page::Logs(lines) => logs(lines, ui, buffer, inner),
+        Page::Install(page) => install(page, buffer, inner),
         Page::Reset { what, typed } => reset(*what, typed, buffer, inner),
         Page::Power { how, is_chosen } => power(*how, *is_chosen, buffer, inner),
     }
@@ -102,9 +104,11 @@ fn banner(ui: &Ui, buffer: &mut Buffer, area: Rect) -> Rect {
 fn foot(ui: &Ui, buffer: &mut Buffer) {
     let keys = match &ui.page {
         Page::Status if ui.view_only => " L log   arrows more",
+        Page::Status if ui.facts.is_live => " I install to a disk   N network   L log   P power   arrows more",
         Page::Status => " N network   L log   R reset   P power   arrows more",
         Page::Network(_) => " Tab next   Left/Right choose   Enter on Apply   Esc back",
         Page::Logs(_) => " arrows, PgUp, PgDn   R read again   Esc back",
+        Page::Install(_) => " Up/Down choose   Enter do it   Esc back",
         Page::Reset { .. } => " Up/Down choose   Enter do it   Esc back",
         Page::Power { is_chosen: true, .. } => " Y yes   Esc back",
         Page::Power { .. } => " Up/Down choose   Enter   Esc back",
@@ -181,6 +185,9 @@ fn details(facts: &Facts, width: usize) -> Lines {
     };
     if facts.nics.is_empty() {
         say("no wired network card was found", STRONG, "");
+    }
+    if facts.is_live {
+        say("! everything is in memory, and forgotten at power off: press I to install to a disk", STRONG, "  ");
     }
     for nic in &facts.nics {
         say(&nic_line(nic), PLAIN, "    ");
@@ -344,6 +351,33 @@ fn reset(what: Forget, typed: &str, buffer: &mut Buffer, area: Rect) {
     lines.extend(wrap(consequence, width).into_iter().map(|line| (line, STRONG)));
     lines.push((String::new(), PLAIN));
     lines.push((format!("To do it, type \"{}\" and press Enter: {typed}_", what.word()), PLAIN));
+    paint(&lines, buffer, area);
+}
+
+fn install(page: &Install, buffer: &mut Buffer, area: Rect) {
+    let width = usize::from(area.width) - 2;
+    let mut lines: Lines =
+        vec![(String::new(), PLAIN), ("Install to a disk of this machine".into(), STRONG), (String::new(), PLAIN)];
+    let offers = page.offers.as_deref().unwrap_or_default();
+    for (index, offer) in offers.iter().enumerate() {
+        let why = offer.reason.as_ref().map(|reason| format!(" (not taken: {reason})")).unwrap_or_default();
+        lines.push(choice(index == page.at, &format!("{}{why}", offer.line)));
+    }
+    match (page.chosen(), &page.offers) {
+        (Some(offer), _) => {
+            let text = format!(
+                "Everything on {} will be lost. It becomes a new machine: nothing of what was done since the start from \
+                 the medium goes along.",
+                offer.name
+            );
+            lines.push((String::new(), PLAIN));
+            lines.extend(wrap(&text, width).into_iter().map(|line| (line, STRONG)));
+            lines.push((String::new(), PLAIN));
+            lines.push((format!("To do it, type \"{}\" and press Enter: {}_", offer.name, page.typed), PLAIN));
+        }
+        (None, Some(_)) => lines.push(("this machine has no disk besides the medium that it runs from".into(), STRONG)),
+        (None, None) => (),
+    }
     paint(&lines, buffer, area);
 }
 

@@ -11,6 +11,8 @@ use std::os::unix::fs::FileExt as _;
 pub const ROOT: [u8; 16] = guid("4f68bce3e8cd4db196e7fbcaf984b709");
 pub const ROOT_VERITY: [u8; 16] = guid("2c7357edebd246d9aec123d437ec2bf5");
 pub const ESP: [u8; 16] = guid("c12a7328f81f11d2ba4b00a0c93ec93b");
+/// Where GRUB's core image lies.
+pub const BIOS: [u8; 16] = guid("2168614864496e6f744e656564454649");
 
 const ENTRIES_MAX: u32 = 1024;
 const NAME_UNITS: usize = 36;
@@ -36,6 +38,8 @@ pub struct Partition {
     pub kind: [u8; 16],
     pub id: [u8; 16],
     pub name: String,
+    /// As they stand in the table: read-only, grow, and the like.
+    pub flags: u64,
     /// Bytes from the disk's start.
     pub start: u64,
     pub size: u64,
@@ -143,6 +147,54 @@ impl Table {
         })
     }
 
+    /// A new one for a disk of `size` bytes in sectors of 512, with these partitions in this order; on the disk after [`Table::write`].
+    ///
+    /// # Errors
+    /// When a partition lies where the tables do, or beyond the disk.
+    pub fn create(size: u64, id: [u8; 16], partitions: &[Partition]) -> io::Result<Self> {
+        const SECTOR: u64 = 512;
+        const COUNT: usize = 128;
+        const ENTRY: usize = 128;
+        let length = (COUNT * ENTRY) as u64;
+        let (first, second) = (SECTOR, (size / SECTOR).saturating_sub(1) * SECTOR);
+        let (usable, end) = (2 * SECTOR + length, second.saturating_sub(length));
+        let mut entries = vec![0; COUNT * ENTRY];
+        for (entry, part) in entries.chunks_exact_mut(ENTRY).zip(partitions) {
+            let after = part.start.checked_add(part.size).filter(|after| part.size > 0 && *after <= end);
+            let Some(after) = after.filter(|_| part.start >= usable && part.start % SECTOR == 0) else {
+                return Err(broken("a partition does not lie on the disk"));
+            };
+            set(entry, 0, &mixed(part.kind));
+            set(entry, 16, &mixed(part.id));
+            set(entry, 32, &(part.start / SECTOR).to_le_bytes());
+            set(entry, 40, &(after / SECTOR - 1).to_le_bytes());
+        }
+        let mut header = vec![0; 512];
+        set(&mut header, 0, b"EFI PART");
+        set(&mut header, 8, &0x0001_0000_u32.to_le_bytes());
+        set(&mut header, 12, &92_u32.to_le_bytes());
+        set(&mut header, 24, &(first / SECTOR).to_le_bytes());
+        set(&mut header, 32, &(second / SECTOR).to_le_bytes());
+        set(&mut header, 40, &(usable / SECTOR).to_le_bytes());
+        set(&mut header, 48, &(end / SECTOR - 1).to_le_bytes());
+        set(&mut header, 56, &mixed(id));
+        set(&mut header, 72, &2_u64.to_le_bytes());
+        set(&mut header, 80, &(COUNT as u32).to_le_bytes());
+        set(&mut header, 84, &(ENTRY as u32).to_le_bytes());
+        let mut table = Self { sector: SECTOR, header, entries, entry_size: ENTRY, places: [first, second] };
+        for (index, part) in partitions.iter().enumerate() {
+            table.rename(index, &part.name, None);
+            table.set_flags(index, part.flags);
+        }
+        Ok(table)
+    }
+
+    fn set_flags(&mut self, index: usize, flags: u64) {
+        if let Some(entry) = self.entries.chunks_exact_mut(self.entry_size).nth(index) {
+            set(entry, 48, &flags.to_le_bytes());
+        }
+    }
+
     /// Every partition.
     ///
     /// # Errors
@@ -169,6 +221,7 @@ impl Table {
                 kind,
                 id: mixed(number(entry, 16)?),
                 name,
+                flags: long(entry, 48)?,
                 start: in_bytes(first, self.sector)?,
                 size: in_bytes(size, self.sector)?,
             });

@@ -25,6 +25,8 @@ pub struct Machine {
     pub state: PathBuf,
     /// The version that runs.
     pub version: String,
+    /// This start of it: [`super::boot_id`].
+    pub boot: String,
     pub points: Points,
 }
 
@@ -202,6 +204,7 @@ pub fn install(from: &mut dyn Read, key: &PublicKey, machine: &Machine, older: b
         from: machine.version.clone(),
         reason: None,
         at: db::Clock::default().now_text(),
+        boot: machine.boot.clone(),
         servers: running_servers(&machine.state)?,
     };
     record.write(&machine.state)?;
@@ -271,7 +274,7 @@ fn write_at(disk: &File, start: u64, bytes: &mut dyn Read, points: &Points) -> i
     disk.sync_all()
 }
 
-fn hash_at(disk: &File, start: u64, size: u64) -> io::Result<String> {
+pub(crate) fn hash_at(disk: &File, start: u64, size: u64) -> io::Result<String> {
     // From the disk, not from memory, where the system does us the favour.
     let length = std::num::NonZeroU64::new(size);
     let _ = rustix::fs::fadvise(disk, start, length, rustix::fs::Advice::DontNeed);
@@ -279,9 +282,11 @@ fn hash_at(disk: &File, start: u64, size: u64) -> io::Result<String> {
     if read == size { Ok(hash) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
-struct At<'a> {
-    disk: &'a File,
-    at: u64,
+/// A disk from a place on.
+#[derive(Debug)]
+pub(crate) struct At<'a> {
+    pub disk: &'a File,
+    pub at: u64,
 }
 
 impl Read for At<'_> {

@@ -26,13 +26,35 @@ impl Mounted {
     /// # Errors
     /// When this is no appliance, or its disk is not found.
     pub fn this(state: &Path) -> Result<Self> {
+        if crate::version().is_some() && is_read_only(&disk_of_root()?) {
+            return refused("this machine runs from a medium that is not updated: install it to a disk first");
+        }
+        Self::by(state, MsFlags::empty())
+    }
+
+    /// The same for who only looks: the medium may be one that cannot be written to.
+    ///
+    /// # Errors
+    /// When this is no appliance, or its disk is not found.
+    pub fn to_look(state: &Path) -> Result<Self> {
+        Self::by(state, MsFlags::MS_RDONLY)
+    }
+
+    fn by(state: &Path, flags: MsFlags) -> Result<Self> {
         let Some(version) = crate::version() else {
             return refused("this is not the appliance: update the program as you installed it");
         };
         let name = disk_of_root()?;
         let disk = Path::new("/dev").join(&name);
-        let (esp, mounted) = mount_esp(&name, &disk)?;
-        let machine = Machine { disk, esp: Esp::at(&esp), state: state.to_owned(), version, points: Points::default() };
+        let (esp, mounted) = mount_esp(&name, &disk, flags)?;
+        let machine = Machine {
+            disk,
+            esp: Esp::at(&esp),
+            state: state.to_owned(),
+            version,
+            boot: super::boot_id(),
+            points: Points::default(),
+        };
         Ok(Self { machine, mounted })
     }
 }
@@ -45,7 +67,8 @@ impl Drop for Mounted {
     }
 }
 
-fn disk_of_root() -> Result<String> {
+/// The name of the disk that the root lies on.
+pub(crate) fn disk_of_root() -> Result<String> {
     let root = fs::metadata("/").about(Path::new("/"), "cannot be looked at")?.dev();
     let number = format!("{}:{}", nix::sys::stat::major(root), nix::sys::stat::minor(root));
     let device = Path::new("/sys/dev/block").join(number);
@@ -62,7 +85,12 @@ fn disk_of_root() -> Result<String> {
     }
 }
 
-fn mount_esp(name: &str, disk: &Path) -> Result<(PathBuf, bool)> {
+fn is_read_only(name: &str) -> bool {
+    let said = fs::read_to_string(Path::new("/sys/block").join(name).join("ro"));
+    said.is_ok_and(|text| text.trim() == "1")
+}
+
+fn mount_esp(name: &str, disk: &Path, flags: MsFlags) -> Result<(PathBuf, bool)> {
     let table =
         File::open(disk).and_then(|file| Table::read(&file)).about(disk, "has no partition table that can be read")?;
     let partitions = table.partitions().about(disk, "has no partition table that can be read")?;
@@ -93,7 +121,7 @@ fn mount_esp(name: &str, disk: &Path) -> Result<(PathBuf, bool)> {
     }
     let target = Path::new(MOUNT);
     fs::create_dir_all(target).about(target, "cannot be made")?;
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let flags = flags | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some(&device), target, Some("vfat"), flags, Some("umask=0077,utf8"))
         .map_err(std::io::Error::from)
         .about(&device, "cannot be mounted")?;

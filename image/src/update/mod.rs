@@ -7,7 +7,7 @@
 
 mod boot;
 pub mod fetch;
-mod gpt;
+pub(crate) mod gpt;
 mod install;
 mod machine;
 mod record;
@@ -18,8 +18,10 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 pub use self::boot::{Entry, Esp, TRIES};
+pub(crate) use self::install::{At, hash_at};
 pub use self::install::{Installed, Machine, install, look};
 pub use self::machine::Mounted;
+pub(crate) use self::machine::disk_of_root;
 pub use self::record::{Record, State};
 pub use self::release::{Kind, Making, Part, PublicKey, Release, SecretKey, is_newer, is_version, pack};
 use crate::files::{self, Result, refused};
@@ -39,13 +41,15 @@ pub struct Found {
 }
 
 /// At each start, before the database is opened: if this is the old version again, its database comes back as well, where the newer
-/// version had changed it. The state's lock must be free.
+/// version had changed it. The state's lock must be free. `boot` is this start of the machine, as [`boot_id`] says it.
 ///
 /// # Errors
 /// When that cannot be done.
-pub fn at_start(state: &Path, running: &str, points: &Points) -> Result<Option<Found>> {
+pub fn at_start(state: &Path, running: &str, boot: &str, points: &Points) -> Result<Option<Found>> {
     let Some(record) = Record::read(state)? else { return Ok(None) };
-    if record.state != State::Trying || record.version == running {
+    // Of the cloud, not of the machine, is this start, if the update came since the machine's: nothing was tried yet.
+    let waits = !record.boot.is_empty() && record.boot == boot;
+    if record.state != State::Trying || record.version == running || waits {
         return Ok(Some(Found { record, aside: None }));
     }
     let _lock = files::Lock::take(state)?;
@@ -58,6 +62,12 @@ pub fn at_start(state: &Path, running: &str, points: &Points) -> Result<Option<F
     points.pass();
     record.write(state)?;
     Ok(Some(Found { record, aside }))
+}
+
+/// This start of the machine, by the kernel's name for it; empty where it has none.
+#[must_use]
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 
 /// Puts the database of before back, if this program does not know what became of it.

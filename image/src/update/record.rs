@@ -31,6 +31,9 @@ pub struct Record {
     pub reason: Option<String>,
     /// RFC 3339, UTC.
     pub at: String,
+    /// The start of the machine in which it was installed, as the kernel names it: until the next one nothing is tried.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub boot: String,
     /// Servers that ran when the update was installed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<String>,

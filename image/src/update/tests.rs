@@ -120,7 +120,14 @@ impl Room {
         table.rename(4, "_empty", None);
         table.write(&file, &|| ()).unwrap();
         file.write_all_at(&root_of("1.0"), table.partitions().unwrap()[1].start).unwrap();
-        let machine = Machine { disk, esp: Esp::at(&esp), state, version: "1.0".into(), points: Points::default() };
+        let machine = Machine {
+            disk,
+            esp: Esp::at(&esp),
+            state,
+            version: "1.0".into(),
+            boot: "b1".into(),
+            points: Points::default(),
+        };
         Self { folder, machine, secret: secret(1) }
     }
 
@@ -218,7 +225,7 @@ fn an_update_is_started_counted_proves_itself_and_the_next_one_takes_the_other_s
     assert_eq!((room.record().state, room.record().from.as_str()), (State::Trying, "1.0"));
     assert_eq!((room.boot(), room.boot_by_grub()), ("1.1".into(), "1.1".into()));
     let new = room.runs("1.1");
-    assert_eq!(at_start(&new.state, "1.1", &Points::default()).unwrap().unwrap().record.state, State::Trying);
+    assert_eq!(at_start(&new.state, "1.1", "b2", &Points::default()).unwrap().unwrap().record.state, State::Trying);
     // Not another one before it has proved itself.
     let next = room.update("1.2");
     let error = install(&mut next.as_slice(), &room.secret.public(), &new, false).unwrap_err().to_string();
@@ -235,6 +242,18 @@ fn an_update_is_started_counted_proves_itself_and_the_next_one_takes_the_other_s
 }
 
 #[test]
+fn a_cloud_that_starts_again_before_the_machine_does_leaves_the_update_waiting() {
+    let room = Room::new();
+    room.install(&room.update("1.1")).unwrap();
+    let waiting = room.record();
+    let found = at_start(&room.machine.state, "1.0", "b1", &Points::default()).unwrap().unwrap();
+    assert_eq!((found.record, found.aside), (waiting.clone(), None));
+    assert_eq!(room.record(), waiting);
+    assert_eq!(room.boot(), "1.1");
+    assert!(confirm(&room.runs("1.1")).unwrap(), "it is still on trial");
+}
+
+#[test]
 fn a_version_that_says_no_of_itself_is_left_and_the_reason_is_kept() {
     let room = Room::new();
     room.install(&room.update("1.1")).unwrap();
@@ -243,7 +262,7 @@ fn a_version_that_says_no_of_itself_is_left_and_the_reason_is_kept() {
     for _ in 0..3 {
         assert_eq!((room.boot(), room.boot_by_grub()), ("1.0".into(), "1.0".into()));
     }
-    let found = at_start(&room.machine.state, "1.0", &Points::default()).unwrap().unwrap();
+    let found = at_start(&room.machine.state, "1.0", "b2", &Points::default()).unwrap().unwrap();
     assert_eq!(found.record.state, State::Returned);
     assert_eq!(found.record.reason.as_deref(), Some("the Compute API does not answer"));
     assert_eq!(room.record(), found.record);
@@ -260,7 +279,7 @@ fn a_version_that_never_comes_up_is_left_after_three_attempts() {
         assert_eq!((room.boot(), room.boot_by_grub()), ("1.1".into(), "1.1".into()));
     }
     assert_eq!((room.boot(), room.boot_by_grub()), ("1.0".into(), "1.0".into()));
-    let found = at_start(&room.machine.state, "1.0", &Points::default()).unwrap().unwrap();
+    let found = at_start(&room.machine.state, "1.0", "b2", &Points::default()).unwrap().unwrap();
     assert!(found.record.reason.unwrap().contains("did not come up"));
 }
 
@@ -324,7 +343,7 @@ fn a_return_brings_the_database_of_before_back_if_the_newer_version_changed_it()
         }
         for nth in 1.. {
             let found = catch_unwind(AssertUnwindSafe(|| {
-                at_start(&room.machine.state, "1.0", &Points::cut_at(nth)).unwrap().unwrap()
+                at_start(&room.machine.state, "1.0", "b2", &Points::cut_at(nth)).unwrap().unwrap()
             }));
             if let Ok(found) = found {
                 assert_eq!(found.record.state, State::Returned);
