@@ -486,6 +486,10 @@ fn compute_options(config: &Config, chosen: &Chosen, root: bool) -> compute::Opt
             count: config.deleted_servers.keep_count,
         },
         shelved_offload_after: config.shelved_offload_after_s.map(Duration::from_secs),
+        config_drive_format: match config.config_drive_format {
+            config::ConfigDriveFormat::Iso9660 => compute::ConfigDriveFormat::Iso9660,
+            config::ConfigDriveFormat::Vfat => compute::ConfigDriveFormat::Vfat,
+        },
         vendor_data: BTreeMap::new(),
     }
 }

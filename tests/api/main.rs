@@ -6,6 +6,7 @@ mod aggregates;
 mod attachments;
 mod audit;
 mod claim;
+mod config_drives;
 mod consoles;
 mod crashes;
 mod dashboard;

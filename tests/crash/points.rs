@@ -54,6 +54,9 @@ pub enum Story {
     ConfirmResize,
     RevertResize,
     ChangePassword,
+    /// The guest is still booting when it is asked.
+    ChangePasswordOfNew,
+    ChangePasswordThatFails,
     DeleteOfRescued,
     DeleteOfShelved,
     DeleteOfResized,
@@ -106,6 +109,7 @@ impl Story {
             Self::Rebuild | Self::ConfirmResize | Self::RevertResize | Self::ChangePassword => {
                 json!(["active", null, 1])
             }
+            Self::ChangePasswordOfNew | Self::ChangePasswordThatFails => json!(["active", null, 1]),
             Self::RebuildOfStopped => json!(["stopped", null, 4]),
             Self::Resize => json!(["resized", null, 1]),
             Self::ResizeOfStopped => json!(["resized", null, 4]),
@@ -150,6 +154,12 @@ impl Story {
             }
             Self::Attach | Self::CreateImage | Self::Shelve | Self::Rescue => Some(boot(cloud).await),
             Self::Rebuild | Self::Resize | Self::ChangePassword => Some(boot(cloud).await),
+            Self::ChangePasswordOfNew | Self::ChangePasswordThatFails => {
+                let id = boot(cloud).await;
+                let looks = if self == Self::ChangePasswordOfNew { 1 } else { u32::MAX };
+                cloud.vms().agent_comes_late(id.parse().unwrap(), looks).unwrap();
+                Some(id)
+            }
             Self::RebuildOfStopped | Self::ResizeOfStopped => Some(boot_and(cloud, "os-stop", "SHUTOFF").await),
             Self::ConfirmResize | Self::RevertResize | Self::DeleteOfResized => {
                 let id = boot(cloud).await;
@@ -310,10 +320,13 @@ impl Story {
                 id
             }
             Self::RevertResize => action(json!({"revertResize": null})).await,
-            Self::ChangePassword => {
+            Self::ChangePassword | Self::ChangePasswordOfNew | Self::ChangePasswordThatFails => {
                 let id = prepared.unwrap();
                 let body = json!({"changePassword": {"adminPass": "new password"}});
-                unless_dead(cloud, admin.action(&id, body)).await;
+                tokio::select! {
+                    () = unless_dead(cloud, admin.action(&id, body)) => {}
+                    () = never_pausing(cloud, &id) => {}
+                }
                 id
             }
             Self::Shelve | Self::ShelveOfSuspended => action(json!({"shelve": null})).await,
@@ -418,30 +431,48 @@ async fn delete(cloud: &TestCloud, id: &str) {
 /// Waits until nothing is being done to `id`, or the process has died at point `die_at`. Pauses between tries are skipped.
 async fn settle(cloud: &TestCloud, story: Story, id: &str, die_at: Option<u64>) {
     let faults = cloud.faults();
-    let db = &cloud.inner().db;
     wait_for(&format!("{id} to settle"), async || {
         if die_at.is_some_and(|point| faults.passed() >= point) {
             return Ok(());
         }
-        let tasks = db
-            .read_blocking(|tx| {
-                let sql = "SELECT not_before_ms, kind || ' ' || state FROM tasks_task WHERE resource = ?";
-                tx.list(sql, [id], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))
-            })
-            .map_err(|error: db::Error| error.to_string())?;
+        let tasks = under_way(cloud, id)?;
         let Some((not_before_ms, state)) = tasks.first() else {
             // Points come in pairs, and the last pair is around the record that ended the task: it was seen, so the first
             // of them was passed. Only a delete can cut an act short, so that its second point never comes.
             let between = faults.passed() % 2 == 1 && story != Story::CreateThenDeleteAtOnce;
             return if between { Err("the last record".to_owned()) } else { Ok(()) };
         };
-        if i128::from(*not_before_ms) * 1_000_000 > cloud.clock.now().unix_timestamp_nanos() {
-            cloud.clock.advance(PAUSE);
-            db.generation("tasks").bump();
-        }
+        skip_pause(cloud, *not_before_ms);
         Err(state.clone())
     })
     .await;
+}
+
+fn skip_pause(cloud: &TestCloud, not_before_ms: i64) {
+    if i128::from(not_before_ms) * 1_000_000 > cloud.clock.now().unix_timestamp_nanos() {
+        cloud.clock.advance(PAUSE);
+        cloud.inner().db.generation("tasks").bump();
+    }
+}
+
+/// Skips the pauses of what is done to `id`, beside a request that waits for it.
+async fn never_pausing(cloud: &TestCloud, id: &str) {
+    wait_for("the answer of what waits for an operation", async || {
+        for (not_before_ms, _) in under_way(cloud, id)? {
+            skip_pause(cloud, not_before_ms);
+        }
+        Err("none yet".to_owned())
+    })
+    .await
+}
+
+/// When its next step is due, and its state.
+fn under_way(cloud: &TestCloud, id: &str) -> Result<Vec<(i64, String)>, String> {
+    let found = cloud.inner().db.read_blocking(|tx| {
+        let sql = "SELECT not_before_ms, kind || ' ' || state FROM tasks_task WHERE resource = ?";
+        tx.list(sql, [id], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))
+    });
+    found.map_err(|error: db::Error| error.to_string())
 }
 
 fn names(path: &std::path::Path) -> BTreeSet<String> {

@@ -263,6 +263,16 @@ async fn a_change_of_password_survives_death_at_every_point() {
 }
 
 #[tokio::test]
+async fn a_change_of_a_password_that_waits_for_a_booting_guest_survives_death_at_every_point() {
+    dies_everywhere(Story::ChangePasswordOfNew).await;
+}
+
+#[tokio::test]
+async fn a_change_of_a_password_that_finds_no_agent_survives_death_at_every_point() {
+    dies_everywhere(Story::ChangePasswordThatFails).await;
+}
+
+#[tokio::test]
 async fn a_delete_of_a_resized_server_survives_death_at_every_point() {
     dies_everywhere(Story::DeleteOfResized).await;
 }

@@ -44,6 +44,7 @@ use tasks::{EngineBuilder, Reconciler};
 pub use adopt::adopt;
 pub use allocation::{Capacity, register as register_host};
 pub use census::{Guest, NicCounters, Share};
+pub use servers::config_drive::ConfigDriveFormat;
 
 /// Limits of a project where none of its own is set. -1: none.
 #[derive(Clone, Debug)]
@@ -102,6 +103,7 @@ pub struct Options {
     pub resize_confirm_window: Option<Duration>,
     /// How long a shelved server keeps its share of this host; `None`: until it is offloaded by hand.
     pub shelved_offload_after: Option<Duration>,
+    pub config_drive_format: ConfigDriveFormat,
     /// `vendor_data.json` of every server.
     pub vendor_data: BTreeMap<String, String>,
 }

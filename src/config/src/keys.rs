@@ -109,6 +109,11 @@ pub const KEYS: &[Key] = &[
         doc: "Seconds until a shelved server gives its share of the machine back; 0: at once, -1: when an administrator asks.",
     },
     Key {
+        name: "config_drive_format",
+        kind: Kind::Choice { default: "iso9660", of: &["iso9660", "vfat"] },
+        doc: "The file system of config drives that are made from now on. Guests read either; some know iso9660 alone.",
+    },
+    Key {
         name: "log.format",
         kind: Kind::Choice { default: "text", of: &["text", "json"] },
         doc: "One line or one JSON object per event.",

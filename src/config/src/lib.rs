@@ -59,6 +59,7 @@ pub struct Config {
     pub resume_guests_on_host_boot: bool,
     /// Seconds until a shelved server is offloaded; `None`: when an administrator asks.
     pub shelved_offload_after_s: Option<u64>,
+    pub config_drive_format: ConfigDriveFormat,
     pub log: Log,
     /// `None`: nowhere.
     pub syslog: Option<Syslog>,
@@ -98,6 +99,13 @@ pub struct Log {
     pub format: LogFormat,
     /// `error`, `warn`, `info`, `debug` or `trace`.
     pub level: &'static str,
+}
+
+/// The file system of config drives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConfigDriveFormat {
+    Iso9660,
+    Vfat,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -369,6 +377,10 @@ impl From<&Values> for Config {
             resize_confirm_window_s: values.unsigned("resize_confirm_window_s"),
             resume_guests_on_host_boot: values.bool("resume_guests_on_host_boot"),
             shelved_offload_after_s: u64::try_from(values.int("shelved_offload_time")).ok(),
+            config_drive_format: match values.text("config_drive_format").as_deref() {
+                Some("vfat") => ConfigDriveFormat::Vfat,
+                _ => ConfigDriveFormat::Iso9660,
+            },
             log: Log {
                 format: match values.text("log.format").as_deref() {
                     Some("json") => LogFormat::Json,

@@ -2,23 +2,21 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{Cursor, Seek as _, SeekFrom, Write as _},
+    io::{Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
 };
 
 use tasks::Failure;
 use vmspec::DiskKind;
 
-use super::Server;
 use super::rescue::Rescue;
+use super::{Server, config_drive};
 use crate::{App, aggregates, documents::Subject, network_info};
 
 pub(super) const GIB: u64 = 1 << 30;
 const ROOT: &str = "disk";
 const RESCUE_DISK: &str = "disk.rescue";
 const RESCUE_CONFIG: &str = "disk.config.rescue";
-/// Holds the documents many times over, and is what FAT can format.
-const CONFIG_DRIVE_BYTES: usize = 2 << 20;
 
 pub(crate) fn directory(app: &App, server: &Server) -> PathBuf {
     app.servers_dir.join(&server.id)
@@ -198,8 +196,9 @@ async fn write_config_drive(
     let subject = Subject { server: server.clone(), interfaces, zone, admin_pass };
     let files = subject.config_drive(&app.options);
     let (part, path) = (directory.join(format!("{name}.part")), directory.join(name));
+    let (format, now) = (app.options.config_drive_format, app.clock.now());
     blocking("The config drive could not be made.", move || {
-        let image = config_drive(&files).map_err(disks::Error::dest)?;
+        let image = config_drive::write(format, &files, now).map_err(disks::Error::dest)?;
         let mut file = fresh(&part)?;
         file.write_all(&image).map_err(disks::Error::dest)?;
         disks::persist(&file, &part, &path).map_err(disks::Error::dest)
@@ -261,32 +260,6 @@ fn write_swap_header(file: &mut File, size_bytes: u64) -> std::io::Result<()> {
     file.write_all(&page)
 }
 
-/// A FAT file system labelled `config-2` with the given files.
-fn config_drive(files: &std::collections::BTreeMap<String, Vec<u8>>) -> std::io::Result<Vec<u8>> {
-    let need: usize = files.values().map(|content| content.len().next_multiple_of(4096) + 4096).sum();
-    let mut image = Cursor::new(vec![0_u8; CONFIG_DRIVE_BYTES.max(need.next_multiple_of(1 << 20) * 2)]);
-    let options = fatfs::FormatVolumeOptions::new().volume_label(*b"config-2   ");
-    fatfs::format_volume(&mut image, options)?;
-    {
-        let file_system = fatfs::FileSystem::new(&mut image, fatfs::FsOptions::new())?;
-        let root = file_system.root_dir();
-        for (path, content) in files {
-            let mut at = root.clone();
-            let mut parts = path.split('/').peekable();
-            while let Some(part) = parts.next() {
-                if parts.peek().is_some() {
-                    at = at.create_dir(part)?;
-                } else {
-                    let mut file = at.create_file(part)?;
-                    file.truncate()?;
-                    file.write_all(content)?;
-                }
-            }
-        }
-    }
-    Ok(image.into_inner())
-}
-
 pub(super) async fn blocking(
     public: &'static str,
     work: impl FnOnce() -> Result<(), disks::Error> + Send + 'static,
@@ -298,26 +271,5 @@ pub(super) async fn blocking(
         }
         Ok(Err(error)) => Err(Failure::retry(public).caused_by(error)),
         Err(error) => Err(Failure::retry(public).caused_by(error)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Read as _;
-
-    use super::*;
-
-    #[test]
-    fn a_config_drive_holds_its_files_under_its_label() {
-        let mut files = std::collections::BTreeMap::new();
-        files.insert("openstack/latest/meta_data.json".to_owned(), b"{\"a\": 1}".to_vec());
-        files.insert("openstack/latest/user_data".to_owned(), vec![7; 60_000]);
-        let mut image = Cursor::new(config_drive(&files).unwrap());
-        let file_system = fatfs::FileSystem::new(&mut image, fatfs::FsOptions::new()).unwrap();
-        assert_eq!(file_system.volume_label(), "config-2");
-        let mut content = Vec::new();
-        let mut file = file_system.root_dir().open_file("openstack/latest/user_data").unwrap();
-        file.read_to_end(&mut content).unwrap();
-        assert_eq!(content, files["openstack/latest/user_data"]);
     }
 }

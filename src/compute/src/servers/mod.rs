@@ -4,6 +4,7 @@ pub(crate) mod actions;
 mod admin_actions;
 pub(crate) mod attach;
 pub(crate) mod begin;
+pub(crate) mod config_drive;
 mod cpus;
 pub(crate) mod create;
 mod deferred;

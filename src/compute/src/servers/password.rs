@@ -10,6 +10,7 @@ use rest::{Ctx, Error, Reply, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tasks::{Failure, Operation, Record, Step, TaskContext};
+use time::OffsetDateTime;
 
 use super::{
     Server,
@@ -17,14 +18,27 @@ use super::{
     handlers::{refuse_locked, visible},
     interfaces::ended,
     model::VmState,
-    policy, request, run, store,
+    policy, request, run,
+    snapshots::image::says,
+    store,
 };
 use crate::{App, vms::VmError};
 
-/// How long the guest has for it.
+/// How long the agent has to say that it is there, and then for the password.
+const PRESENT: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long an agent is waited for in a guest that has just been started: one that its image promises for as long as a slow
+/// boot takes, one that may not exist for as long as an answer can wait.
+const BOOT_IF_PROMISED: time::Duration = time::Duration::minutes(5);
+const BOOT: time::Duration = time::Duration::seconds(35);
+/// Between two looks for it. A look is short then, for many guests may be booting.
+const PAUSE: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(2);
 /// How long an answer waits for the guest.
 const ANSWER: Duration = Duration::from_secs(45);
+/// What leaves a guest that boots.
+const STARTS: [&str; 9] =
+    ["create", "start", "reboot", "rebuild", "resize", "revertResize", "rescue", "unrescue", "unshelve"];
 /// What a guest may post: as much as upstream keeps.
 pub(crate) const POSTED_MAX_BYTES: usize = 4 * 255;
 
@@ -32,6 +46,9 @@ pub(crate) const POSTED_MAX_BYTES: usize = 4 * 255;
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct SetPassword {
     password: String,
+    /// Until when the guest may still be on its way to its agent.
+    #[serde(default)]
+    boots_until: Option<String>,
 }
 
 impl Operation for SetPassword {
@@ -50,11 +67,24 @@ impl Operation for SetPassword {
             "password": base64::engine::general_purpose::STANDARD.encode(&self.password),
             "crypted": false,
         });
-        let asked = app.driver.ask_agent(run::uuid(&server)?, "guest-set-user-password", arguments, PATIENCE);
-        match task.act(asked).await {
+        let boots = self.boots_until.is_some_and(|until| now < until);
+        let agent = app.driver.ask_agent(
+            run::uuid(&server)?,
+            "guest-set-user-password",
+            arguments,
+            if boots { LOOK } else { PRESENT },
+            PATIENCE,
+        );
+        let asked = tokio::select! {
+            asked = task.act(agent) => asked,
+            // A delete or a hard reboot need not wait for the guest.
+            () = task.superseded() => return Err(Failure::fatal("Another operation overtook the change of the password.")),
+        };
+        match asked {
+            Err(VmError::NoAgent { .. }) if boots => Ok(Step::Wait(PAUSE)),
             Ok(_) => Ok(Step::done(move |tx| store::set_task_state(tx, &id, None, &now))),
             // Whoever asked waits for the answer: the first one is it.
-            Err(VmError::Refused { reason, .. }) => Err(not_set(&server.id, &reason)),
+            Err(VmError::Refused { reason, .. } | VmError::NoAgent { reason, .. }) => Err(not_set(&server.id, &reason)),
             Err(VmError::NotRunning { .. }) => Err(not_set(&server.id, "its process has ended")),
             Err(error) => Err(not_set(&server.id, "the hypervisor cannot reach its guest agent").caused_by(error)),
         }
@@ -69,6 +99,13 @@ impl Operation for SetPassword {
         let (id, now) = (resource.to_owned(), app.clock.now_text());
         Box::new(move |tx| store::set_task_state(tx, &id, None, &now))
     }
+}
+
+/// When its guest was last started or restarted through the API.
+fn started_at(tx: &db::Tx<'_>, server: &Server) -> db::Result<Option<OffsetDateTime>> {
+    let log = tasks::list_log(tx, &server.id)?;
+    let last = log.iter().find(|entry| STARTS.contains(&entry.action.as_str()) && entry.result.is_some());
+    Ok(last.and_then(|entry| db::clock::parse(&entry.updated_at)))
 }
 
 fn not_set(id: &str, reason: &str) -> Failure {
@@ -100,8 +137,16 @@ pub(crate) async fn change(app: &App, ctx: &Ctx, id: &str, argument: Value) -> R
     let wish = Wish::new(app, ctx, &server, "changePassword")?;
     app.db
         .write(move |tx| {
-            wish.server(tx, &[VmState::Active])?;
-            wish.start(tx, "updating_password", &SetPassword { password })
+            let server = wish.server(tx, &[VmState::Active])?;
+            let promised = says(&server, "hw_qemu_guest_agent");
+            if promised == Some(false) {
+                let why =
+                    not_set(&server.id, "its image says that there is no guest agent in it (hw_qemu_guest_agent)");
+                return Err(Error::conflict(why.public));
+            }
+            let boot = if promised == Some(true) { BOOT_IF_PROMISED } else { BOOT };
+            let boots_until = started_at(tx, &server)?.map(|at| db::clock::text(at + boot));
+            wish.start(tx, "updating_password", &SetPassword { password, boots_until })
         })
         .await?;
     let entry = ended(app, ctx, &server.id, ANSWER).await?;

@@ -15,45 +15,48 @@ use vmspec::{ServerDirectory, client, directory};
 
 use super::{Driver, FakeDriver, VmError};
 
-/// How long an agent has to say that it is there. A guest without one says nothing for ever.
-const PRESENT: Duration = Duration::from_secs(5);
 const MAX_ANSWER_BYTES: u64 = 1 << 20;
 /// Before this byte everything is of an earlier conversation.
 const DELIMITER: u8 = 0xff;
 
 impl Driver {
-    /// Has the guest's agent do something, and gives what it returned. `patience` is for the command itself.
+    /// Has the guest's agent do something, and gives what it returned. It has `present` to say that it is there, for a guest
+    /// without one says nothing for ever, and `patience` for the command itself.
     ///
     /// # Errors
-    /// [`VmError::NotRunning`] without a machine, [`VmError::Refused`] where there is no agent or it would not do it.
+    /// [`VmError::NotRunning`] without a machine, [`VmError::NoAgent`] where none answers, [`VmError::Refused`] where it would
+    /// not do it.
     pub async fn ask_agent(
         &self,
         server_id: Uuid,
         command: &str,
         arguments: Value,
+        present: Duration,
         patience: Duration,
     ) -> Result<Value, VmError> {
         match self {
-            Self::Process(driver) => ask(driver.servers(), server_id, command, arguments, patience).await,
+            Self::Process(driver) => {
+                let directory = ServerDirectory::of(driver.servers(), server_id);
+                ask(&directory, server_id, command, arguments, present, patience).await
+            }
             Self::Fake(driver) => driver.ask_agent(server_id, command),
         }
     }
 }
 
 async fn ask(
-    servers: &std::path::Path,
+    directory: &ServerDirectory,
     server_id: Uuid,
     command: &str,
     arguments: Value,
+    present: Duration,
     patience: Duration,
 ) -> Result<Value, VmError> {
-    let refused = |reason: String| VmError::Refused { server_id, reason };
-    let mut agent = match Agent::find(&ServerDirectory::of(servers, server_id), PRESENT).await {
-        Ok(agent) => agent,
-        Err(Absent::NoMachine) => return Err(VmError::NotRunning { server_id }),
-        Err(Absent::NoAgent(reason)) => return Err(refused(reason)),
-    };
-    agent.ask(command, arguments, patience).await.map_err(refused)
+    let mut agent = Agent::find(directory, present).await.map_err(|absent| match absent {
+        Absent::NoMachine => VmError::NotRunning { server_id },
+        Absent::NoAgent(reason) => VmError::NoAgent { server_id, reason },
+    })?;
+    agent.ask(command, arguments, patience).await.map_err(|reason| VmError::Refused { server_id, reason })
 }
 
 /// Why there is nobody to ask.
@@ -181,7 +184,8 @@ mod tests {
             }
             line
         });
-        let answer = ask(folder.path(), id, "guest-ping", json!({}), Duration::from_secs(5)).await;
+        let long = Duration::from_secs(30);
+        let answer = ask(&directory, id, "guest-ping", json!({}), long, long).await;
         (answer, agent.await.unwrap())
     }
 

@@ -32,6 +32,8 @@ const MAX_FAKE_BYTES: u64 = 4096;
 const STARTS_FAIL: &str = "starts-fail";
 /// Beside the servers' directories: while it is there everything is refused that some drivers cannot do.
 const REFUSES: &str = "refuses";
+/// In a server's directory: how often its agent is still to be missed.
+const AGENT_LATE: &str = "agent-late";
 
 #[derive(Clone, Debug)]
 pub struct FakeDriver {
@@ -447,9 +449,25 @@ impl FakeDriver {
         }
     }
 
+    /// The guest's agent does not answer when it is next looked for, so many times, also in processes to come.
+    ///
+    /// # Errors
+    /// When the file that says so cannot be written.
+    pub fn agent_comes_late(&self, server_id: Uuid, times: u32) -> std::io::Result<()> {
+        std::fs::write(self.directory(server_id).path().join(AGENT_LATE), times.to_string())
+    }
+
     /// Whether the guest runs and has an agent.
     pub(super) fn check_agent(&self, server_id: Uuid) -> Result<(), VmError> {
         self.find(server_id)?.ok_or(VmError::NotRunning { server_id })?;
+        let late = self.directory(server_id).path().join(AGENT_LATE);
+        let times = std::fs::read_to_string(&late).ok().and_then(|text| text.parse::<u32>().ok()).unwrap_or_default();
+        if times > 0 {
+            let source =
+                if times > 1 { std::fs::write(late, (times - 1).to_string()) } else { std::fs::remove_file(late) };
+            source.map_err(|source| VmError::Io { server_id, what: "cannot count looks for the agent", source })?;
+            return Err(VmError::NoAgent { server_id, reason: "no guest agent answers in it".to_owned() });
+        }
         self.check_refuses(server_id)
     }
 

@@ -140,6 +140,9 @@ pub enum VmError {
     /// It runs, and would not do this now.
     #[error("server {server_id} refused: {reason}")]
     Refused { server_id: Uuid, reason: String },
+    /// It runs, and nobody in it answers: there is no agent, or not yet.
+    #[error("server {server_id}: {reason}")]
+    NoAgent { server_id: Uuid, reason: String },
     #[error("server {server_id}: {what}: {source}")]
     Io { server_id: Uuid, what: &'static str, source: std::io::Error },
 }
