@@ -88,6 +88,32 @@ async fn a_stable_rescue_leaves_the_servers_own_disks_where_they_are() {
 }
 
 #[tokio::test]
+async fn a_rescue_boots_as_its_image_says_and_a_stable_one_as_the_server_does() {
+    let cloud = TestCloud::start().await;
+    let uefi = cloud.image_with(Member, json!({"hw_firmware_type": "uefi"})).await;
+    let bios = cloud.image_with(Member, json!({"name": "bios"})).await;
+    let stable = cloud.image_with(Member, json!({"name": "stable", "hw_rescue_device": "disk"})).await;
+    let id = cloud.boot(Member, json!({"imageRef": uefi})).await;
+    use vmspec::Firmware::{Bios, Uefi};
+    for (image, firmware) in [(&bios, Bios), (&uefi, Uefi), (&stable, Uefi)] {
+        assert_eq!(spec(&cloud, &id).firmware, Uefi);
+        rescue(&cloud, &id, json!({"rescue_image_ref": image})).await;
+        assert_eq!(spec(&cloud, &id).firmware, firmware);
+        unrescue(&cloud, &id).await;
+    }
+    let other = cloud.boot(Member, json!({"imageRef": bios})).await;
+    rescue(&cloud, &other, json!({"rescue_image_ref": uefi})).await;
+    assert_eq!(spec(&cloud, &other).firmware, Uefi);
+    unrescue(&cloud, &other).await;
+    assert_eq!(spec(&cloud, &other).firmware, Bios);
+
+    let impossible = cloud.image_with(Member, json!({"name": "signed", "os_secure_boot": "required"})).await;
+    let body = json!({"rescue": {"rescue_image_ref": impossible}});
+    let message = cloud.as_(Member).action(&id, body).await.refused(400);
+    assert!(message.contains("hw_firmware_type=uefi"), "{message}");
+}
+
+#[tokio::test]
 async fn a_rescued_server_allows_little_and_is_deleted_whole() {
     let cloud = TestCloud::start().await;
     cloud.network(Member, "inside", "192.0.2.0/24").await;

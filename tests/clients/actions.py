@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """What can be done to a server, done to real guests by the stock client, and looked at from inside the guest.
 
-    actions.py PROGRAM [--keep] [--driver tcg|kvm|auto] [--lane alive|disks] [--only STEP,...]
+    actions.py PROGRAM [--keep] [--driver tcg|kvm|auto] [--lane alive|disks|uefi] [--only STEP,...]
 
-Two servers at the same time, each with its own steps: `alive` is about a guest that goes on (its memory, its consoles, its
-network cards, images of it), `disks` about one that starts again (what its disks keep and what they do not). Needs what
+Three servers at the same time, each with its own steps: `alive` is about a guest that goes on (its memory, its consoles, its
+network cards, images of it), `disks` about one that starts again (what its disks keep and what they do not), `uefi` about
+rescuing one that boots by UEFI. Needs what
 story.py needs, and qemu-img and e2fsprogs. Every step says what it does and when; the first thing that is not as it should be ends
 the lane with the end of the program's log and the guests' consoles.
 """
@@ -51,6 +52,12 @@ def rescuer(image, folder):
     for command in ("rm /boot/grub/grub.cfg", f"write {settings} /boot/grub/grub.cfg", f"write {settings} /etc/rescuer"):
         subprocess.run(["debugfs", "-w", "-R", command, system], check=True, capture_output=True)
     host.output("dd", "status=none", f"if={system}", f"of={disk}", "bs=1M", f"seek={ROOT_AT}", "conv=notrunc")
+    # The loader for UEFI, in the partition before it, looks for the file system by this very name.
+    with open(disk, "r+b") as file:
+        front = file.read(ROOT_AT * MIB)
+        expect("the loader for UEFI names its file system", before.encode() in front)
+        file.seek(0)
+        file.write(front.replace(before.encode(), after.encode()))
     host.output("qemu-img", "convert", "-f", "raw", "-O", "qcow2", disk, target)
     for path in (disk, system, settings):
         path.unlink()
@@ -60,7 +67,7 @@ def rescuer(image, folder):
 class Lane:
     """One server and what is done to it, as an ordinary member of a project."""
 
-    name, flavor, words = "", "act.small", ""
+    name, flavor, words, image = "", "act.small", "", "guest"
 
     def __init__(self, stage):
         self.stage, self.cloud, self.folder = stage, stage.cloud, stage.folder
@@ -146,7 +153,7 @@ class Lane:
         return {pid: line for pid, line in host.processes().items() if (server_id or self.id) in line}
 
     def first_boot(self):
-        self.id = self.create(self.name, "guest", self.words)
+        self.id = self.create(self.name, self.image, self.words)
         self.address = self.address_of(self.name)
         self.ssh = Ssh("tiny", self.address, self.key)
         self.reachable(self.ssh)
@@ -408,6 +415,7 @@ class Disks(Lane):
         kind = self.ssh("awk '$2 == \"/mnt/config\" {print $3}' /proc/mounts")
         files = self.ssh("cd /mnt/config && find . -type f").split()
         self.say(f"config drive is {kind} with {len(files)} files")
+        expect("a config drive is ISO 9660 unless the configuration says otherwise", kind == "iso9660", kind)
         for tree in ("openstack/latest", "openstack/2018-08-27", "ec2/latest"):
             expect(f"it has {tree}", any(f.startswith(f"./{tree}/") for f in files), files)
         meta = json.loads(self.ssh("cat /mnt/config/openstack/latest/meta_data.json"))
@@ -518,11 +526,51 @@ class Disks(Lane):
     ALWAYS = [Lane.first_boot, config_drive, delete]
 
 
-LANES = {lane.name: lane for lane in (Alive, Disks)}
+class Uefi(Lane):
+    """A guest that boots by UEFI, and what rescues it."""
+
+    name, flavor, image = "uefi", "act.huge", "guest-uefi"
+
+    def boots_by_uefi(self):
+        return self.ssh("test -d /sys/firmware/efi && echo yes || echo no") == "yes"
+
+    def boots(self):
+        expect("the guest was booted by UEFI", self.boots_by_uefi())
+        self.write("/etc/kept", "on the first disk")
+
+    rescue = Disks.rescue
+
+    def rescue_by_uefi(self):
+        self.rescue()
+        expect("it boots by UEFI again", self.boots_by_uefi())
+
+    def rescue_without_uefi(self):
+        """An image for other firmware, which brings its own kind of machine and comes first."""
+        before = self.boot_id()
+        self.openstack(f"server rescue --image rescuer-bios {self.name}")
+        self.until("RESCUE", BOOT, power="running")
+        self.booted_again(before)
+        expect("the rescuer runs", self.read("/etc/rescuer") != "absent")
+        expect("and was booted as its image says", not self.boots_by_uefi())
+        device = self.ssh("sudo findfs LABEL=tiny-root")
+        expect("the server's own disk comes second", device == "/dev/vdb1", device)
+        before = self.boot_id()
+        self.openstack(f"server unrescue {self.name}")
+        self.until("ACTIVE", BOOT, power="running")
+        self.booted_again(before)
+        expect("it boots by UEFI again", self.boots_by_uefi() and self.read("/etc/rescuer") == "absent")
+
+    delete = Disks.delete
+
+    STEPS = [Lane.first_boot, boots, rescue_by_uefi, rescue_without_uefi, delete]
+    ALWAYS = [Lane.first_boot, boots, delete]
+
+
+LANES = {lane.name: lane for lane in (Alive, Disks, Uefi)}
 
 
 class Stage:
-    """The cloud, and what both lanes need in it."""
+    """The cloud, and what all lanes need in it."""
 
     def __init__(self, cloud, folder):
         self.cloud, self.folder = cloud, folder
@@ -539,15 +587,21 @@ class Stage:
         self.member, self.member_api = OpenStack(environment), Api(environment)
         image = host.guest_image("tiny")
         self.admin(f"image create --public --disk-format qcow2 --container-format bare --file {image} guest")
-        self.admin("image create --public --disk-format qcow2 --container-format bare --property hw_rescue_device=disk --property hw_rescue_bus=virtio "
-                   f"--file {rescuer(image, self.folder)} rescuer")  # fmt: skip
+        other = rescuer(image, self.folder)
+        for name, file, properties in (
+            ("guest-uefi", image, "--property hw_firmware_type=uefi"),
+            ("rescuer", other, "--property hw_rescue_device=disk --property hw_rescue_bus=virtio"),
+            ("rescuer-bios", other, ""),
+        ):
+            self.admin(f"image create --public --disk-format qcow2 --container-format bare {properties} --file {file} {name}")
         for name, ram, disk in (("small", 128, 1), ("big", 224, 2), ("huge", 320, 3)):
             self.admin(f"flavor create --ram {ram} --disk {disk} --vcpus 1 act.{name}")
         say("images and flavors are there")
         self.keys = {name: self.folder / f"key-{name}" for name in LANES}
-        # One that the client makes itself, one that the user brings.
-        self.member(f"keypair create --private-key {self.keys['alive']} alive")
-        self.keys["alive"].chmod(0o600)
+        # Those that the client makes itself, and one that the user brings.
+        for name in ("alive", "uefi"):
+            self.member(f"keypair create --private-key {self.keys[name]} {name}")
+            self.keys[name].chmod(0o600)
         subprocess.run(["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-N", "", "-C", "me@here", "-f", self.keys["disks"]], check=True)
         self.member(f"keypair create --public-key {self.keys['disks']}.pub disks")
         groups = self.member.json(f"security group list --project {self.admin_api.project_id}")
@@ -589,7 +643,7 @@ class Stage:
             found = [f"tap {tap}" for tap in host.taps()]
             found += [f"process {p}: {line}" for p, line in host.processes().items() if "qemu-system" in line or " vm " in line]
             found += [f"file {path}" for path in (self.cloud.state / "servers").iterdir()]
-            found += [f"image {row['Name']}" for row in self.admin.json("image list") if row["Name"] not in ("guest", "rescuer")]
+            found += [f"image {row['Name']}" for row in self.admin.json("image list") if row["Name"] not in ("guest", "guest-uefi", "rescuer", "rescuer-bios")]
             owned = [row for row in self.admin_api.get("network", "/v2.0/ports")["ports"] if row["device_owner"].startswith("compute:")]
             found += [f"port {row['id']}" for row in owned]
             found += [f"floating address {row['floating_ip_address']}" for row in self.admin_api.get("network", "/v2.0/floatingips")["floatingips"]]
@@ -628,7 +682,7 @@ def main():
     try:
         stage.bring_up()
         failed = stage.run([args.lane] if args.lane else LANES, {word for word in args.only.split(",") if word})
-        expect("both lanes came to their end", not failed, failed)
+        expect("all lanes came to their end", not failed, failed)
         stage.nothing_is_left()
         say("all of it held")
         status = 0

@@ -28,6 +28,8 @@ pub struct Cache {
     /// Images to be made ready before a server asks for them, in the order asked.
     queue: Mutex<Vec<String>>,
     turn: AsyncMutex<()>,
+    /// Images that were asked for and are raw disks as they are: since when, in seconds since 1970.
+    flat: Mutex<HashMap<String, f64>>,
     /// How often a copy was found, since the program started.
     hits: Mutex<HashMap<PathBuf, u64>>,
 }
@@ -100,6 +102,33 @@ impl Cache {
         let before = queue.len();
         queue.retain(|id| id != image_id);
         queue.len() < before
+    }
+
+    fn flat(&self) -> std::sync::MutexGuard<'_, HashMap<String, f64>> {
+        self.flat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It is ready as it is.
+    pub fn mark_flat(&self, image_id: &str) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.flat().entry(image_id.to_owned()).or_insert(now.as_secs_f64());
+    }
+
+    /// Whether it was marked.
+    pub fn forget_flat(&self, image_id: &str) -> bool {
+        self.flat().remove(image_id).is_some()
+    }
+
+    pub fn forget_all_flat(&self) {
+        self.flat().clear();
+    }
+
+    /// Those that are marked and still there, with their sizes.
+    pub fn list_flat(&self, files: &files::Files) -> Vec<(String, u64, f64)> {
+        let mut flat = self.flat();
+        let size = |id: &String| fs::metadata(files.data(id)).map(|file| file.len());
+        flat.retain(|id, _| size(id).is_ok());
+        flat.iter().filter_map(|(id, at)| Some((id.clone(), size(id).ok()?, *at))).collect()
     }
 
     /// Held by the one queued image that is being made ready.

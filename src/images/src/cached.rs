@@ -1,5 +1,5 @@
 //! `/v2/cache`: the raw copies that servers are started from, for administrators (API reference, "Cache"). An image whose
-//! file is a raw disk already has none and needs none.
+//! file is a raw disk already has none and needs none: asked for, it is listed at once with its own size.
 
 use axum::extract::{Path, State};
 use http::{HeaderMap, StatusCode};
@@ -26,7 +26,7 @@ pub const DELETE: Rule = rule(
 pub async fn index(State(app): State<Images>, ctx: Ctx) -> Result<Reply> {
     ctx.allow(INDEX, &rest::target(&[]))?;
     let copies = copies(&app).await?;
-    let cached: Vec<_> = copies
+    let mut cached: Vec<_> = copies
         .iter()
         .map(|copy| {
             json!({
@@ -38,6 +38,11 @@ pub async fn index(State(app): State<Images>, ctx: Ctx) -> Result<Reply> {
             })
         })
         .collect();
+    let of = app.clone();
+    let flat = tokio::task::spawn_blocking(move || of.cache().list_flat(of.files())).await.map_err(Error::internal)?;
+    cached.extend(flat.into_iter().map(|(id, size, at)| {
+        json!({"image_id": id, "size": size, "hits": 0, "last_accessed": at, "last_modified": at})
+    }));
     Ok(Reply::ok(&json!({"cached_images": cached, "queued_images": app.cache().queued()})))
 }
 
@@ -59,7 +64,9 @@ pub async fn create(State(app): State<Images>, ctx: Ctx, Path(id): Path<String>)
         return Err(Error::bad_request(format!("Image {id} holds no disk that a server can be started from.")));
     }
     let flat = image.formats().is_ok_and(|(format, _)| format.is_flat());
-    if !flat && app.cache().enqueue(&id) {
+    if flat {
+        app.cache().mark_flat(&id);
+    } else if app.cache().enqueue(&id) {
         tokio::spawn(async move {
             // One at a time, in the order asked.
             let _turn = app.cache().turn().await;
@@ -77,7 +84,7 @@ pub async fn create(State(app): State<Images>, ctx: Ctx, Path(id): Path<String>)
 
 pub async fn delete(State(app): State<Images>, ctx: Ctx, Path(id): Path<String>) -> Result<Reply> {
     ctx.allow(DELETE, &rest::target(&[]))?;
-    let queued = app.cache().dequeue(&id);
+    let queued = app.cache().dequeue(&id) | app.cache().forget_flat(&id);
     let found: Vec<_> = copies(&app).await?.into_iter().filter(|copy| copy.image_id == id).collect();
     if found.is_empty() && !queued {
         let wanted = id.clone();
@@ -111,6 +118,7 @@ pub async fn clear(State(app): State<Images>, ctx: Ctx, headers: HeaderMap) -> R
         }
     }
     if cache {
+        app.cache().forget_all_flat();
         remove(&copies(&app).await?)?;
     }
     Ok(Reply::no_content())

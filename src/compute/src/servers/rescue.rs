@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use db::{Tx, params};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use tasks::{Failure, Operation, Record, Step, TaskContext};
 
 use super::{
@@ -17,7 +18,7 @@ use super::{
     model::{PowerState, VmState},
     run, store,
 };
-use crate::App;
+use crate::{App, image_info::BootImage};
 
 /// What a server is rescued with.
 #[derive(Clone, Debug)]
@@ -25,12 +26,23 @@ pub(crate) struct Rescue {
     pub image_id: String,
     /// Its own disks keep their places, and the rescue disk comes last; else the rescue disk comes first.
     pub stable: bool,
+    /// The properties of the rescue image, where it decides what the machine boots with. A stable rescue is the server's own
+    /// machine with one disk more.
+    pub image_properties: Option<Map<String, Value>>,
+}
+
+impl Rescue {
+    pub fn new(image: BootImage, stable: bool) -> Self {
+        Self { image_id: image.id, stable, image_properties: (!stable).then_some(image.properties) }
+    }
 }
 
 pub(crate) fn insert(tx: &Tx<'_>, server_id: &str, rescue: &Rescue) -> db::Result<()> {
+    let properties = rescue.image_properties.clone().map(|map| Value::Object(map).to_string());
     tx.execute(
-        "INSERT OR REPLACE INTO compute_server_rescue (server_id, image_id, stable) VALUES (?1, ?2, ?3)",
-        params![server_id, rescue.image_id, rescue.stable],
+        "INSERT OR REPLACE INTO compute_server_rescue (server_id, image_id, stable, image_properties)
+         VALUES (?1, ?2, ?3, ?4)",
+        params![server_id, rescue.image_id, rescue.stable, properties],
     )?;
     Ok(())
 }
@@ -42,11 +54,13 @@ fn delete(tx: &Tx<'_>, server_id: &str) -> db::Result<()> {
 
 pub(crate) async fn of_server(app: &App, server: &Server) -> Result<Option<Rescue>, Failure> {
     let id = server.id.clone();
-    let read = |row: &db::Row<'_>| Ok(Rescue { image_id: row.get(0)?, stable: row.get(1)? });
-    let found = app
-        .db
-        .read(move |tx| tx.find("SELECT image_id, stable FROM compute_server_rescue WHERE server_id = ?1", [id], read));
-    Ok(found.await?)
+    let read = |row: &db::Row<'_>| {
+        let properties: Option<String> = row.get(2)?;
+        let image_properties = properties.and_then(|text| serde_json::from_str(&text).ok());
+        Ok(Rescue { image_id: row.get(0)?, stable: row.get(1)?, image_properties })
+    };
+    let sql = "SELECT image_id, stable, image_properties FROM compute_server_rescue WHERE server_id = ?1";
+    Ok(app.db.read(move |tx| tx.find(sql, [id], read)).await?)
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -11,6 +11,7 @@ use super::{
     model::VmState,
     policy, request,
     rescue::{self, Rescue, Rescuing},
+    run,
 };
 use crate::{App, image_info::BootImage};
 
@@ -41,7 +42,9 @@ pub(crate) async fn rescue(app: &App, ctx: &Ctx, id: &str, argument: Value) -> R
     // What the server is comes before what it is asked to boot.
     app.db.read(move |tx| checked.server(tx, states).map(|_| ())).await?;
     let image = crate::image_info::bootable(app, ctx.creds()?, &image_id).await?;
-    let rescue = Rescue { stable: is_stable(&image)?, image_id: image.id };
+    let stable = is_stable(&image)?;
+    run::firmware(if stable { &server.image_properties } else { &image.properties }).map_err(Error::bad_request)?;
+    let rescue = Rescue::new(image, stable);
     let state = Rescuing::Stop { admin_pass: admin_pass.clone() };
     app.db
         .write(move |tx| {

@@ -136,8 +136,9 @@ async fn prepare(
     let dedicated = if tuning.dedicated { Some(cpus::of_server(app, server).await?) } else { None };
     let boot_id = vmspec::host_boot_id()
         .map_err(|error| Failure::retry("The host's boot id cannot be read.").caused_by(error))?;
-    let property = |name: &str| server.image_properties.get(name).and_then(|value| value.as_str());
-    let (firmware, secure_boot) = firmware(&server.image_properties).map_err(Failure::fatal)?;
+    let image = rescue.and_then(|rescue| rescue.image_properties).unwrap_or_else(|| server.image_properties.clone());
+    let property = |name: &str| image.get(name).and_then(|value| value.as_str());
+    let (firmware, secure_boot) = firmware(&image).map_err(Failure::fatal)?;
     let guest_os = match property("os_type") {
         Some("windows") => spec::GuestOs::Windows,
         _ => spec::GuestOs::Other,

@@ -140,7 +140,16 @@ async fn an_administrator_makes_copies_ready_sees_them_and_drops_them() {
     cloud.delete("admin", "/v2/cache").await.expect(204);
     assert!(cloud.files("cache").is_empty());
     // A raw file is its own copy.
+    let nothing = json!({"cached_images": [], "queued_images": []});
     let raw = cloud.create_with_data("member", b"raw").await;
-    cloud.put("admin", &format!("/v2/cache/{raw}"), None).await.expect(202);
-    assert_eq!(cloud.get("admin", "/v2/cache").await.expect(200), json!({"cached_images": [], "queued_images": []}));
+    let path = format!("/v2/cache/{raw}");
+    for away in [path.as_str(), "/v2/cache", &format!("/v2/images/{raw}")] {
+        assert_eq!(cloud.get("admin", "/v2/cache").await.expect(200), nothing);
+        cloud.put("admin", &path, None).await.expect(202);
+        let cached = &cloud.get("admin", "/v2/cache").await.expect(200)["cached_images"][0];
+        assert_eq!((&cached["image_id"], &cached["size"]), (&json!(raw), &json!(3)));
+        cloud.delete("admin", away).await.expect(204);
+    }
+    cloud.wait_for_files(&[&id]).await;
+    assert_eq!(cloud.get("admin", "/v2/cache").await.expect(200), nothing);
 }
