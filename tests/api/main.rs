@@ -28,6 +28,7 @@ mod monitor;
 mod moves;
 mod passwords;
 mod pauses;
+mod personality;
 mod placement;
 mod policies;
 mod rebuilds;

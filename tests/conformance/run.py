@@ -202,7 +202,7 @@ def configure(path, work, environment, materials, any_data, compute_min=None, ss
             "change_password": yes, "resize": yes, "cold_migration": no, "live_migration": no, "pause": yes, "suspend": yes, "shelve": yes, "rescue": yes,
             "stable_rescue": yes, "snapshot": yes, "interface_attach": yes, "console_output": yes, "config_drive": yes,
             "metadata_service": yes, "disk_config": yes, "volume_multiattach": yes, "enable_instance_password": yes,
-            "hostname_fqdn_sanitization": yes, "vnc_console": yes, "spice_console": no, "personality": no, "swap_volume": no,
+            "hostname_fqdn_sanitization": yes, "vnc_console": yes, "spice_console": no, "personality": yes, "swap_volume": no,
         },
         "network": {
             "public_network_id": materials.network, "floating_network_name": materials.network_name,

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     Options,
     network_info::Interface,
-    servers::{Server, views},
+    servers::{Server, personality::InjectedFile, views},
 };
 
 /// Versions of the OpenStack tree, oldest first. Their documents differ only by being there.
@@ -47,6 +47,8 @@ pub(crate) struct Subject {
     pub zone: String,
     /// Only on the config drive, and only while the server is being made.
     pub admin_pass: Option<String>,
+    /// Only on the config drive.
+    pub files: Vec<InjectedFile>,
 }
 
 impl Subject {
@@ -90,6 +92,10 @@ impl Subject {
         }
         if let Some(admin_pass) = &self.admin_pass {
             view["admin_pass"] = json!(admin_pass);
+        }
+        if !self.files.is_empty() {
+            let file = |(number, file): (usize, &InjectedFile)| json!({"path": file.path, "content_path": format!("/{}", content_path(number))});
+            view["files"] = self.files.iter().enumerate().map(file).collect();
         }
         view
     }
@@ -193,6 +199,9 @@ impl Subject {
                 files.insert(format!("openstack/{version}/{name}"), content.clone());
             }
         }
+        for (number, file) in self.files.iter().enumerate() {
+            files.insert(format!("openstack/{}", content_path(number)), file.contents.clone());
+        }
         let mut ec2 = Map::new();
         for (path, content) in self.ec2() {
             if let Some(name) = path.strip_prefix("meta-data/").filter(|name| !name.contains('/')) {
@@ -207,6 +216,10 @@ impl Subject {
         }
         files
     }
+}
+
+fn content_path(number: usize) -> String {
+    format!("content/{number:04}")
 }
 
 fn bytes(value: &Value) -> Vec<u8> {

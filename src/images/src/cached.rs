@@ -40,9 +40,9 @@ pub async fn index(State(app): State<Images>, ctx: Ctx) -> Result<Reply> {
         .collect();
     let of = app.clone();
     let flat = tokio::task::spawn_blocking(move || of.cache().list_flat(of.files())).await.map_err(Error::internal)?;
-    cached.extend(flat.into_iter().map(|(id, size, at)| {
-        json!({"image_id": id, "size": size, "hits": 0, "last_accessed": at, "last_modified": at})
-    }));
+    cached.extend(flat.into_iter().map(
+        |(id, size, at)| json!({"image_id": id, "size": size, "hits": 0, "last_accessed": at, "last_modified": at}),
+    ));
     Ok(Reply::ok(&json!({"cached_images": cached, "queued_images": app.cache().queued()})))
 }
 

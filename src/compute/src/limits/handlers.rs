@@ -13,7 +13,6 @@ use crate::{App, Quotas, flavors::handlers::unexpected, keypairs, server_groups,
 
 /// Compute's network quotas went away with its proxies (2.36); before, they are shown, and hold nobody back.
 const PROXY_RESOURCES: &[&str] = &["fixed_ips", "floating_ips", "security_groups", "security_group_rules"];
-const INJECTED: &[&str] = &["injected_files", "injected_file_content_bytes", "injected_file_path_bytes"];
 const GROUPS: &[&str] = &["server_groups", "server_group_members"];
 
 struct Used {
@@ -99,8 +98,8 @@ pub(crate) async fn show(State(app): State<App>, ctx: Ctx, mut params: Params) -
         absolute["maxImageMeta"] = json!(quotas.metadata_items);
     }
     if !ctx.since(2, 57) {
-        absolute["maxPersonality"] = json!(0);
-        absolute["maxPersonalitySize"] = json!(0);
+        absolute["maxPersonality"] = json!(store::file_limit(&set, "injected_files"));
+        absolute["maxPersonalitySize"] = json!(store::file_limit(&set, "injected_file_content_bytes"));
     }
     Ok(Reply::ok(&json!({"limits": {"rate": [], "absolute": absolute}})))
 }
@@ -112,7 +111,7 @@ fn names(ctx: &Ctx, class: bool) -> impl Iterator<Item = &'static str> {
         (!class || ctx.since(2, 50), !ctx.since(network_until.0, network_until.1), !ctx.since(2, 57));
     let own = store::RESOURCES.iter().map(|(name, _)| *name).filter(move |name| groups || !GROUPS.contains(name));
     own.chain(PROXY_RESOURCES.iter().copied().filter(move |_| network))
-        .chain(INJECTED.iter().copied().filter(move |_| files))
+        .chain(store::FILES.iter().map(|(name, _)| *name).filter(move |_| files))
 }
 
 /// A quota set as this microversion has it; `value` makes each entry.
@@ -128,7 +127,7 @@ fn view(
         .map(|name| {
             let limit = match store::RESOURCES.iter().find(|(known, _)| *known == name) {
                 Some((_, field)) => *field(&mut quotas),
-                None => set.get(name).copied().unwrap_or(if INJECTED.contains(&name) { 0 } else { -1 }),
+                None => store::file_limit(set, name),
             };
             (name.to_owned(), value(name, limit))
         })

@@ -20,6 +20,16 @@ pub(crate) const RESOURCES: &[(&str, Field)] = &[
     ("server_group_members", |quotas| &mut quotas.server_group_members),
 ];
 
+/// What a server may be given of files (before 2.57), and how much where nobody set it, as upstream.
+pub(crate) const FILES: &[(&str, i64)] =
+    &[("injected_files", 5), ("injected_file_content_bytes", 10_240), ("injected_file_path_bytes", 255)];
+
+/// A limit of [`FILES`].
+pub(crate) fn file_limit(set: &Set, name: &str) -> i64 {
+    let default = FILES.iter().find(|(known, _)| *known == name).map_or(-1, |(_, limit)| *limit);
+    set.get(name).copied().unwrap_or(default)
+}
+
 /// The quota class that every project starts from.
 pub(crate) const DEFAULT_CLASS: &str = "default";
 

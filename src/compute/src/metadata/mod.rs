@@ -82,7 +82,7 @@ async fn answer(app: &App, caller: &Caller, method: &Method, path: &str) -> Resp
             let Some(server) = store::find(tx, &id)? else { return Ok(None) };
             let interfaces = network_info::of_servers(tx, &[&id])?.of(&id).to_vec();
             let zone = aggregates::store::zone(tx, &options)?;
-            Ok::<_, rest::Error>(Some(Subject { server, interfaces, zone, admin_pass: None }))
+            Ok::<_, rest::Error>(Some(Subject { server, interfaces, zone, admin_pass: None, files: Vec::new() }))
         })
         .await;
     match subject {

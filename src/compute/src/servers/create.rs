@@ -8,6 +8,7 @@ use tasks::{Failure, NewTask, Operation, Record, Step, TaskContext};
 use super::{
     Server, cpus, disk,
     model::{self, Fault, PowerState, VmState},
+    personality,
     request::{Wanted, WantedNetworks},
     run, store,
 };
@@ -93,6 +94,7 @@ impl Command {
         let flavor = &self.plan.flavor;
         let quotas = limits::store::of_project(tx, &self.project_id, &app.options.quotas)?;
         limits::check_metadata(&quotas, self.wanted.metadata.len())?;
+        personality::check_quota(tx, &self.project_id, &self.wanted.files)?;
         let used = store::usage(tx, &self.project_id)?;
         let (each, min) = ((flavor.vcpus, flavor.ram_mib), self.wanted.min_count);
         let count = limits::room(&quotas, used, each, min, self.wanted.max_count)?;
@@ -186,6 +188,7 @@ impl Command {
         store::insert(tx, &server)?;
         Self::join(tx, group, &server.id)?;
         store::insert_dedicated_cpus(tx, &server.id, &cpus.unwrap_or_default())?;
+        personality::replace(tx, &server.id, &self.wanted.files)?;
         self.ports(tx, app, &server)?;
         self.tags(tx, &server.id)?;
         let state = Create::Disk { admin_pass: server.config_drive.then(|| wanted.admin_pass.clone()) };

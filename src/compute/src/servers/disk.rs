@@ -10,7 +10,7 @@ use tasks::Failure;
 use vmspec::DiskKind;
 
 use super::rescue::Rescue;
-use super::{Server, config_drive};
+use super::{Server, config_drive, personality};
 use crate::{App, aggregates, documents::Subject, network_info};
 
 pub(super) const GIB: u64 = 1 << 30;
@@ -184,16 +184,16 @@ async fn write_config_drive(
 ) -> Result<(), Failure> {
     let directory = directory(app, server);
     let (id, options) = (server.id.clone(), app.options.clone());
-    let (interfaces, zone) = app
+    let (interfaces, zone, files) = app
         .db
         .read(move |tx| {
             let interfaces = network_info::of_servers(tx, &[&id])?.of(&id).to_vec();
-            Ok::<_, rest::Error>((interfaces, aggregates::store::zone(tx, &options)?))
+            Ok::<_, rest::Error>((interfaces, aggregates::store::zone(tx, &options)?, personality::list(tx, &id)?))
         })
         .await
         .map_err(|error| Failure::retry("The server's interfaces cannot be read.").caused_by(error.causes()))?;
     let admin_pass = admin_pass.map(str::to_owned);
-    let subject = Subject { server: server.clone(), interfaces, zone, admin_pass };
+    let subject = Subject { server: server.clone(), interfaces, zone, admin_pass, files };
     let files = subject.config_drive(&app.options);
     let (part, path) = (directory.join(format!("{name}.part")), directory.join(name));
     let (format, now) = (app.options.config_drive_format, app.clock.now());

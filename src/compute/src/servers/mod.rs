@@ -18,6 +18,7 @@ pub(crate) mod metadata;
 pub(crate) mod model;
 mod moves;
 pub(crate) mod password;
+pub(crate) mod personality;
 pub(crate) mod policy;
 pub(crate) mod power;
 pub(crate) mod rebuild;

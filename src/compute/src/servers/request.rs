@@ -10,6 +10,7 @@ use rest::{Ctx, Error, Result, is_uuid, nullable};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::personality::{self, InjectedFile};
 use crate::flavors::{handlers::unexpected, model::check_name};
 
 const USER_DATA_MAX_BYTES: usize = 65_535;
@@ -98,17 +99,6 @@ pub(crate) struct BlockDevice {
     pub boot_index: Option<Value>,
 }
 
-/// Personality files: refused before 2.57, unknown since.
-pub(crate) fn no_personality(ctx: &Ctx, files: Option<&Vec<Value>>) -> Result<()> {
-    match files {
-        Some(_) if ctx.since(2, 57) => Err(unexpected("personality")),
-        Some(files) if !files.is_empty() => {
-            Err(Error::bad_request("Personality files are not supported: use user_data or a config drive."))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// The request with every field checked and every default filled in.
 pub(crate) struct Wanted {
     pub name: String,
@@ -119,6 +109,7 @@ pub(crate) struct Wanted {
     pub user_data: Option<String>,
     pub metadata: BTreeMap<String, String>,
     pub config_drive: bool,
+    pub files: Vec<InjectedFile>,
     pub security_groups: Vec<String>,
     pub min_count: usize,
     pub max_count: usize,
@@ -162,7 +153,7 @@ impl ServerRequest {
                 return Err(unexpected(field));
             }
         }
-        no_personality(ctx, self.personality.as_ref())?;
+        let files = personality::asked(ctx, self.personality)?;
         if self.block_device_mapping.is_some() {
             return Err(Error::bad_request("Block Device Mapping is Invalid: volumes are not supported yet."));
         }
@@ -207,7 +198,9 @@ impl ServerRequest {
             key_name: self.key_name,
             user_data: self.user_data.map(user_data).transpose()?,
             metadata: metadata(self.metadata.unwrap_or_default())?,
-            config_drive: self.config_drive.unwrap_or(false),
+            // There is no other way to them.
+            config_drive: self.config_drive.unwrap_or(false) || !files.is_empty(),
+            files,
             security_groups,
             min_count,
             max_count,

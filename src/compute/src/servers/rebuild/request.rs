@@ -25,7 +25,7 @@ use crate::{
         cpus,
         handlers::{document, refuse_locked, require, root_gib, visible},
         model::VmState,
-        policy,
+        personality, policy,
         request::{self, bad},
         run, store,
     },
@@ -73,8 +73,7 @@ impl Wanted {
                 return Err(unexpected(field));
             }
         }
-        request::trusted_certificates(self.trusted_image_certificates.clone())?;
-        request::no_personality(ctx, self.personality.as_ref())
+        request::trusted_certificates(self.trusted_image_certificates.clone())
     }
 }
 
@@ -96,6 +95,7 @@ pub(crate) async fn rebuild(app: &App, ctx: &Ctx, id: &str, argument: Value) -> 
     let user_data = wanted.user_data.map(|data| data.map(request::user_data).transpose()).transpose()?;
     let hostname = request::hostname(ctx, wanted.hostname)?;
     let admin_pass = request::admin_pass(wanted.admin_pass)?;
+    let files = personality::asked(ctx, wanted.personality)?;
 
     let server = visible(app, ctx, id, policy::REBUILD).await?;
     refuse_locked(ctx, &server)?;
@@ -142,7 +142,9 @@ pub(crate) async fn rebuild(app: &App, ctx: &Ctx, id: &str, argument: Value) -> 
             if let Some(user_data) = user_data {
                 server.user_data = user_data;
             }
-            server.config_drive |= image.needs_config_drive();
+            personality::check_quota(tx, &server.project_id, &files)?;
+            personality::replace(tx, &server.id, &files)?;
+            server.config_drive |= image.needs_config_drive() || !files.is_empty();
             server.image_id = Some(image.id);
             server.image_properties = image.properties;
             server.task_state = Some("rebuilding".into());
