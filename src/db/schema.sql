@@ -176,6 +176,14 @@ CREATE TABLE compute_server_cpu (
     UNIQUE (server_id, vcpu)
 );
 
+CREATE TABLE compute_server_file (
+    server_id TEXT NOT NULL REFERENCES compute_server (id) ON DELETE CASCADE,
+    position  INTEGER NOT NULL,
+    path      TEXT NOT NULL,
+    contents  BLOB NOT NULL,
+    PRIMARY KEY (server_id, position)
+);
+
 CREATE TABLE compute_server_gone (
     id            TEXT PRIMARY KEY,
     project_id    TEXT NOT NULL,
@@ -230,7 +238,7 @@ CREATE TABLE compute_server_rescue (
     server_id TEXT PRIMARY KEY REFERENCES compute_server (id) ON DELETE CASCADE,
     image_id  TEXT NOT NULL,
     stable    INTEGER NOT NULL           -- the server's own disks keep their places
-);
+, image_properties TEXT);
 
 CREATE TABLE compute_server_shelf (
     server_id  TEXT PRIMARY KEY REFERENCES compute_server (id) ON DELETE CASCADE,
