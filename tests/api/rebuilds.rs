@@ -149,9 +149,6 @@ async fn what_a_rebuild_may_change_grows_with_the_microversion() {
         let message = member.action(&id, json!({ "rebuild": body })).await.refused(400);
         assert!(message.contains(word), "{message}");
     }
-    let with_file = json!({"rebuild": {"imageRef": image_id, "personality": [{"path": "/a", "contents": "eA=="}]}});
-    let message = cloud.as_(Member).action(&id, with_file).await.refused(400);
-    assert!(message.contains("Personality"), "{message}");
 }
 
 #[tokio::test]

@@ -94,8 +94,11 @@ impl Subject {
             view["admin_pass"] = json!(admin_pass);
         }
         if !self.files.is_empty() {
-            let file = |(number, file): (usize, &InjectedFile)| json!({"path": file.path, "content_path": format!("/{}", content_path(number))});
-            view["files"] = self.files.iter().enumerate().map(file).collect();
+            let listed = self.files.iter().enumerate().map(|(number, file)| {
+                let at = format!("/{}", content_path(number));
+                json!({"path": file.path, "content_path": at})
+            });
+            view["files"] = listed.collect();
         }
         view
     }
