@@ -457,7 +457,7 @@ class Story:
             print(f"\n--- end of serve.log\n{self.inside.log_end()}", file=sys.stderr)
             script = f"for f in {STATE}/servers/*/*.log; do echo \"--- end of $f\"; tail -c 20000 $f; done; for f in {STATE}/servers/*/exit.json; do echo \"--- $f\"; cat $f; done; ps -ww -eo pid,stat,time,args | grep solostack; dmesg | tail -15"
             print(self.machine.call(script)[1].decode(errors="replace"), file=sys.stderr)
-        except (l1.Ended, OSError) as error:
+        except (l1.Ended, l1.Gone, OSError) as error:
             print(f"--- the L1 does not answer any more: {error}\n{self.machine.console_end()}", file=sys.stderr)
 
 
@@ -494,7 +494,7 @@ def main():
             story.tell(vcpus, [w for w in args.only.split(",") if w])
             say("the story is told")
             status = 0
-        except (Failure, l1.Ended, subprocess.SubprocessError, OSError) as failure:
+        except (Failure, l1.Ended, l1.Gone, subprocess.SubprocessError, OSError) as failure:
             say(f"FAILED: {failure}")
             story.explain()
             if args.hold:

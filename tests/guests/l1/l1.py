@@ -47,7 +47,11 @@ CHANNEL_PORT = 9
 
 
 class Ended(Exception):
-    """The machine is gone, or a script in it failed."""
+    """A script in the machine failed, or its words ended."""
+
+
+class Gone(Exception):
+    """The machine is no more: nothing is worth waiting for."""
 
 
 # -- what goes in -------------------------------------------------------------------------------------------------------
@@ -178,7 +182,7 @@ class Machine:
         """Run a shell script as root; returns its status, standard output and standard error."""
         if self.process.poll() is not None:
             said = (self.folder / "l1-qemu.log").read_text(errors="replace")
-            raise Ended(f"the L1 ended with status {self.process.returncode}: {said}\n{self.console_end()}")
+            raise Gone(f"the L1 ended with status {self.process.returncode}: {said}\n{self.console_end()}")
         return call(self.channel, self.secret, script, seconds)
 
     def run(self, script, seconds=120):
@@ -312,7 +316,7 @@ def main():
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (Missing, Ended) as error:
+    except (Missing, Ended, Gone) as error:
         raise SystemExit(f"l1: {error}") from None
     except subprocess.CalledProcessError as error:
         raise SystemExit(f"l1: `{error.cmd[0]}` ended with status {error.returncode}") from None
