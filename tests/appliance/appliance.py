@@ -350,6 +350,7 @@ class Appliance(Updates, Media):
         nics = cable("cable0")
         self.machine = Machine(self.folder, self.disk, nics=nics, memory_mib=self.args.memory)
         self.machine.shell(BOOT_SECONDS)
+        wait_for("the card is there", lambda: self.machine.call("ls -d /sys/class/net/e*")[0] == 0, BOOT_SECONDS, 1)
         mac = self.machine.run("cat /sys/class/net/e*/address")
         octets = [int(part, 16) for part in mac.split(":")]
         octets[0] ^= 2
