@@ -363,20 +363,19 @@ class Appliance(Updates, Media):
                                   stdout=subprocess.PIPE, text=True)  # fmt: skip
             return done.stdout == "200"
 
-        wait_for(f"the APIs answer at [{v6}%cable0]", lambda: reached(f"[{v6}%25cable0]"), BOOT_SECONDS, 1)
-        say(f"reached at {v6} {time.monotonic() - self.machine.began:.0f} s after power on")
-
         def own():
             text = self.machine.run("ip -o -4 address show scope link; ip -o -4 address show")
             found = re.search(r"\b169\.254\.\d+\.\d+", text)
             return found and found[0]
 
-        v4 = wait_for("it gives itself an address of 169.254.0.0/16", own, 180, 2)
+        v4 = wait_for("it gives itself an address of 169.254.0.0/16", own, BOOT_SECONDS, 2)
         name = self.machine.run("ls -d /sys/class/net/e*").rsplit("/", 1)[1]
-        self.console_shows("unclaimed", f"https://{v4}/", f"no DHCP server answered on {name}: connect a computer by a cable", "press N and give")
+        self.console_shows("unclaimed", f"https://{v4}/", f"no DHCP server answered on {name}: connect a computer by a cable", "press N and give", seconds=BOOT_SECONDS)
         subprocess.run(["ip", "address", "add", "169.254.77.77/16", "dev", "cable0"], check=True)
-        wait_for(f"the APIs answer at {v4}", lambda: reached(v4), 120, 1)
+        wait_for(f"the APIs answer at {v4}", lambda: reached(v4), BOOT_SECONDS, 1)
         say(f"reached at {v4}")
+        wait_for(f"the APIs answer at [{v6}%cable0]", lambda: reached(f"[{v6}%25cable0]"), BOOT_SECONDS, 1)
+        say(f"reached at {v6} {time.monotonic() - self.machine.began:.0f} s after power on")
 
     def stop(self):
         if self.machine and self.machine.running():
