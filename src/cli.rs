@@ -93,7 +93,7 @@ enum Command {
 struct Serve {
     #[command(flatten)]
     place: Where,
-    /// The address to listen on [default: 0.0.0.0, every IPv4 address].
+    /// The address to listen on [default: ::, every IPv6 and IPv4 address].
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
     /// The port of every API and the dashboard; 0 takes any free one [default: 443].

@@ -63,20 +63,20 @@ impl Listeners {
     ///
     /// Errors name the port and the key that asks for it.
     pub async fn bind(config: &Config) -> Result<Self, Failure> {
-        let shared = bind(config.listen, config.https_port, "https_port").await?;
+        let shared = bind(config.listen_address(), config.https_port, "https_port").await?;
         let https_port = shared.local_addr()?.port();
         let mut tls = vec![(shared, None)];
         if config.service_ports {
             for (port, service) in SERVICE_PORTS.into_iter().zip(SERVICES) {
-                tls.push((bind(config.listen, port, "service_ports").await?, service));
+                tls.push((bind(config.listen_address(), port, "service_ports").await?, service));
             }
         }
         let asking = match config.client_certificates.port {
-            Some(port) => Some(bind(config.listen, port, "client_certificates.port").await?),
+            Some(port) => Some(bind(config.listen_address(), port, "client_certificates.port").await?),
             None => None,
         };
         let plain = match config.http_port {
-            Some(port) => Some(bind(config.listen, port, "http_port").await?),
+            Some(port) => Some(bind(config.listen_address(), port, "http_port").await?),
             None => None,
         };
         Ok(Self { tls, asking, plain, https_port, most_connections: most_connections() })
@@ -197,6 +197,8 @@ impl Connections {
                 (Ok((tcp, peer)), Ok(slot)) => {
                     // Answers are written whole; waiting for more to send only delays them.
                     let _ = tcp.set_nodelay(true);
+                    // An IPv4 peer of a socket for both has an address of IPv6.
+                    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                     let connection = connected(tcp, peer);
                     tokio::spawn(async move {
                         connection.await;
@@ -370,6 +372,9 @@ pub fn public_host(config: &Config) -> String {
     };
     source("0.0.0.0:0", "192.0.2.1:9")
         .or_else(|_| source("[::]:0", "[2001:db8::1]:9"))
+        .ok()
+        // A link-local address is one together with an interface, which a URL cannot name.
+        .filter(|address| !matches!(address, IpAddr::V6(address) if address.is_unicast_link_local()))
         .unwrap_or(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST))
         .to_string()
 }

@@ -57,8 +57,8 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "listen",
-        kind: Kind::Text { default: Some("0.0.0.0"), check: check_ip },
-        doc: "The address to listen on. 0.0.0.0 is every IPv4 address, :: every IPv6 and IPv4 address.",
+        kind: Kind::Text { default: Some("::"), check: check_ip },
+        doc: "The address to listen on. :: is every IPv6 and IPv4 address, 0.0.0.0 every IPv4 address.",
     },
     port(
         "https_port",

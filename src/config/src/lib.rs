@@ -502,6 +502,16 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Where to listen: on a host without IPv6, `::` is every IPv4 address.
+    #[must_use]
+    pub fn listen_address(&self) -> IpAddr {
+        let everywhere = IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED);
+        if self.listen == everywhere && !Path::new("/proc/net/if_inet6").exists() {
+            return IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+        }
+        self.listen
+    }
+
     /// What no key alone can get wrong.
     fn check_together(&self, values: &Values, problems: &mut Vec<Problem>) {
         let mut refuse = |key: &str, text: String| problems.push(Problem { line: values.line(key), text });

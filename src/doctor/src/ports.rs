@@ -12,7 +12,7 @@ pub fn ports(config: &Config) -> Vec<Row> {
     let mut rows = Vec::new();
     let mut free = Vec::new();
     for (port, key) in config.ports() {
-        let address = SocketAddr::new(config.listen, port);
+        let address = SocketAddr::new(config.listen_address(), port);
         let error = match TcpListener::bind(address) {
             Ok(_) => {
                 free.push(port.to_string());
