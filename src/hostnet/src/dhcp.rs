@@ -5,7 +5,7 @@
 //!
 //! Users' words never reach its files: names are checked letter by letter, options are written as numbers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{ErrorKind, Write as _};
@@ -38,7 +38,12 @@ pub(crate) struct Files {
     hosts: String,
     options: String,
     names: String,
+    /// Whose each address is.
+    owners: Owners,
 }
+
+/// MAC addresses by the address that they may lease.
+type Owners = BTreeMap<IpAddr, String>;
 
 pub(crate) fn compile(spec: &DhcpSpec) -> Result<Files> {
     if !is_domain(&spec.domain) {
@@ -142,6 +147,7 @@ fn hosts(spec: &DhcpSpec, files: &mut Files) {
             if is_label(&host.hostname) { format!(",{}", host.hostname.to_ascii_lowercase()) } else { String::new() };
         let v6: String = addresses.iter().filter(|ip| ip.is_ipv6()).map(|ip| format!(",[{ip}]")).collect();
         let v4: Vec<String> = addresses.iter().filter(|ip| ip.is_ipv4()).map(|ip| format!(",{ip}")).collect();
+        files.owners.extend(addresses.iter().map(|ip| (*ip, host.mac.to_string())));
         // A client gets one IPv4 lease: the first address, in whichever subnet it is. The others it must configure itself.
         let v4 = v4.first().map(String::as_str).unwrap_or_default();
         if !v4.is_empty() || !v6.is_empty() {
@@ -328,6 +334,7 @@ struct Paths {
     names: PathBuf,
     pid: PathBuf,
     state: PathBuf,
+    owners: PathBuf,
 }
 
 fn paths(host: &Inner, id: Id) -> Paths {
@@ -340,6 +347,7 @@ fn paths(host: &Inner, id: Id) -> Paths {
         names: file("names"),
         pid: file("pid"),
         state: file("state"),
+        owners: file("owners"),
         directory,
     }
 }
@@ -349,7 +357,7 @@ fn run(host: &Inner, id: Id, files: Files) -> Result<DhcpChange> {
     let paths = paths(host, id);
     let config = format!(
         // The first line is changed when a server that runs must be started anew although all it is told is the same.
-        "# 2\nuser={}\npid-file={}\nno-hosts\nno-resolv\nno-poll\nexcept-interface=lo\nbind-interfaces\nquiet-dhcp\n\
+        "# 3\nuser={}\npid-file={}\nno-hosts\nno-resolv\nno-poll\nexcept-interface=lo\nbind-interfaces\nquiet-dhcp\n\
          quiet-dhcp6\nquiet-ra\ndhcp-hostsfile={}\ndhcp-optsfile={}\naddn-hosts={}\n{}",
         host.dnsmasq_user,
         paths.pid.display(),
@@ -380,8 +388,12 @@ fn run(host: &Inner, id: Id, files: Files) -> Result<DhcpChange> {
     write(&paths.options, &files.options)?;
     write(&paths.names, &files.names)?;
     write(&paths.config, &config)?;
+    let mut owners = read_owners(&paths.owners);
+    let passed_on = files.owners.iter().any(|(ip, mac)| owners.get(ip).is_some_and(|before| before != mac));
     let change = match running {
-        Some(process) if told.starts_with(&config_digest) => {
+        Some(process) if told.starts_with(&config_digest) && !passed_on => {
+            owners.extend(files.owners);
+            write_owners(&paths.owners, &owners)?;
             process.signal(Signal::SIGHUP)?;
             DhcpChange::Reloaded
         }
@@ -390,12 +402,25 @@ fn run(host: &Inner, id: Id, files: Files) -> Result<DhcpChange> {
             if let Some(process) = other {
                 process.stop()?;
             }
+            write_owners(&paths.owners, &files.owners)?;
             start(&paths.config)?;
             change
         }
     };
     write(&paths.state, &state)?;
     Ok(change)
+}
+
+/// Everybody whom a server was told an address is for, since its start. It may have leased it to him, and keeps it for him
+/// until the lease ends, also when the address is another's by then: only a new server, which knows no leases, gives it to that one.
+fn read_owners(path: &Path) -> Owners {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let pairs = text.lines().filter_map(|line| line.split_once(' '));
+    pairs.filter_map(|(ip, mac)| Some((ip.parse().ok()?, mac.to_owned()))).collect()
+}
+
+fn write_owners(path: &Path, owners: &Owners) -> Result<()> {
+    write(path, &owners.iter().map(|(ip, mac)| format!("{ip} {mac}\n")).collect::<String>())
 }
 
 /// A server that was killed loses its command line, by which it is found, a moment before its sockets.

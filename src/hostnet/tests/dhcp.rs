@@ -223,6 +223,35 @@ fn a_server_that_has_given_leases_survives_changes_of_hosts() {
 }
 
 #[test]
+fn an_address_that_a_deleted_port_had_leased_is_given_to_the_next_port() {
+    let cloud = Cloud::new();
+    let network = cloud.network(&["10.0.0.0/24"]);
+    let (old, other) = (port(1, "10.0.0.11"), port(2, "10.0.0.12"));
+    let next = port(3, "10.0.0.11");
+    let (guest_old, guest_other) = (cloud.guest(network, &old), cloud.guest(network, &other));
+    let guest_next = cloud.guest(network, &next);
+    cloud.apply(network, &[old.with(vec![]), other.with(vec![]), next.with(vec![])]);
+    let apply = |hosts: Vec<DhcpHost>| cloud.wait(cloud.host.apply_dhcp(&spec(network, hosts))).unwrap();
+    apply(vec![host(&old, "old"), host(&other, "other")]);
+    lease(&guest_old, &old);
+    lease(&guest_other, &other);
+
+    // A guest whose server is deleted gives nothing back.
+    assert_eq!(apply(vec![host(&other, "other")]), DhcpChange::Reloaded);
+    assert_eq!(apply(vec![host(&other, "other"), host(&next, "next")]), DhcpChange::Restarted);
+    lease(&guest_next, &next);
+    let renewed = ask(&guest_other, other.mac, 3, Some(other.ip)).unwrap();
+    assert_eq!((renewed.kind, renewed.address), (5, other.ip), "a lease of before the restart goes on");
+    assert!(ask(&guest_old, old.mac, 3, Some(old.ip)).is_none_or(|answer| answer.kind != 5));
+    let both = vec![host(&other, "other"), host(&next, "next")];
+    assert_eq!(
+        apply(both.iter().cloned().chain([host(&port(4, "10.0.0.13"), "more")]).collect()),
+        DhcpChange::Reloaded
+    );
+    assert_eq!(apply(both), DhcpChange::Reloaded, "what nobody else has takes no restart");
+}
+
+#[test]
 fn the_server_does_not_run_as_root() {
     let cloud = Cloud::new();
     let network = cloud.network(&["10.0.0.0/24"]);
