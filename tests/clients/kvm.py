@@ -250,15 +250,18 @@ class Story:
         third, waited = self.booted_again(second)
         say(f"{name}: hard reboot, back after {waited:.1f} s")
         self.ssh("sudo sh -c 'sleep 1; reboot' >/dev/null 2>&1 &")
-        fourth, waited = self.booted_again(third)
+        _, waited = self.booted_again(third)
         expect("the server is still ACTIVE after the guest rebooted itself", self.status(name) == "ACTIVE")
         say(f"{name}: reboot from inside, back after {waited:.1f} s")
+
+    def stop_and_start(self, name):
+        before = self.boot_id()
         self.openstack(f"server stop {name}")
         wait_for("the server is SHUTOFF", lambda: self.polled()[0]["status"] == "SHUTOFF", 180, 0.5)
         expect("the guest shut down by itself", "reboot: Power down" in self.console(name), self.console(name)[-600:])
         expect("no process is left when it is off", not self.inside.processes(), self.inside.processes())
         self.openstack(f"server start {name}")
-        _, waited = self.booted_again(fourth)
+        _, waited = self.booted_again(before)
         say(f"{name}: stop and start, back after {waited:.1f} s")
 
     def guest_time(self):
@@ -410,7 +413,7 @@ class Story:
         self.reach(name, vcpus)
         if self.real():
             steps = [self.disk_and_net_carry_data, self.pause, self.network_cards_come_and_go, self.disks_come_and_go,
-                     self.suspend, self.power, self.supervisor_dies]  # fmt: skip
+                     self.suspend, self.power, self.stop_and_start, self.supervisor_dies]  # fmt: skip
             for step in steps:
                 if not only or step.__name__ in only:
                     say(f"-- {name}: {step.__name__.replace('_', ' ')}")

@@ -378,21 +378,26 @@ impl ProcessDriver {
 
     pub async fn remove(&self, server_id: Uuid) -> Result<(), VmError> {
         let turn = self.turn(server_id).await;
-        self.kill_now(server_id).await?;
-        let directory = self.directory(server_id);
-        blocking(server_id, "cannot remove the directory", move || {
-            if !directory.path().try_exists()? {
-                return Ok(());
+        // A process that an earlier supervisor had spawned may come to life only now: it is killed as well.
+        let until = Instant::now() + END;
+        loop {
+            self.kill_now(server_id).await?;
+            let directory = self.directory(server_id);
+            let removed = blocking(server_id, "cannot remove the directory", move || {
+                if !directory.path().try_exists()? {
+                    return Ok(true);
+                }
+                // Held while the files go, the lock among them: who comes later finds its lock taken, or not where it was.
+                match directory.try_lock()? {
+                    Some(_lock) => fs::remove_dir_all(directory.path()).map(|()| true),
+                    None if Instant::now() < until => Ok(false),
+                    None => Err(io::Error::new(io::ErrorKind::ResourceBusy, "a VM process has just come to life")),
+                }
+            });
+            if removed.await? {
+                break;
             }
-            // Held while the files go, the lock among them: a process that an earlier supervisor had spawned, and that
-            // comes to life only now, finds its lock taken, or not where it was.
-            let lock = directory.try_lock()?;
-            if lock.is_none() {
-                return Err(io::Error::new(io::ErrorKind::ResourceBusy, "a VM process has just come to life"));
-            }
-            fs::remove_dir_all(directory.path())
-        })
-        .await?;
+        }
         if let Some(path) = cgroup::path_of(server_id) {
             // A process that has just died leaves its cgroup an instant later.
             let until = Instant::now() + END;
