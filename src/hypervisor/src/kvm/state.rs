@@ -89,17 +89,24 @@ impl VcpuState {
 
     /// Everything as it was, time included: after a suspend.
     pub fn restore(&self, vcpu: &VcpuFd) -> io::Result<()> {
-        self.set(vcpu, |_| true)
+        self.set(vcpu)
     }
 
     /// Everything as it was at power-on; time goes on.
     pub fn reset(&self, vcpu: &VcpuFd, index: u32) -> io::Result<()> {
         let mut state = self.clone();
         state.run.mp_state = if index == 0 { KVM_MP_STATE_RUNNABLE } else { KVM_MP_STATE_UNINITIALIZED };
-        state.set(vcpu, |msr| !matches!(msr, MSR_TSC | MSR_TSC_ADJUST))
+        // A triple fault on AMD-V clears what is added to the host's time stamp counter in the processor, and KVM believes it
+        // still there: written as KVM knows it, it is.
+        state.msrs.retain(|msr| !matches!(msr.index, MSR_TSC | MSR_TSC_ADJUST));
+        let mut now = Msrs::from_entries(&[kvm_msr_entry { index: MSR_TSC, ..Default::default() }])
+            .map_err(|error| io::Error::other(format!("{error:?}")))?;
+        vcpu.get_msrs(&mut now).map_err(step("time stamp counter"))?;
+        state.msrs.extend_from_slice(now.as_slice());
+        state.set(vcpu)
     }
 
-    fn set(&self, vcpu: &VcpuFd, wanted: impl Fn(u32) -> bool) -> io::Result<()> {
+    fn set(&self, vcpu: &VcpuFd) -> io::Result<()> {
         if self.tsc_khz != 0 && vcpu.get_tsc_khz().is_ok_and(|now| now != self.tsc_khz) {
             vcpu.set_tsc_khz(self.tsc_khz).map_err(step("TSC frequency"))?;
         }
@@ -114,12 +121,12 @@ impl VcpuState {
         vcpu.set_xcrs(&self.extended_control).map_err(step("extended control registers"))?;
         vcpu.set_debug_regs(&self.debug).map_err(step("debug registers"))?;
         vcpu.set_lapic(&self.local_apic).map_err(step("local APIC"))?;
-        self.set_msrs(vcpu, wanted)?;
+        self.set_msrs(vcpu)?;
         vcpu.set_vcpu_events(&self.events).map_err(step("events"))
     }
 
-    fn set_msrs(&self, vcpu: &VcpuFd, wanted: impl Fn(u32) -> bool) -> io::Result<()> {
-        let mut msrs: Vec<kvm_msr_entry> = self.msrs.iter().filter(|msr| wanted(msr.index)).copied().collect();
+    fn set_msrs(&self, vcpu: &VcpuFd) -> io::Result<()> {
+        let mut msrs = self.msrs.clone();
         msrs.sort_by_key(|msr| match msr.index {
             MSR_TSC => 0,
             MSR_TSC_DEADLINE => 2,
